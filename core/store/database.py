@@ -1,0 +1,77 @@
+"""One SQLAlchemy engine per database URL, and short transactions on it.
+
+SQLite runs in WAL mode with a busy timeout, so that workers and pages don't lock each other out;
+``write()`` takes the write lock at its start, so that what is read inside it stays true until its end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, event, text
+from sqlmodel import Session, SQLModel, create_engine
+
+from core.settings import get_settings
+from core.store import tables as _tables  # noqa: F401  (registers the tables)
+from core.store.files import workspace
+
+_engines: dict[str, Engine] = {}
+_lock = threading.Lock()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by us (SQLAlchemy's documented pysqlite recipe)
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "busy_timeout=30000", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def engine() -> Engine:
+    """The engine of the configured database, with its tables made."""
+    url = get_settings().database
+    with _lock:
+        if url not in _engines:
+            sqlite = url.startswith("sqlite")
+            if sqlite:
+                workspace()
+            made = create_engine(url, connect_args={"check_same_thread": False} if sqlite else {}, pool_pre_ping=not sqlite)
+            if sqlite:
+                event.listen(made, "connect", _prepare_sqlite)
+            with made.connect() as connection:
+                if sqlite:
+                    connection.execute(text("BEGIN IMMEDIATE"))
+                SQLModel.metadata.create_all(connection)
+                connection.commit()
+            _engines[url] = made
+        return _engines[url]
+
+
+@contextmanager
+def read() -> Iterator[Session]:
+    """A session for reading."""
+    with Session(engine()) as session:
+        if session.get_bind().dialect.name == "sqlite":
+            session.execute(text("BEGIN"))
+        yield session
+
+
+@contextmanager
+def write() -> Iterator[Session]:
+    """A session whose block is one transaction, holding SQLite's write lock from the start."""
+    with Session(engine(), expire_on_commit=False) as session:
+        if session.get_bind().dialect.name == "sqlite":
+            session.execute(text("BEGIN IMMEDIATE"))
+        yield session
+        session.commit()
+
+
+def forget_engines() -> None:
+    """Close all connections (tests, and before a fork)."""
+    with _lock:
+        for made in _engines.values():
+            made.dispose()
+        _engines.clear()

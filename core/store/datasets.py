@@ -1,0 +1,140 @@
+"""Datasets and their versions: records in the database, rows, ledger and quarantine in Parquet.
+
+A version's folder is complete or absent; the database names it only after its folder is complete,
+so a crash at any moment leaves the old versions whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from sqlmodel import col, select
+
+from core.errors import NotFoundError, UserError
+from core.records import Dataset, Version
+from core.store import schema
+from core.store.database import read, write
+from core.store.files import area, atomic_folder, check_name, write_parquet
+from core.store.tables import DatasetRow, VersionRow
+
+
+def list_datasets() -> list[Dataset]:
+    """All datasets, by name."""
+    with read() as session:
+        return [Dataset.model_validate_json(r.record) for r in session.exec(select(DatasetRow).order_by(DatasetRow.name))]
+
+
+def find_dataset(name: str) -> Dataset | None:
+    """A dataset, or nothing."""
+    with read() as session:
+        row = session.get(DatasetRow, name)
+    return Dataset.model_validate_json(row.record) if row else None
+
+
+def get_dataset(name: str) -> Dataset:
+    """A dataset; NotFoundError if there is none of that name."""
+    found = find_dataset(name)
+    if found is None:
+        names = ", ".join(d.name for d in list_datasets()) or "none yet"
+        raise NotFoundError(f"There is no dataset {name!r}", f"Datasets here: {names}. `python -m core import` adds one.")
+    return found
+
+
+def list_versions(name: str) -> list[Version]:
+    """All versions of a dataset, the first one first."""
+    get_dataset(name)
+    with read() as session:
+        rows = session.exec(select(VersionRow).where(VersionRow.dataset == name).order_by(col(VersionRow.number)))
+        return [Version.model_validate_json(r.record) for r in rows]
+
+
+def get_version(name: str, number: int | None = None) -> Version:
+    """A version of a dataset; the latest when no number is given."""
+    versions = list_versions(name)
+    if number is None and versions:
+        return versions[-1]
+    for version in versions:
+        if version.number == number:
+            return version
+    raise NotFoundError(
+        f"Dataset {name!r} has no version {number}", f"Its versions: {', '.join(str(v.number) for v in versions)}."
+    )
+
+
+def save_version(
+    dataset: Dataset, version: Version, rows: pa.Table, ledger: pa.Table | None = None, quarantine: pa.Table | None = None
+) -> Version:
+    """Write a new version whole, then name it in the database (and the dataset, if new or changed).
+
+    ``rows``, ``ledger`` and ``quarantine`` have the columns of ``core.store.schema``. ``version.number``
+    must be the next one; two writers at once: the second gets a UserError and nothing of it stays.
+    """
+    check_name(dataset.name, "dataset name")
+    folder = version_folder(dataset.name, version.number)
+    with read() as session:
+        taken = session.get(VersionRow, (dataset.name, version.number)) is not None
+    if taken:
+        raise UserError(f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again.")
+    with atomic_folder(folder.with_name(f"{folder.name}.{os.getpid()}"), version.model_dump(mode="json")) as temporary:
+        write_parquet(temporary / "rows.parquet", rows.cast(schema.ROWS))
+        write_parquet(
+            temporary / "ledger.parquet", (schema.LEDGER.empty_table() if ledger is None else ledger).cast(schema.LEDGER)
+        )
+        write_parquet(
+            temporary / "quarantine.parquet",
+            (schema.QUARANTINE.empty_table() if quarantine is None else quarantine).cast(schema.QUARANTINE),
+        )
+    with write() as session:
+        if session.get(VersionRow, (dataset.name, version.number)) is not None:
+            raise UserError(
+                f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again."
+            )
+        if folder.exists():  # left by a crash between rename and commit; named by nothing
+            os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.orphan"))
+        os.replace(folder.with_name(f"{folder.name}.{os.getpid()}"), folder)
+        session.merge(DatasetRow(name=dataset.name, record=dataset.model_dump_json()))
+        session.add(VersionRow(dataset=dataset.name, number=version.number, record=version.model_dump_json()))
+    return version
+
+
+def version_folder(name: str, number: int) -> Path:
+    """Where a version's files lie."""
+    return area("datasets", name, f"v{number:04d}")
+
+
+def read_rows(
+    name: str,
+    number: int | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+) -> pa.Table:
+    """Rows of a version (the latest by default) in their order, columns as in ``schema.ROWS``.
+
+    ``split`` keeps one split ("" are the rows that are in none); ``limit`` keeps the first rows after that.
+    """
+    version = get_version(name, number)
+    path = version_folder(name, version.number) / "rows.parquet"
+    wanted = list(dict.fromkeys([*columns, "split"])) if columns is not None and split is not None else columns
+    table = pq.read_table(path, columns=list(wanted) if wanted is not None else None, memory_map=True)
+    if split is not None:
+        table = table.filter(pc.equal(table["split"], split))
+        if columns is not None:
+            table = table.select(list(columns))
+    return table if limit is None else table.slice(0, limit)
+
+
+def read_ledger(name: str, number: int | None = None) -> pa.Table:
+    """The ledger entries that made one version out of its parent."""
+    return pq.read_table(version_folder(name, get_version(name, number).number) / "ledger.parquet", memory_map=True)
+
+
+def read_quarantine(name: str, number: int | None = None) -> pa.Table:
+    """What was kept aside up to a version."""
+    return pq.read_table(version_folder(name, get_version(name, number).number) / "quarantine.parquet", memory_map=True)

@@ -1,0 +1,108 @@
+"""Paths inside the workspace, and writes that are whole or not there.
+
+Large artefacts are written to a temporary name, flushed and renamed; a folder's manifest is
+written last, so its presence means that the folder is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import UserError
+from core.settings import get_settings
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"^[^\W_][\w.\-]{0,79}$")
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """``name`` if it can be a folder's name on every system (letters of any script, digits, ``. _ -``)."""
+    if not _NAME.match(name) or name.endswith("."):
+        raise UserError(
+            f"{name!r} can't be used as a {what}",
+            "Use letters, digits, '.', '_' and '-', starting with a letter or digit, 80 characters at most.",
+        )
+    return name
+
+
+def workspace() -> Path:
+    """The workspace folder, made if it isn't there."""
+    folder = get_settings().workspace.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The workspace {folder} can't be made: {error.strerror or error}",
+            "Set TUNEWISE_WORKSPACE to a folder that can be written.",
+        ) from error
+    return folder
+
+
+def area(kind: str, *parts: str) -> Path:
+    """Path of an artefact folder, e.g. ``area("runs", run_id)``; not made."""
+    return workspace().joinpath(kind, *parts)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``; renamed over it when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, manifest: dict[str, Any] | None = None) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends; its manifest is written last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        write_json(temporary / MANIFEST, manifest or {})
+        if path.exists():
+            if is_complete(path):
+                raise FileExistsError(path)
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder was written to its end."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, UTF-8, line ends as given."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically (zstd, row groups of 65,536 so that a window can be read)."""
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)

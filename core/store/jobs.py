@@ -1,0 +1,153 @@
+"""Jobs, device claims and measured values as rows that many processes write.
+
+Only plain state changes here, each one transaction; who runs what and when is ``core.jobs``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import col, select
+
+from core.errors import NotFoundError
+from core.records import ENDED_STATES, Job, JobState, Progress, new_id, now
+from core.store.database import read, write
+from core.store.files import area
+from core.store.tables import JobRow, MetricRow
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def to_job(row: JobRow) -> Job:
+    """The record of a table row."""
+    return Job(
+        job_id=row.job_id,
+        kind=row.kind,
+        payload=json.loads(row.payload),
+        title=row.title,
+        subject=row.subject,
+        state=row.state,
+        device=row.device,
+        pid=row.pid,
+        pid_started=row.pid_started,
+        heartbeat=_aware(row.heartbeat),
+        created_at=_aware(row.created_at) or now(),
+        started_at=_aware(row.started_at),
+        ended_at=_aware(row.ended_at),
+        stop_requested=row.stop_requested,
+        progress=Progress.model_validate_json(row.progress),
+        error=row.error,
+        hint=row.hint,
+    )
+
+
+def add_job(kind: str, payload: dict[str, Any], *, title: str = "", subject: str = "", device: str = "cpu") -> Job:
+    """Put a job at the end of the queue. ``subject`` is what it makes (a run's or evaluation's identifier)."""
+    row = JobRow(
+        job_id=new_id("job"),
+        kind=kind,
+        title=title or kind,
+        subject=subject,
+        payload=json.dumps(payload, ensure_ascii=False),
+        device=device,
+        created_at=now(),
+    )
+    with write() as session:
+        session.add(row)
+        session.flush()
+        return to_job(row)
+
+
+def get_job(job_id: str) -> Job:
+    """A job by its identifier."""
+    with read() as session:
+        row = session.exec(select(JobRow).where(JobRow.job_id == job_id)).first()
+        if row is None:
+            raise NotFoundError(f"There is no job {job_id!r}", "`python -m core jobs` lists them.")
+        return to_job(row)
+
+
+def list_jobs(states: Iterable[str] | None = None) -> list[Job]:
+    """Jobs in the order of the queue, the oldest first; only those in ``states`` if given."""
+    query = select(JobRow).order_by(col(JobRow.number))
+    if states is not None:
+        query = query.where(col(JobRow.state).in_(list(states)))
+    with read() as session:
+        return [to_job(row) for row in session.exec(query)]
+
+
+def change_job(job_id: str, *, expect: Sequence[str] | None = None, **values: Any) -> bool:
+    """Set columns of a job if its state is one of ``expect``; says whether it was done.
+
+    ``progress`` may be given as a ``Progress``. A change to an ended state sets ``ended_at``.
+    """
+    if isinstance(values.get("progress"), Progress):
+        values["progress"] = values["progress"].model_dump_json()
+    if values.get("state") in ENDED_STATES:
+        values.setdefault("ended_at", now())
+    with write() as session:
+        row = session.exec(select(JobRow).where(JobRow.job_id == job_id)).first()
+        if row is None or (expect is not None and row.state not in expect):
+            return False
+        for key, value in values.items():
+            setattr(row, key, value)
+        session.add(row)
+        return True
+
+
+def set_state(job_id: str, state: JobState, *, expect: Sequence[str] | None = None, error: str = "", hint: str = "") -> bool:
+    """Move a job to a state; see ``change_job``."""
+    return change_job(job_id, expect=expect, state=state, error=error, hint=hint)
+
+
+def beat(job_id: str, progress: Progress | None = None) -> bool:
+    """Say that the worker lives, and how far it is; returns whether a stop was asked for."""
+    with write() as session:
+        row = session.exec(select(JobRow).where(JobRow.job_id == job_id)).first()
+        if row is None:
+            return True
+        row.heartbeat = now()
+        if progress is not None:
+            row.progress = progress.model_dump_json()
+        session.add(row)
+        return row.stop_requested
+
+
+def add_metrics(job_id: str, rows: Sequence[tuple[int, dict[str, float]]], kind: str = "step") -> None:
+    """Keep measured values of steps; a step that is there already is replaced (a resumed run repeats some)."""
+    with write() as session:
+        for step, values in rows:
+            row = session.exec(
+                select(MetricRow).where(MetricRow.job_id == job_id, MetricRow.step == step, MetricRow.kind == kind)
+            ).first() or MetricRow(job_id=job_id, step=step, kind=kind, values="{}")
+            row.values = json.dumps({**json.loads(row.values), **values})
+            session.add(row)
+
+
+def read_metrics(job_id: str, kind: str = "step") -> list[dict[str, float]]:
+    """Measured values, each with its ``step``, in the order of steps."""
+    query = select(MetricRow).where(MetricRow.job_id == job_id, MetricRow.kind == kind).order_by(col(MetricRow.step))
+    with read() as session:
+        return [{"step": row.step, **json.loads(row.values)} for row in session.exec(query)]
+
+
+def log_path(job_id: str) -> Path:
+    """The log file of a job; its folder may not be there yet."""
+    return area("jobs", job_id, "log.txt")
+
+
+def log_tail(job_id: str, lines: int = 40) -> str:
+    """The last lines of a job's log; empty if there is none."""
+    path = log_path(job_id)
+    if not path.is_file():
+        return ""
+    with path.open("rb") as handle:
+        handle.seek(0, 2)
+        handle.seek(max(0, handle.tell() - 400 * lines))
+        return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
