@@ -22,6 +22,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tunewise: is a better prompt enough, or is a fine-tune worth it, and is the data good enough for either?",
 )
+
+
+@app.callback()
+def _root() -> None:
+    """Tunewise: is a better prompt enough, or is a fine-tune worth it, and is the data good enough for either?"""
+
+
 for _area in AREAS:
     importlib.import_module(f"core.cli.{_area}").register(app)
 

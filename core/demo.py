@@ -101,9 +101,8 @@ def run_demo(say: Say, on_progress: Callable[[Job], None] | None = None) -> dict
     say(f"Split     {sizes}")
     lengths = summary(measure(EXTRACTION, version.number, find_template("chat"), ModelRef()), 256)
     whole = lengths["whole"]
-    say(
-        f"Lengths   p50 {whole['p50']:g}, p95 {whole['p95']:g}, max {whole['max']:g} tokens; {lengths['over_max_length']:,} rows over 256"
-    )
+    over = lengths["over_max_length"]
+    say(f"Lengths   p50 {whole['p50']:g}, p95 {whole['p95']:g}, max {whole['max']:g} tokens; {over:,} rows over 256")
 
     def evaluate(run: str | None, name: str) -> tuple[str, dict[str, Any]]:
         model = ModelRef(quantisation="nf4")
@@ -113,9 +112,8 @@ def run_demo(say: Say, on_progress: Callable[[Job], None] | None = None) -> dict
         job, evaluation = queue.enqueue_evaluation(spec)
         finished(queue.wait(job.job_id, on_progress))
         scores = _evaluation(evaluation.evaluation_id).scores
-        say(
-            f"Evaluate  {name}: micro-F1 {scores['micro']['f1']:.3f}, exact match {scores['exact_match']:.3f} on {scores['rows']} rows"
-        )
+        f1, exact = scores["micro"]["f1"], scores["exact_match"]
+        say(f"Evaluate  {name}: micro-F1 {f1:.3f}, exact match {exact:.3f} on {scores['rows']} rows")
         return evaluation.evaluation_id, scores
 
     base_id, base = evaluate(None, "base prompt")
