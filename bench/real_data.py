@@ -98,9 +98,7 @@ def main() -> None:
         arms = [answer(name, arm, options) for arm in options.arms.split(",")]
         compared = core("compare", *[a["evaluation"] for a in arms])
         everything[name] = {"arms": arms, "compare": compared}
-        print(
-            f"\n{name}: {options.train or 'all'} training rows, {compared['rows']} test rows, {platform.processor() or platform.machine()}"
-        )
+        print(f"\n{name}: {options.train or 'all'} training rows, {compared['rows']} test rows, {platform.machine()}")
         print("| arm | micro-F1 | exact match | JSON valid | training s | answering s |\n|---|---|---|---|---|---|")
         for a in arms:
             s = a["scores"].get("scores", a["scores"])
