@@ -7,6 +7,7 @@ so a crash at any moment leaves the old versions whole.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from core.errors import NotFoundError, UserError
 from core.records import Dataset, Version
 from core.store import schema
 from core.store.database import read, write
-from core.store.files import area, atomic_folder, check_name, write_parquet
+from core.store.files import area, atomic_folder, check_name, is_complete, write_parquet
 from core.store.tables import DatasetRow, VersionRow
 
 
@@ -105,6 +106,34 @@ def save_version(
 def version_folder(name: str, number: int) -> Path:
     """Where a version's files lie."""
     return area("datasets", name, f"v{number:04d}")
+
+
+def step_folder(name: str, step_id: str) -> Path:
+    """Where the parsed rows of an import step lie, from which a recipe is replayed."""
+    return area("datasets", name, "steps", step_id)
+
+
+def save_step(name: str, step_id: str, rows: pa.Table, quarantine: pa.Table) -> Path:
+    """Keep what an import step brought, ``rows.parquet`` and ``quarantine.parquet``, whole or not at all."""
+    folder = step_folder(check_name(name, "dataset name"), step_id)
+    with atomic_folder(folder, {"step_id": step_id, "rows": rows.num_rows, "quarantined": quarantine.num_rows}) as temporary:
+        write_parquet(temporary / "rows.parquet", rows.cast(schema.ROWS))
+        write_parquet(temporary / "quarantine.parquet", quarantine.cast(schema.QUARANTINE))
+    return folder
+
+
+def read_step(name: str, step_id: str) -> tuple[pa.Table, pa.Table]:
+    """Rows and quarantine that an import step brought, as they were parsed."""
+    folder = step_folder(name, step_id)
+    if not is_complete(folder):
+        raise NotFoundError(f"The rows of import step {step_id} of {name!r} are gone", "Import the file again.")
+    rows = pq.read_table(folder / "rows.parquet", memory_map=True)
+    return rows, pq.read_table(folder / "quarantine.parquet", memory_map=True)
+
+
+def discard_step(name: str, step_id: str) -> None:
+    """Remove an import step's rows (its version was not written)."""
+    shutil.rmtree(step_folder(name, step_id), ignore_errors=True)
 
 
 def read_rows(
