@@ -167,28 +167,3 @@ def read_ledger(name: str, number: int | None = None) -> pa.Table:
 def read_quarantine(name: str, number: int | None = None) -> pa.Table:
     """What was kept aside up to a version."""
     return pq.read_table(version_folder(name, get_version(name, number).number) / "quarantine.parquet", memory_map=True)
-
-
-def import_folder(name: str, step_id: str) -> Path:
-    """Where the rows that a step brought in lie (an import, a mix), so that a recipe can be replayed."""
-    return area("datasets", name, "imports", step_id)
-
-
-def save_import(name: str, step_id: str, rows: pa.Table, quarantine: pa.Table | None = None) -> None:
-    """Keep the rows that a step brings in, and what it put aside. Write it before the version that names the step."""
-    check_name(name, "dataset name")
-    with atomic_folder(import_folder(name, step_id), {"step_id": step_id, "rows": rows.num_rows}) as temporary:
-        write_parquet(temporary / "rows.parquet", rows.cast(schema.ROWS))
-        kept = schema.QUARANTINE.empty_table() if quarantine is None else quarantine
-        write_parquet(temporary / "quarantine.parquet", kept.cast(schema.QUARANTINE))
-
-
-def read_import(name: str, step_id: str) -> tuple[pa.Table, pa.Table]:
-    """The rows and the quarantine that a step brought in; NotFoundError if they aren't there."""
-    folder = import_folder(name, step_id)
-    if not is_complete(folder):
-        raise NotFoundError(
-            f"The rows that step {step_id} brought into {name!r} are gone", "Import the file again under another name."
-        )
-    rows, quarantine = (pq.read_table(folder / f"{part}.parquet", memory_map=True) for part in ("rows", "quarantine"))
-    return rows, quarantine

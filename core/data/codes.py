@@ -1,48 +1,16 @@
-"""The fingerprint of a version's rows, and equality of rows as whole columns of numbers.
+"""Equality of rows as whole columns of numbers: which cells, and which rows, are the same.
 
-Works on tables with the columns of ``core.store.schema.ROWS``; knows nothing of datasets or steps.
+Works on Arrow columns; knows nothing of datasets or steps.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-
-HASHED = ("row_id", "instruction", "input", "output", "messages", "split")
-"""Columns that make a row's content, in the order in which they are hashed."""
-
-
-def content_hash(rows: pa.Table) -> str:
-    """SHA-256 (hex) of the rows in their order: the same however the table is chunked or sliced.
-
-    Each column contributes its name, which cells are null, the cells' lengths in bytes and the bytes.
-    """
-    digest = hashlib.sha256(str(rows.num_rows).encode())
-    for name in HASHED:
-        digest.update(name.encode())
-        column = rows[name]
-        digest.update(np.packbits(pc.is_null(column).to_numpy()).tobytes())
-        column = pc.fill_null(column.cast(pa.large_string()), "")
-        digest.update(pc.binary_length(column).to_numpy().astype("<i8").tobytes())
-        for chunk in column.chunks:
-            _, ends, data = chunk.buffers()
-            if len(chunk) and data is not None:
-                offsets = np.frombuffer(ends, dtype=np.int64, count=len(chunk) + 1, offset=chunk.offset * 8)
-                digest.update(memoryview(data)[offsets[0] : offsets[-1]])
-    return digest.hexdigest()
-
-
-def split_sizes(rows: pa.Table) -> dict[str, int]:
-    """Rows of each split; rows that are in none are under ``""`` and left out when there are none."""
-    counts = {str(item["values"]): int(item["counts"]) for item in pc.value_counts(rows["split"]).to_pylist()}
-    return {name: counts[name] for name in ("train", "dev", "test", "") if name in counts} | {
-        name: count for name, count in counts.items() if name not in ("train", "dev", "test", "")
-    }
 
 
 def column_codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
