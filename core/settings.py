@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     )
     launch_backend: str = Field(default="local", description="how worker processes are started")
 
+    devices: str = Field(default="", description="devices that jobs may use (cpu, or cuda:0,cuda:1); empty: all there are")
+
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="how often a worker says that it lives")
     lost_after_seconds: float = Field(default=30.0, gt=0, description="a silent worker counts as dead after this")
 

@@ -6,12 +6,12 @@ Only plain state changes here, each one transaction; who runs what and when is `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from core.errors import NotFoundError
 from core.records import ENDED_STATES, Job, JobState, Progress, new_id, now
@@ -120,14 +120,24 @@ def beat(job_id: str, progress: Progress | None = None) -> bool:
 
 
 def add_metrics(job_id: str, rows: Sequence[tuple[int, dict[str, float]]], kind: str = "step") -> None:
-    """Keep measured values of steps; a step that is there already is replaced (a resumed run repeats some)."""
+    """Keep measured values of steps; a step that is there already gets the new values (a resumed run repeats some)."""
+    merged: dict[int, dict[str, float]] = {}
+    for step, values in rows:
+        merged.setdefault(step, {}).update(values)
     with write() as session:
-        for step, values in rows:
-            row = session.exec(
-                select(MetricRow).where(MetricRow.job_id == job_id, MetricRow.step == step, MetricRow.kind == kind)
-            ).first() or MetricRow(job_id=job_id, step=step, kind=kind, values="{}")
-            row.values = json.dumps({**json.loads(row.values), **values})
-            session.add(row)
+        merge_metrics(session, job_id, merged, kind)
+
+
+def merge_metrics(session: Session, job_id: str, rows: Mapping[int, dict[str, float]], kind: str = "step") -> None:
+    """``add_metrics`` inside a transaction: values by step, one query for those that are there already."""
+    if not rows:
+        return
+    query = select(MetricRow).where(MetricRow.job_id == job_id, MetricRow.kind == kind, col(MetricRow.step).in_(list(rows)))
+    there = {row.step: row for row in session.exec(query)}
+    for step, values in rows.items():
+        row = there.get(step) or MetricRow(job_id=job_id, step=step, kind=kind, values="{}")
+        row.values = json.dumps({**json.loads(row.values), **values})
+        session.add(row)
 
 
 def read_metrics(job_id: str, kind: str = "step") -> list[dict[str, float]]:

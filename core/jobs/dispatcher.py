@@ -1,0 +1,143 @@
+"""Who runs next. There is no daemon: whoever enqueues, ends, or looks at jobs calls ``dispatch()``.
+
+Jobs are served first come, first served for each kind of device: a job that must wait holds back those
+behind it that want the same devices. A dead worker's job becomes ``lost`` and its devices free.
+Everything is decided in one transaction; only then is a worker started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlmodel import Session, col, delete, select
+
+from core.errors import UserError
+from core.jobs.backends import backend_of
+from core.jobs.devices import candidates
+from core.jobs.processes import is_living
+from core.records import LIVE_STATES, Job, now
+from core.settings import get_settings
+from core.store.database import read, write
+from core.store.jobs import change_job, get_job, log_path, to_job
+from core.store.tables import ClaimRow, JobRow
+
+PATIENCE_WITH_THE_LIVING = 10
+"""A worker whose process lives may be silent this many times longer than one that can't be seen, before it is ended."""
+
+
+@dataclass
+class Plan:
+    """What has to change now; empty when everything is as it should be."""
+
+    lost: list[Job] = field(default_factory=list)
+    stale: list[ClaimRow] = field(default_factory=list)
+    wanted: list[ClaimRow] = field(default_factory=list)
+    start: tuple[Job, tuple[str, ...]] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.stale or self.wanted or self.start)
+
+
+def dispatch() -> list[Job]:
+    """Mark dead workers' jobs as lost and start every job whose turn it is; returns the started ones.
+
+    Cheap when nothing has to change (one short read), so that every open page may call it.
+    """
+    started: list[Job] = []
+    while True:
+        with read() as session:
+            if not _plan(session):
+                return started
+        with write() as session:
+            plan = _plan(session)
+            _carry_out(session, plan)
+        for job in plan.lost:
+            backend_of(job).stop(job, force=True)
+        if plan.start is None:
+            return started
+        if _launch(*plan.start):
+            started.append(get_job(plan.start[0].job_id))
+
+
+def is_lost(job: Job) -> bool:
+    """Whether the worker of a live job is dead: its process gone, or silent for too long."""
+    alive = backend_of(job).alive(job)
+    if alive is False:
+        return True
+    patience = get_settings().lost_after_seconds * (PATIENCE_WITH_THE_LIVING if alive else 1)
+    return job.heartbeat is None or now() - job.heartbeat > timedelta(seconds=patience)
+
+
+def devices_needed(job: Job) -> int:
+    """How many devices a job claims together."""
+    return max(1, int(job.payload.get("gpus", 1))) if job.device.startswith("cuda") else 1
+
+
+def _plan(session: Session) -> Plan:
+    states = ["queued", *LIVE_STATES]
+    jobs = [to_job(row) for row in session.exec(select(JobRow).where(col(JobRow.state).in_(states)).order_by(col(JobRow.number)))]
+    claims = list(session.exec(select(ClaimRow)))
+    plan = Plan(lost=[job for job in jobs if job.state in LIVE_STATES and is_lost(job)])
+    running = {job.job_id for job in jobs if job.state in LIVE_STATES} - {job.job_id for job in plan.lost}
+    plan.stale = [claim for claim in claims if claim.holder not in running and not _is_held_by_process(claim)]
+    held = {claim.device: claim for claim in claims if claim not in plan.stale}
+    blocked: set[str] = set()
+    for job in (job for job in jobs if job.state == "queued"):
+        wish = str(job.payload.get("device", job.device))
+        pool = candidates(wish)
+        if blocked.intersection(pool):
+            continue
+        free = [device for device in pool if device not in held]
+        if len(free) >= devices_needed(job):
+            plan.start = (job, tuple(free[: devices_needed(job)]))
+            return plan
+        blocked.update(pool or (wish,))
+        plan.wanted += [
+            held[device] for device in pool if device in held and held[device].holder not in running and not held[device].wanted
+        ]
+    return plan
+
+
+def _is_held_by_process(claim: ClaimRow) -> bool:
+    """Whether a claim is a chat engine's whose process lives (a job's claim has its worker's state instead)."""
+    return not claim.holder.startswith("job-") and is_living(claim.pid, claim.pid_started)
+
+
+def _carry_out(session: Session, plan: Plan) -> None:
+    for claim in plan.stale:
+        session.delete(claim)
+    for claim in plan.wanted:
+        claim.wanted = True
+        session.add(claim)
+    for job in plan.lost:
+        row = session.exec(select(JobRow).where(JobRow.job_id == job.job_id)).one()
+        stopped = job.state == "stopping"
+        row.state = "stopped" if stopped else "lost"
+        row.ended_at = now()
+        row.error = "" if stopped else "The worker process ended without a word."
+        row.hint = "" if stopped else f"Its log: {log_path(job.job_id)}. Resume goes on from the last checkpoint."
+        session.add(row)
+    session.flush()
+    if plan.start is not None:
+        job, devices = plan.start
+        row = session.exec(select(JobRow).where(JobRow.job_id == job.job_id)).one()
+        row.state, row.device = "starting", ",".join(devices)
+        row.started_at = row.heartbeat = now()
+        session.add(row)
+        for device in devices:
+            session.add(ClaimRow(device=device, holder=job.job_id, pid=0, pid_started=0.0, since=now()))
+
+
+def _launch(job: Job, devices: tuple[str, ...]) -> bool:
+    """Start the worker of a job that was claimed; a failure to start is the job's failure."""
+    try:
+        launched = backend_of(job).submit(job.job_id, devices)
+    except (OSError, UserError) as error:
+        with write() as session:
+            session.exec(delete(ClaimRow).where(col(ClaimRow.holder) == job.job_id))
+        hint = "Check memory, disk space and the limit of processes, then resume the job."
+        change_job(job.job_id, expect=["starting"], state="failed", error=f"The worker could not be started: {error}", hint=hint)
+        return False
+    change_job(job.job_id, expect=["starting"], pid=launched.pid, pid_started=launched.started)
+    return True

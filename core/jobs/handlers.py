@@ -1,0 +1,52 @@
+"""What each kind of job does: a plain dictionary from kind to function.
+
+A handler does the work of a job, reports through the reporter, and returns whether it came to its end
+(False: it obeyed a stop and saved what it had). Heavy imports stand inside, for the queue reads this too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from core.errors import NotFoundError
+from core.records import Job, Reporter
+
+Handler = Callable[[Job, Reporter], bool]
+
+
+def handler_of(kind: str) -> Handler:
+    """The function of a kind of job; NotFoundError names the kinds there are."""
+    if kind not in HANDLERS:
+        raise NotFoundError(f"There is no kind of job {kind!r}", f"Kinds: {', '.join(HANDLERS)}.")
+    return HANDLERS[kind]
+
+
+def _train(job: Job, reporter: Reporter) -> bool:
+    from core.store.runs import get_run
+    from core.training.runner import run_training
+
+    return run_training(get_run(job.subject), reporter).complete
+
+
+def _evaluate(job: Job, reporter: Reporter) -> bool:
+    from core.evaluation.runner import run_evaluation
+    from core.store.runs import get_evaluation
+
+    return run_evaluation(get_evaluation(job.subject), reporter).complete
+
+
+def _pause(job: Job, reporter: Reporter) -> bool:
+    """Hold the device for ``seconds``, in steps: shows that queue, worker and stop work on this machine."""
+    seconds = float(job.payload.get("seconds", 0.0))
+    steps = max(1, round(seconds / 0.05))
+    for done in range(steps):
+        if reporter.should_stop():
+            return False
+        time.sleep(seconds / steps)
+        reporter.metrics(done + 1, {"seconds": seconds * (done + 1) / steps})
+        reporter.progress(done + 1, steps, unit="steps")
+    return True
+
+
+HANDLERS: Mapping[str, Handler] = {"train": _train, "evaluate": _evaluate, "pause": _pause}

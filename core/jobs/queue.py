@@ -1,0 +1,167 @@
+"""The queue as pages and the command line use it: enqueue, stop, resume, wait, and who stands where.
+
+Knows the records of jobs; what a job does is in ``handlers``, who runs next in ``dispatcher``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlmodel import select
+
+from core.errors import SpecError, UserError
+from core.jobs.backends import backend_of, get_backend
+from core.jobs.claims import claim_device, is_wanted, list_claims, release_device, set_busy, watch_claim, who_holds
+from core.jobs.devices import candidates, default_device, device_kind, list_devices
+from core.jobs.dispatcher import dispatch
+from core.jobs.handlers import handler_of
+from core.jobs.submissions import prepare_evaluation, prepare_training
+from core.records import ENDED_STATES, LIVE_STATES, Evaluation, EvaluationSpec, Job, Run, TrainSpec
+from core.store.database import write
+from core.store.jobs import add_job, change_job, get_job, list_jobs
+from core.store.runs import save_evaluation, save_run
+from core.store.tables import JobRow
+
+__all__ = [
+    "claim_device",
+    "default_device",
+    "dispatch",
+    "enqueue",
+    "enqueue_evaluation",
+    "enqueue_training",
+    "is_wanted",
+    "list_claims",
+    "list_devices",
+    "position",
+    "release_device",
+    "resume",
+    "set_busy",
+    "stop",
+    "wait",
+    "watch_claim",
+    "who_holds",
+]
+
+
+def enqueue(
+    kind: str,
+    payload: dict[str, Any] | None = None,
+    *,
+    title: str = "",
+    subject: str = "",
+    device: str = "",
+    gpus: int = 1,
+    backend: str = "",
+) -> Job:
+    """Put a job at the end of the queue, without starting anything (``dispatch()`` does).
+
+    ``device``: ``cpu``, ``cuda`` (any GPU) or ``cuda:1``; empty: a GPU where there is one. SpecError if more
+    devices are asked for than there are.
+    """
+    handler_of(kind)
+    get_backend(backend)
+    device = device or device_kind()
+    there = len(candidates(device))
+    if device.startswith("cuda") and gpus > there:
+        raise SpecError(f"{gpus} GPUs are asked for, and this machine has {there}", "Lower `gpus`.")
+    full = {**(payload or {}), "device": device, "gpus": gpus, "backend": backend}
+    return add_job(kind, full, title=title, subject=subject, device=device)
+
+
+def enqueue_training(spec: TrainSpec) -> tuple[Job, Run]:
+    """Check a training's spec, keep its run with template and data versions frozen, and queue it.
+
+    SpecError lists all faults; nothing is written then.
+    """
+    run = prepare_training(spec)
+    title = f"Train {run.name}"
+    job = enqueue("train", title=title, subject=run.run_id, gpus=spec.gpus, backend=spec.launch_backend)
+    run = save_run(run.model_copy(update={"job_id": job.job_id}))
+    dispatch()
+    return get_job(job.job_id), run
+
+
+def enqueue_evaluation(spec: EvaluationSpec) -> tuple[Job, Evaluation]:
+    """Check what an evaluation needs, keep its record with template and version frozen, and queue it."""
+    evaluation = prepare_evaluation(spec)
+    job = enqueue("evaluate", title=f"Evaluate {evaluation.name}", subject=evaluation.evaluation_id)
+    evaluation = save_evaluation(evaluation.model_copy(update={"job_id": job.job_id}))
+    dispatch()
+    return get_job(job.job_id), evaluation
+
+
+def stop(job_id: str, *, force: bool = False) -> Job:
+    """Ask a job to stop; one that only waits is stopped at once.
+
+    A running job obeys at its next step and saves what it has. ``force`` ends its process instead: what was
+    not saved is lost.
+    """
+    with write() as session:
+        row = session.exec(select(JobRow).where(JobRow.job_id == job_id)).first()
+        if row is not None and row.state == "queued":
+            row.state, row.stop_requested = "stopped", True
+        elif row is not None and row.state in LIVE_STATES:
+            row.state, row.stop_requested = "stopping", True
+    job = get_job(job_id)
+    if force and job.state in LIVE_STATES:
+        backend_of(job).stop(job, force=True)
+    dispatch()
+    return get_job(job_id)
+
+
+def resume(job_id: str) -> Job:
+    """Queue a stopped, failed or lost job again, for the same run; it keeps its old place, so it is soon its turn."""
+    job = get_job(job_id)
+    done = change_job(
+        job_id,
+        expect=["stopped", "failed", "lost"],
+        state="queued",
+        stop_requested=False,
+        pid=None,
+        pid_started=None,
+        heartbeat=None,
+        ended_at=None,
+        error="",
+        hint="",
+    )
+    if not done:
+        raise UserError(
+            f"Job {job_id} is {get_job(job_id).state}, so there is nothing to resume",
+            "Only a stopped, failed or lost job can be resumed." if job.state != "queued" else "It waits for its turn.",
+        )
+    dispatch()
+    return get_job(job_id)
+
+
+def position(job_id: str) -> int | None:
+    """How many jobs go before this one runs, plus one; none if it isn't waiting."""
+    waiting = list_jobs(["queued"])
+    mine = next((job for job in waiting if job.job_id == job_id), None)
+    if mine is None:
+        return None
+    pool = set(candidates(str(mine.payload.get("device", mine.device))))
+    before = [job for job in waiting[: waiting.index(mine)] if pool.intersection(candidates(_wish(job)))]
+    return len(before) + 1
+
+
+def wait(job_id: str, on_progress: Callable[[Job], None] | None = None, poll_seconds: float = 0.3) -> Job:
+    """Wait until a job has ended; ``on_progress`` gets it whenever its state or progress changed."""
+    seen: tuple[object, ...] | None = None
+    looked = 0.0
+    while True:
+        job = get_job(job_id)
+        if on_progress is not None and (job.state, job.progress) != seen:
+            seen = (job.state, job.progress)
+            on_progress(job)
+        if job.state in ENDED_STATES:
+            return job
+        if time.monotonic() - looked > 2.0:
+            dispatch()
+            looked = time.monotonic()
+        time.sleep(poll_seconds)
+
+
+def _wish(job: Job) -> str:
+    return str(job.payload.get("device", job.device))

@@ -1,0 +1,82 @@
+"""Records of runs and evaluations as they are queued: everything named is looked up now and frozen.
+
+A dataset without a version means its latest at this moment, a template its latest version; what the job does
+later can't change under it. Nothing is written when something is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, new_id
+from core.store.datasets import get_dataset, get_version
+from core.store.runs import get_run, list_evaluations, list_runs, mark_template_used
+from core.training.spec import check, freeze_versions, write_spec
+
+
+def prepare_training(spec: TrainSpec) -> Run:
+    """The record of a run that is about to be queued, its spec.yaml written. SpecError lists all faults."""
+    from core.prompts.templates import find_template
+
+    check(spec)
+    spec, versions = freeze_versions(spec)
+    template = find_template(spec.template)
+    mark_template_used(template)
+    default = f"{spec.data[0].dataset}-{spec.method}"
+    run = Run(
+        run_id=new_id("run"),
+        name=spec.name or _unused(default, (run.name for run in list_runs())),
+        spec=spec.model_copy(update={"template": template.ref}),
+        template=template,
+        data_versions=versions,
+    )
+    write_spec(run)
+    return run
+
+
+def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
+    """The record of an evaluation that is about to be queued. NotFoundError names what is missing.
+
+    An arm with a run gets the run's own model and template unless it names others.
+    """
+    from core.prompts.templates import find_template
+
+    dataset = get_dataset(spec.dataset)
+    version = get_version(spec.dataset, spec.version)
+    arm = spec.arm
+    template: Template | None = None
+    if arm.run is not None:
+        run = get_run(arm.run)
+        changes: dict[str, object] = {"run": run.run_id}
+        if "model" not in arm.model_fields_set:
+            changes["model"] = run_model(run)
+        if "template" not in arm.model_fields_set:
+            template = run.template
+        arm = arm.model_copy(update=changes)
+    template = template or find_template(arm.template)
+    arm = arm.model_copy(update={"template": template.ref})
+    mark_template_used(template)
+    how = get_run(arm.run).name if arm.run else f"{arm.model.label}, {template.name}" + (f", {arm.shots} shots" * bool(arm.shots))
+    return Evaluation(
+        evaluation_id=new_id("evaluation"),
+        name=_unused(arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
+        spec=spec.model_copy(update={"arm": arm, "version": version.number}),
+        task=dataset.task,
+        elements=dataset.elements,
+        template=template,
+        version=version.number,
+    )
+
+
+def run_model(run: Run) -> ModelRef:
+    """The model under a run's adapter as it was trained on: in 4 bits for QLoRA."""
+    return run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
+
+
+def _unused(name: str, taken: Iterable[str]) -> str:
+    """``name``, or ``name-2``, ``name-3``, … if it is taken."""
+    names = set(taken)
+    number, found = 2, name
+    while found in names:
+        found, number = f"{name}-{number}", number + 1
+    return found

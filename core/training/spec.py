@@ -1,0 +1,217 @@
+"""A training's specification: from YAML and overrides to a TrainSpec, and whether it can be carried out here.
+
+All faults are found at once, each naming its key; an unknown key is told with the nearest known one.
+Knows nothing of torch: pages use it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from core.errors import SpecError, UserError
+from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
+from core.store.datasets import get_version
+from core.store.files import write_text
+from core.store.runs import run_folder
+
+LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
+"""Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""
+
+
+def load_spec(path: Path, overrides: Sequence[str] = ()) -> TrainSpec:
+    """The spec in a YAML file, with ``key=value`` overrides (dotted keys reach inside: ``model.name=…``).
+
+    Raises SpecError that lists every fault of the file's form; ``check`` finds those of its content.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"The spec {path} can't be read: {reason}", "Give a YAML file with at least `data: DATASET`.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}", "Write `key: value` lines.") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path} holds no keys", "Write `key: value` lines, at least `data: DATASET`.")
+    for override in overrides:
+        _override(values, override)
+    return make_spec(values, str(path))
+
+
+def make_spec(values: Mapping[str, Any], where: str = "the spec") -> TrainSpec:
+    """A TrainSpec from plain values. Short forms: ``model: PATH``, ``data: NAME`` or a list of names, ``dev: NAME``."""
+    try:
+        return TrainSpec.model_validate(_lengthen(dict(values)))
+    except ValidationError as error:
+        faults = tuple(_fault(dict(item)) for item in error.errors())
+        raise _spec_error(where, faults) from error
+
+
+def dump_spec(spec: TrainSpec) -> str:
+    """YAML of a spec that ``load_spec`` reads back to an equal one."""
+    return yaml.safe_dump(spec.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120)
+
+
+def write_spec(run: Run) -> Path:
+    """Keep a run's spec as ``spec.yaml`` in its folder; returns the path."""
+    path = run_folder(run.run_id) / "spec.yaml"
+    write_text(path, f"# python -m core train {path.name}\n{dump_spec(run.spec)}")
+    return path
+
+
+def learning_rate(spec: TrainSpec) -> float:
+    """The spec's learning rate, or its method's."""
+    return spec.learning_rate if spec.learning_rate is not None else LEARNING_RATES[spec.method]
+
+
+def validate(spec: TrainSpec) -> list[str]:
+    """All reasons why a spec can't be carried out here; empty when it can."""
+    from core.prompts.templates import find_template
+
+    faults: list[str] = []
+    for place, use in _uses(spec):
+        try:
+            version = get_version(use.dataset, use.version)
+        except UserError as error:
+            faults.append(f"{place}: {error.message}. {error.hint}")
+            continue
+        if version.rows and not version.split_sizes.get(use.split, 0):
+            sizes = ", ".join(f"{name or 'no split'}: {count}" for name, count in version.split_sizes.items()) or "none"
+            faults.append(f"{place}.split: {use.dataset!r} v{version.number} has no rows in {use.split!r} ({sizes})")
+    try:
+        find_template(spec.template)
+    except UserError as error:
+        faults.append(f"template: {error.message}. {error.hint}")
+    if spec.model.source == "endpoint":
+        faults.append("model: a model behind an endpoint can't be trained here; give a folder or a hub name")
+    elif spec.model.source == "path" and not (Path(spec.model.name) / "config.json").is_file():
+        faults.append(f"model: {spec.model.name} is no model folder: it has no config.json")
+    if spec.method == "full" and spec.model.quantisation != "none":
+        faults.append(f"method: full fine-tuning needs unquantised weights, and model.quantisation is {spec.model.quantisation}")
+    if spec.method == "qlora" and spec.model.quantisation == "int8":
+        faults.append("model.quantisation: qlora trains on 4-bit weights (nf4), not int8")
+    if spec.micro_batch_size is not None and spec.micro_batch_size > spec.batch_size:
+        faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
+    if spec.eval_every is not None and spec.dev is None:
+        faults.append("eval_every: there is no dev data to look at; add `dev: DATASET` or leave eval_every out")
+    return faults
+
+
+def check(spec: TrainSpec) -> None:
+    """Raise a SpecError with all faults of ``validate``, if there are any."""
+    faults = tuple(validate(spec))
+    if faults:
+        raise _spec_error("the spec", faults)
+
+
+def freeze_versions(spec: TrainSpec) -> tuple[TrainSpec, dict[str, int]]:
+    """The spec with every dataset's version named (the latest where it names none), and those versions by dataset."""
+    frozen = [use.model_copy(update={"version": get_version(use.dataset, use.version).number}) for use in spec.data]
+    dev = spec.dev and spec.dev.model_copy(update={"version": get_version(spec.dev.dataset, spec.dev.version).number})
+    versions = {use.dataset: use.version or 0 for use in [*([dev] if dev else []), *frozen]}
+    return spec.model_copy(update={"data": tuple(frozen), "dev": dev}), versions
+
+
+def _uses(spec: TrainSpec) -> list[tuple[str, DatasetUse]]:
+    uses = [(f"data[{number}]" if len(spec.data) > 1 else "data", use) for number, use in enumerate(spec.data)]
+    return uses + ([("dev", spec.dev)] if spec.dev else [])
+
+
+def _lengthen(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace the short forms by what they stand for."""
+    from core.models.catalogue import parse_model
+
+    if isinstance(values.get("model"), str):
+        values["model"] = parse_model(values["model"]).model_dump()
+    elif isinstance(values.get("model"), dict) and values["model"].get("source") == "path":
+        values["model"] = {**values["model"], "name": str(Path(str(values["model"].get("name", ""))).expanduser().absolute())}
+    data = values.get("data")
+    if isinstance(data, str | dict):
+        data = [data]
+    if isinstance(data, list):
+        values["data"] = [{"dataset": use} if isinstance(use, str) else use for use in data]
+    dev = values.get("dev")
+    if isinstance(dev, str):
+        values["dev"] = {"dataset": dev, "split": "dev"}
+    elif isinstance(dev, dict):
+        values["dev"] = {"split": "dev", **dev}
+    if isinstance(values.get("target_modules"), str):
+        values["target_modules"] = [part.strip() for part in values["target_modules"].split(",")]
+    for key in ("learning_rate", "weight_decay", "max_grad_norm"):
+        if isinstance(values.get(key), str):
+            values[key] = _number(values[key])
+    return values
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    """Put ``key=value`` into the values; the value is YAML, so that 3, true and [a, b] are what they look like."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"--set {text!r} has no key and value", "Write it as --set key=value, e.g. --set epochs=3.")
+    value = yaml.safe_load(raw) if raw.strip() else None
+    if isinstance(value, str):
+        value = _number(value)
+    place: Any = values
+    parts = key.strip().split(".")
+    for part in parts[:-1]:
+        place = _inside(place, part, key)
+    last = parts[-1]
+    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise SpecError(f"--set {key}: there is nothing at {last!r}", "Keys inside are written as model.name or data.0.limit.")
+
+
+def _inside(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        if isinstance(place[int(part)], str):
+            place[int(part)] = {"dataset": place[int(part)]}
+        return place[int(part)]
+    if isinstance(place, dict):
+        if isinstance(place.get(part), str):  # a short form that is reached into
+            place[part] = _lengthen({part: place[part]})[part]
+        return place.setdefault(part, {})
+    raise SpecError(f"--set {key}: there is nothing at {part!r}", "Keys inside are written as model.name or data.0.limit.")
+
+
+def _number(text: str) -> Any:
+    """``1e-3`` as the number it is meant to be (YAML 1.1 reads it as text)."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _fault(error: dict[str, Any]) -> str:
+    """One fault of the form, as ``key: what is wrong``."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _fields(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(known)}")
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (it is {error['input']!r})"
+
+
+def _fields(location: Sequence[str]) -> list[str]:
+    """The known keys at a place of the spec."""
+    inside: dict[str, type[BaseModel]] = {"model": ModelRef, "data": DatasetUse, "dev": DatasetUse}
+    return list(inside.get(location[0] if location else "", TrainSpec).model_fields)
+
+
+def _spec_error(where: str, faults: tuple[str, ...]) -> SpecError:
+    subject = "The spec" if where == "the spec" else where
+    if len(faults) == 1:
+        return SpecError(f"{subject}: {faults[0]}", "Mend it and try again; nothing was started.", faults)
+    return SpecError(f"{subject} has {len(faults)} faults", "Mend them and try again; nothing was started.", faults)

@@ -1,0 +1,96 @@
+"""How a worker's work ends: faults of the user, faults of ours, and a job that is no longer its own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from core.errors import UserError
+from core.jobs import handlers, queue, worker
+from core.jobs.reporter import SupersededError, WorkerReporter
+from core.records import Job, Reporter, now
+from core.store.jobs import change_job, get_job, read_metrics
+
+
+@pytest.fixture
+def claimed(monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job that waits for a worker of this process."""
+    job = queue.enqueue("pause", {"seconds": 0})
+    change_job(job.job_id, state="starting", heartbeat=now())
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    return job
+
+
+def handle(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def handler(_job: Job, _reporter: Reporter) -> bool:
+        raise error
+
+    monkeypatch.setattr(handlers, "HANDLERS", {"pause": handler})
+
+
+def test_a_users_fault_keeps_message_and_hint(claimed: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle(monkeypatch, UserError("No such split", "Split first."))
+    assert worker.main(claimed.job_id) == 1
+    job = get_job(claimed.job_id)
+    assert (job.state, job.error, job.hint) == ("failed", "No such split", "Split first.")
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(
+    claimed: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle(monkeypatch, ZeroDivisionError("by nothing"))
+    assert worker.main(claimed.job_id) == 1
+    job = get_job(claimed.job_id)
+    assert (job.state, job.error) == ("failed", "ZeroDivisionError: by nothing")
+    assert "Traceback" in capsys.readouterr().out
+
+
+def test_a_job_is_done_once(claimed: Job) -> None:
+    assert worker.main(claimed.job_id) == 0
+    begun = get_job(claimed.job_id).ended_at
+    assert worker.main(claimed.job_id) == 0
+    assert get_job(claimed.job_id).ended_at == begun
+
+
+def test_a_job_that_was_stopped_while_it_started_does_no_work(claimed: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle(monkeypatch, AssertionError("worked"))
+    queue.stop(claimed.job_id)
+    worker.main(claimed.job_id)
+    assert get_job(claimed.job_id).state == "stopped"
+
+
+def test_a_worker_whose_job_was_given_up_leaves_it_alone(claimed: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(job: Job, reporter: Reporter) -> bool:
+        change_job(job.job_id, state="queued", pid=None)
+        for _ in range(100):
+            reporter.should_stop()
+            reporter._beat()  # type: ignore[attr-defined]
+        raise AssertionError("not told")
+
+    monkeypatch.setattr(handlers, "HANDLERS", {"pause": handler})
+    assert worker.main(claimed.job_id) == 1
+    assert get_job(claimed.job_id).state == "queued"
+
+
+def test_metrics_of_a_step_are_merged_and_repeated_steps_replaced(claimed: Job) -> None:
+    change_job(claimed.job_id, state="running", pid=os.getpid())
+    reporter = WorkerReporter(claimed.job_id)
+    reporter.metrics(1, {"loss": 2.0})
+    reporter.metrics(1, {"dev_loss": 3.0})
+    reporter.metrics(2, {"loss": 1.5})
+    reporter.close()
+    again = WorkerReporter(claimed.job_id)
+    again.metrics(2, {"loss": 1.0})
+    again.progress(1, 2, unit="steps", message="going")
+    again.close()
+    assert read_metrics(claimed.job_id) == [{"step": 1, "loss": 2.0, "dev_loss": 3.0}, {"step": 2, "loss": 1.0}]
+    assert get_job(claimed.job_id).progress.message == "going"
+
+
+def test_a_reporter_of_a_lost_job_says_so(claimed: Job) -> None:
+    change_job(claimed.job_id, state="lost", pid=os.getpid())
+    reporter = WorkerReporter(claimed.job_id)
+    reporter.close()
+    with pytest.raises(SupersededError):
+        reporter.should_stop()
