@@ -1,0 +1,1 @@
+"""The bundled datasets, and the script that makes them: ``python -m samples.make``."""
