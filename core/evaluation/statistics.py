@@ -1,0 +1,206 @@
+"""How sure a score or a difference is: intervals, paired tests, corrections, sample sizes.
+
+Works on row statistics (``core.evaluation.metrics.rows``) and metrics as functions of their sums; knows nothing of what
+the metrics mean. Sources: bootstrap (Efron & Tibshirani 1993, ch. 13-14; paired for text scores: Koehn 2004),
+approximate randomisation (Noreen 1989; Riezler & Maxwell 2005), McNemar 1947 (exact form), Holm 1979, Wilson 1927.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from core.evaluation.metrics.rows import Floats, Metric, Statistics, align
+from core.evaluation.resampling import (
+    RESAMPLES,
+    SEED,
+    bootstrap_sums,
+    by_cluster,
+    jackknife_sums,
+    swapped_sums,
+)
+
+LEVEL = 0.95
+Method = Literal["percentile", "bca"]
+_NORMAL = NormalDist()
+
+
+class Interval(NamedTuple):
+    """The ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """Right minus left: the value, its interval, and the two-sided p of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def intervals(
+    statistics: Statistics,
+    metrics: Mapping[str, Metric],
+    *,
+    level: float = LEVEL,
+    method: Method = "percentile",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    clusters: Sequence[Any] | None = None,
+) -> dict[str, Interval]:
+    """A bootstrap interval of each metric. Metrics without a value on all rows are left out.
+
+    ``clusters``: one label a row; whole clusters are resampled then.
+    """
+    units = statistics if clusters is None else by_cluster(statistics, clusters)
+    if units.rows == 0:
+        return {}
+    samples = bootstrap_sums(units, resamples, seed)
+    total = units.sums()
+    left_out = jackknife_sums(units) if method == "bca" else None
+    found = {}
+    for name, metric in metrics.items():
+        value = float(metric(total))
+        if math.isnan(value):
+            continue
+        folds = metric(left_out) if left_out is not None else None
+        found[name] = interval_of(metric(samples), value, level, folds)
+    return found
+
+
+def paired(
+    left: Statistics,
+    right: Statistics,
+    metrics: Mapping[str, Metric],
+    *,
+    level: float = LEVEL,
+    method: Method = "percentile",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    clusters: Sequence[Any] | None = None,
+) -> dict[str, Difference]:
+    """Right minus left on the same rows, for each metric: paired bootstrap interval, p by approximate randomisation.
+
+    Both arms are resampled with the same rows. ValueError if they don't have as many rows.
+    Metrics that either arm has no value of are left out.
+    """
+    if left.rows != right.rows:
+        raise ValueError(f"paired arms have {left.rows} and {right.rows} rows")
+    left, right = align([left, right])
+    if clusters is not None:
+        left, right = by_cluster(left, clusters), by_cluster(right, clusters)
+    if left.rows == 0:
+        return {}
+    sample_left, sample_right = bootstrap_sums(left, resamples, seed), bootstrap_sums(right, resamples, seed)
+    swap_left, swap_right = swapped_sums(left, right, resamples, seed)
+    bca = method == "bca"
+    found = {}
+    for name, metric in metrics.items():
+        value = float(metric(right.sums()) - metric(left.sums()))
+        if math.isnan(value):
+            continue
+        folds = metric(jackknife_sums(right)) - metric(jackknife_sums(left)) if bca else None
+        low, high = interval_of(metric(sample_right) - metric(sample_left), value, level, folds)
+        found[name] = Difference(value, low, high, randomisation_p(metric(swap_right) - metric(swap_left), value))
+    return found
+
+
+def interval_of(samples: Floats, value: float, level: float = LEVEL, folds: Floats | None = None) -> Interval:
+    """The interval of resampled values: percentiles, or BCa when the leave-one-out ``folds`` are given.
+
+    ``samples`` that are not a number (a resample without anything to score) are left out.
+    """
+    samples = samples[~np.isnan(samples)]
+    if samples.size == 0:
+        return Interval(math.nan, math.nan)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    if folds is not None:
+        tails = _bca_tails(samples, value, folds, tails)
+    low, high = np.quantile(samples, tails)
+    return Interval(float(low), float(high))
+
+
+def _bca_tails(samples: Floats, value: float, folds: Floats, tails: list[float]) -> list[float]:
+    """Which percentiles bound the bias-corrected and accelerated interval (Efron & Tibshirani 1993, eq. 14.10)."""
+    below = (np.count_nonzero(samples < value) + 0.5 * np.count_nonzero(samples == value)) / samples.size
+    spread = np.nanmean(folds) - folds[~np.isnan(folds)]
+    cubes, squares = float((spread**3).sum()), float((spread**2).sum())
+    if not 0 < below < 1 or squares == 0:
+        return tails
+    acceleration = cubes / (6 * squares**1.5)
+    bias = _NORMAL.inv_cdf(float(below))
+    moved = []
+    for tail in tails:
+        z = bias + _NORMAL.inv_cdf(tail)
+        moved.append(_NORMAL.cdf(bias + z / (1 - acceleration * z)))
+    return moved
+
+
+def randomisation_p(swapped: Floats, value: float) -> float:
+    """Two-sided p: how often a random swap of the arms' answers differs at least as much; never 0."""
+    swapped = swapped[~np.isnan(swapped)]
+    as_large = int(np.count_nonzero(np.abs(swapped) >= abs(value) - 1e-12))
+    return (1 + as_large) / (1 + swapped.size)
+
+
+def bootstrap_p(samples: Floats) -> float:
+    """Two-sided p by inverting the percentile interval: twice the smaller share of resamples on one side of 0."""
+    samples = samples[~np.isnan(samples)]
+    smaller = min(np.count_nonzero(samples <= 0), np.count_nonzero(samples >= 0))
+    return float(min(1.0, 2 * (1 + smaller) / (1 + samples.size)))
+
+
+def mcnemar(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """Exact two-sided p that both arms are right equally often, from one true/false a row (binomial, half)."""
+    a, b = np.asarray(left, bool), np.asarray(right, bool)
+    gained, lost = int((b & ~a).sum()), int((a & ~b).sum())
+    return binomial_p(min(gained, lost), gained + lost)
+
+
+def binomial_p(fewer: int, total: int) -> float:
+    """Two-sided p of ``fewer`` or less, or as many on the other side, of ``total`` fair tosses; 1 if there are none."""
+    if total == 0:
+        return 1.0
+    log_half = total * math.log(2)
+    choose = (math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(fewer + 1))
+    return min(1.0, 2 * math.fsum(math.exp(c - log_half) for c in choose))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for several looks (step-down), in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        floor = max(floor, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = floor
+    return adjusted
+
+
+def wilson(successes: float, total: float, level: float = LEVEL) -> Interval:
+    """Interval of a rate; sound near 0 and 1 and on few rows. (0, 1) when there is no row."""
+    if total == 0:
+        return Interval(0.0, 1.0)
+    z = _NORMAL.inv_cdf((1 + level) / 2)
+    rate = successes / total
+    middle = (rate + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def rows_needed(difference: float, standard_error: float, rows: int, *, level: float = LEVEL, power: float = 0.8) -> int | None:
+    """Rows for which a difference of this size would be seen with ``power``, from its standard error on ``rows`` rows.
+
+    The error falls with the root of the rows: n = rows · ((z_level + z_power) · se / difference)². None for no difference.
+    """
+    if difference == 0 or not math.isfinite(difference):
+        return None
+    z = _NORMAL.inv_cdf((1 + level) / 2) + _NORMAL.inv_cdf(power)
+    return max(1, math.ceil(rows * (z * standard_error / difference) ** 2))
