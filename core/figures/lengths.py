@@ -1,0 +1,116 @@
+"""Figures about token lengths: how long rows are and what a maximum length cuts. Knows nothing of tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from core.figures.style import AXIS, BASE, FAULT, NEUTRAL, SERIES, TUNED, figure, wrapped
+
+
+def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: int = 40) -> go.Figure:
+    """Whole rows' lengths in tokens as a histogram, their ECDF over it, and the line of ``max_length``.
+
+    Bars beyond the line are red and hatched. ``tokens``: one length a row, at least one. The axis ends a little
+    beyond the longest row or the line, whichever is farther; it never hides a row.
+    """
+    lengths = np.sort(np.asarray(tokens, dtype=np.int64))
+    top = max(int(lengths[-1]), max_length)
+    width = max(1, int(np.ceil((top + 1) / bins)))
+    edges = np.arange(0, top + width + 1, width)
+    counts, _ = np.histogram(lengths, bins=edges)
+    middles = edges[:-1] + width / 2
+    made = figure(title, height=360, x="Tokens of a whole row (prompt and answer)", y="Rows")
+    over = edges[:-1] >= max_length
+    for mask, colour, shape, words in ((~over, BASE, "", "fits"), (over, FAULT, "/", "too long")):
+        if counts[mask].sum() == 0:
+            continue
+        made.add_bar(
+            x=middles[mask].tolist(),
+            y=counts[mask].tolist(),
+            width=width * 0.92,
+            name=words,
+            marker={"color": colour, "pattern": {"shape": shape, "fgopacity": 0.4, "size": 5}},
+            customdata=np.stack([edges[:-1][mask], edges[1:][mask] - 1], axis=1).tolist(),
+            hovertemplate="%{customdata[0]} to %{customdata[1]} tokens: %{y:,} rows<extra></extra>",
+        )
+    made.add_scatter(
+        x=[0, *lengths.tolist(), top],
+        y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist(), 1.0],
+        mode="lines",
+        line={"color": TUNED, "width": 2, "shape": "hv"},
+        name="share of rows up to this length",
+        yaxis="y2",
+        hovertemplate="%{y:.1%} of rows have at most %{x:,} tokens<extra></extra>",
+    )
+    fits = float(np.searchsorted(lengths, max_length, side="right")) / len(lengths)
+    made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
+    left = max_length > 0.6 * top
+    made.add_annotation(
+        x=max_length,
+        y=1.0,
+        yref="paper",
+        text=f"max length {max_length:,}: {_share(fits)} of rows fit",
+        showarrow=False,
+        xanchor="right" if left else "left",
+        yanchor="bottom",
+        xshift=-4 if left else 4,
+    )
+    made.update_layout(
+        yaxis2={
+            "overlaying": "y", "side": "right", "range": [0, 1.04], "tickformat": ".0%", "showgrid": False,
+            "title": "Share of rows", "automargin": True, "zeroline": False, "tickvals": [0, 0.25, 0.5, 0.75, 1],
+        },
+        margin={"l": 8, "r": 8, "t": 60 if title else 28, "b": 8},
+    )  # fmt: skip
+    made.update_xaxes(range=[0, top * 1.02 + 1])
+    return made
+
+
+def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = "Tokens of a whole row") -> go.Figure:
+    """ECDFs of several templates or tokenizers over each other, labelled at their ends; at most seven."""
+    made = figure(title, height=320, x=x, y="Share of rows")
+    for place, (name, tokens) in enumerate(list(series.items())[: len(SERIES)]):
+        lengths = np.sort(np.asarray(tokens, dtype=np.int64))
+        if not len(lengths):
+            continue
+        made.add_scatter(
+            x=[int(lengths[0]), *lengths.tolist()],
+            y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist()],
+            mode="lines",
+            name=name,
+            line={"color": SERIES[place], "width": 2, "dash": ("solid", "dash", "dot", "dashdot")[place % 4], "shape": "hv"},
+            hovertemplate=f"{wrapped(name)}: %{{y:.1%}} of rows have at most %{{x:,}} tokens<extra></extra>",
+        )
+    made.update_layout(showlegend=True, margin={"t": 60 if title else 30})
+    made.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    return made
+
+
+def budget_bars(parts: dict[str, tuple[int, int]], *, title: str = "") -> go.Figure:
+    """What an epoch computes on: ``parts`` maps a way of batching to (useful tokens, padding tokens)."""
+    made = figure(title, height=70 + 34 * len(parts), x="Tokens of an epoch", legend=True)
+    names = list(parts)[::-1]
+    made.add_bar(y=names, x=[parts[n][0] for n in names], orientation="h", name="tokens of rows", marker={"color": BASE})
+    made.add_bar(
+        y=names,
+        x=[parts[n][1] for n in names],
+        orientation="h",
+        name="padding",
+        marker={"color": NEUTRAL, "pattern": {"shape": "/", "fgopacity": 0.4, "size": 5}},
+    )
+    made.update_layout(barmode="stack", margin={"t": 60 if title else 30})
+    made.update_traces(hovertemplate="%{y}: %{x:,} %{fullData.name}<extra></extra>")
+    made.update_yaxes(gridcolor="rgba(0,0,0,0)")
+    return made
+
+
+def _share(share: float) -> str:
+    percent = share * 100
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    return f"{percent:.0f} %" if percent in (0, 100) else f"{percent:.1f} %"

@@ -1,0 +1,58 @@
+"""Colours with a meaning, the same in every figure and page, and the common layout.
+
+The five were chosen so that every pair stays apart under protanopia, deuteranopia and
+tritanopia, on white and on near-black (``tests/pages/test_figures.py`` simulates it).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+BASE = "#4c6ba6"
+"""The base model or the prompt alone."""
+TUNED = "#f38120"
+"""A fine-tune."""
+GOLD = "#3bb76e"
+"""The gold answer; what is right."""
+FAULT = "#c12224"
+"""What is wrong."""
+NEUTRAL = "#9da2a9"
+"""Everything else."""
+SERIES = (BASE, TUNED, GOLD, FAULT, NEUTRAL, "#8d6bb0", "#b59a2a")
+"""At most seven series, in this order."""
+GRID = "rgba(157,162,169,0.22)"
+AXIS = "rgba(157,162,169,0.55)"
+
+
+def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", legend: bool = False, **layout: Any) -> go.Figure:
+    """An empty figure in the common layout; ``title`` is the finding, ``x`` and ``y`` name the axes with their units."""
+    made = go.Figure()
+    made.update_layout(
+        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
+        height=height,
+        margin={"l": 8, "r": 16, "t": 44 if title else 12, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        hoverlabel={"align": "left"},
+        bargap=0.28,
+        **layout,
+    )
+    made.update_xaxes(title=x, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
+    made.update_yaxes(title=y, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
+    return made
+
+
+def wrapped(text: str, width: int = 28) -> str:
+    """A label cut to ``width`` columns (a Chinese character is two wide), an ellipsis where it was cut."""
+    from unicodedata import east_asian_width
+
+    used = 0
+    for place, character in enumerate(text):
+        used += 2 if east_asian_width(character) in "WF" else 1
+        if used > width:
+            return text[: max(1, place - 1)] + "…"
+    return text

@@ -1,0 +1,93 @@
+"""Figures about a training run: loss and dev score by step, runs over each other. Knows nothing of trainers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from core.figures.style import BASE, GOLD, GRID, NEUTRAL, SERIES, TUNED, figure, wrapped
+
+
+def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
+    """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3), as TensorBoard draws it."""
+    raw = values.to_numpy(dtype=float)
+    kept, out = 0.0, np.empty_like(raw)
+    for place, value in enumerate(raw):
+        kept = weight * kept + (1 - weight) * value
+        out[place] = kept / (1 - weight ** (place + 1))
+    return pd.Series(out, index=values.index)
+
+
+def curves(
+    steps: pd.DataFrame, dev: pd.DataFrame | None = None, *, title: str = "", score: str = "micro_f1", total: int | None = None
+) -> go.Figure:
+    """Loss (raw faint, smoothed over it) above, the dev score below, with shared steps.
+
+    ``steps``: ``step``, ``loss``; a column ``eval_loss`` in ``dev`` is drawn with the loss. ``dev``: ``step`` and
+    the column ``score`` names. ``total`` is the last step that is planned, so that the axis shows what is to come.
+    """
+    scored = dev is not None and score in dev and bool(dev[score].notna().any())
+    made = make_subplots(
+        rows=2 if scored else 1, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4] if scored else None
+    )
+    made.update_layout(figure(title, height=430 if scored else 320).layout)
+    made.add_scatter(
+        x=steps["step"].tolist(), y=steps["loss"].tolist(), mode="lines", name="loss of each step",
+        line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>", row=1, col=1,
+    )  # fmt: skip
+    made.add_scatter(
+        x=steps["step"].tolist(), y=smoothed(steps["loss"]).tolist(), mode="lines", name="loss, smoothed",
+        line={"color": BASE, "width": 3}, hovertemplate="step %{x}: smoothed %{y:.4f}<extra></extra>", row=1, col=1,
+    )  # fmt: skip
+    if dev is not None and "eval_loss" in dev:
+        part = dev[dev["eval_loss"].notna()]
+        made.add_scatter(
+            x=part["step"].tolist(), y=part["eval_loss"].tolist(), mode="lines+markers", name="loss on dev",
+            line={"color": GOLD, "width": 2}, marker={"symbol": "square", "size": 8},
+            hovertemplate="step %{x}: dev loss %{y:.4f}<extra></extra>", row=1, col=1,
+        )  # fmt: skip
+    if scored and dev is not None:
+        part = dev[dev[score].notna()]
+        made.add_scatter(
+            x=part["step"].tolist(), y=part[score].tolist(), mode="lines+markers", name=f"{score} on dev",
+            line={"color": TUNED, "width": 2.5}, marker={"symbol": "diamond", "size": 9},
+            hovertemplate=f"step %{{x}}: {score} %{{y:.3f}}<extra></extra>", row=2, col=1,
+        )  # fmt: skip
+        made.update_yaxes(title=f"{score} (higher is better)", range=[0, 1.02], row=2, col=1)
+    made.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    made.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    made.update_yaxes(title="Loss (lower is better)", rangemode="tozero", row=1, col=1)
+    made.update_xaxes(title="Step", row=2 if scored else 1, col=1)
+    if total:
+        made.update_xaxes(range=[0, total * 1.01])
+    made.update_layout(showlegend=True, margin={"t": 66 if title else 34})
+    return made
+
+
+def overlay(
+    runs: dict[str, pd.DataFrame], *, column: str = "loss", title: str = "", y: str = "Loss, smoothed (lower is better)"
+) -> go.Figure:
+    """A measured value of several runs over each other, smoothed; at most seven. Frames: ``step`` and ``column``."""
+    made = figure(title, height=340, x="Step", y=y, legend=len(runs) > 1)
+    for place, (name, frame) in enumerate(list(runs.items())[: len(SERIES)]):
+        part = frame[frame[column].notna()]
+        made.add_scatter(
+            x=part["step"].tolist(), y=smoothed(part[column]).tolist(), mode="lines", name=wrapped(name, 40),
+            line={"color": SERIES[place], "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[place % 4]},
+            hovertemplate=f"{wrapped(name, 40)}, step %{{x}}: %{{y:.4f}}<extra></extra>",
+        )  # fmt: skip
+    made.update_layout(margin={"t": 66 if title else 34})
+    return made
+
+
+def measure(steps: pd.DataFrame, column: str, *, title: str = "", y: str = "") -> go.Figure:
+    """One measured value by step (learning rate, tokens per second, memory). ``steps``: ``step`` and ``column``."""
+    part = steps[steps[column].notna()]
+    made = figure(title, height=220, x="Step", y=y or column)
+    made.add_scatter(
+        x=part["step"].tolist(), y=part[column].tolist(), mode="lines", line={"color": NEUTRAL, "width": 2}, showlegend=False
+    )
+    made.update_yaxes(rangemode="tozero")
+    return made

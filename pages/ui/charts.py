@@ -1,0 +1,86 @@
+"""A figure on a page: drawn in the theme, its table beside it, PNG, SVG and CSV to take away.
+
+Knows nothing of what figures show; ``core.figures`` builds them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.ui import tables
+
+_EXPORT = """<div class="tw-take"><button data-format="png">PNG</button><button data-format="svg">SVG</button></div>
+<script>
+(() => {
+  const name = %(name)s, selector = ".st-key-" + %(key)s;
+  for (const button of document.querySelectorAll(%(scope)s + " .tw-take button")) {
+    button.onclick = () => {
+      const plot = document.querySelector(selector + " .js-plotly-plot");
+      if (!plot) return;
+      plot._context.toImageButtonOptions = { format: button.dataset.format, filename: name, scale: 2 };
+      plot.querySelector('.modebar-btn[data-title*="ownload"]')?.click();
+    };
+  }
+})();
+</script>"""
+
+
+def show(
+    figure: go.Figure,
+    *,
+    key: str,
+    alt: str,
+    table: pd.DataFrame | None = None,
+    columns: dict[str, Any] | None = None,
+    name: str = "",
+    select: bool = False,
+) -> list[dict[str, Any]]:
+    """Draw ``figure``; below it a quiet button opens its table and the downloads.
+
+    ``alt`` says what it shows. ``table`` holds the numbers behind it (``columns`` as ``pages.ui.tables`` makes
+    them). With ``select``, returns the points that were clicked: ``[{"x", "y", "customdata", …}]``.
+    """
+    name = name or re.sub(r"\W+", "-", key)
+    config = {"displaylogo": False, "displayModeBar": "hover", "modeBarButtons": [["toImage"]], "scrollZoom": False}
+    with st.container(key=f"{key}_figure", gap="xsmall"):
+        if select:
+            event = st.plotly_chart(
+                figure, width="stretch", key=key, config=config, alt=alt, on_select="rerun", selection_mode="points"
+            )
+        else:
+            event = None
+            st.plotly_chart(figure, width="stretch", key=key, config=config, alt=alt)
+        if table is not None:
+            _beside(table, columns, key, name, alt)
+    return list(event["selection"]["points"]) if event else []
+
+
+def _beside(table: pd.DataFrame, columns: dict[str, Any] | None, key: str, name: str, alt: str) -> None:
+    with st.popover("Table and downloads", type="tertiary", icon=":material/table_chart:", key=f"{key}_more"):
+        columns = columns or dict.fromkeys(table.columns)
+        tables.show(table, columns, alt=f"Table: {alt}", key=f"{key}_table")
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{key}_take"):
+            csv(table, name, key=f"{key}_csv")
+            fields = {"name": name, "key": f"{key}_figure", "scope": f".st-key-{key}_take"}
+            st.html(_EXPORT % {k: json.dumps(v).replace("<", "\\u003c") for k, v in fields.items()}, unsafe_allow_javascript=True)
+
+
+def csv(table: pd.DataFrame, name: str, *, key: str, label: str = "CSV") -> None:
+    """A button that downloads a table; made when it is pressed. Cells that a spreadsheet would run are made harmless."""
+    st.download_button(label, data=lambda: to_csv(table), file_name=f"{name}.csv", mime="text/csv", key=key, on_click="ignore")
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """CSV in UTF-8 with a byte order mark (Excel reads it right), formulas made harmless by a leading quote."""
+    safe = table.copy()
+    for column in safe.columns:
+        if not pd.api.types.is_numeric_dtype(safe[column]):
+            written = safe[column].astype("str")
+            safe[column] = written.where(~written.str.match(r"^[=+\-@\t\r]"), "'" + written)
+    return safe.to_csv(index=False).encode("utf-8-sig")

@@ -1,0 +1,140 @@
+"""A text with its gold and predicted values marked, as HTML. Escapes everything it is given.
+
+Gold is a solid mark, predicted an outline, so that the two are told apart without their colour;
+both at once is right. Knows nothing of Streamlit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from core.data.answers import Answer
+from core.data.grounding import locate
+
+MOST_MARKS = 400
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stretch of the text: ``look`` is ``gold``, ``predicted`` or ``hit`` (what an issue found)."""
+
+    start: int
+    end: int
+    look: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of an answer and how it stands in the text: exact, normalised, fuzzy or absent."""
+
+    text: str
+    kind: str
+
+
+def ground(answer: Answer, text: str, look: str) -> tuple[list[Mark], dict[str, list[Value]]]:
+    """Where the values of an answer stand in the text: marks, and each element's values."""
+    marks: list[Mark] = []
+    values: dict[str, list[Value]] = {}
+    for element, value in answer.pairs[:MOST_MARKS]:
+        match = locate(value, text)
+        values.setdefault(element, []).append(Value(value, match.kind))
+        if match.kind != "absent" and match.end > match.start:
+            marks.append(Mark(match.start, match.end, look, element))
+    return marks, values
+
+
+def marked(text: str, marks: Sequence[Mark]) -> str:
+    """The text as HTML with the marks in it; overlapping marks are cut where they meet."""
+    cuts = sorted({0, len(text), *(place for mark in marks for place in (mark.start, mark.end) if 0 <= place <= len(text))})
+    parts: list[str] = []
+    for start, end in pairwise(cuts):
+        over = [mark for mark in marks if mark.start <= start and mark.end >= end]
+        piece = html.escape(text[start:end])
+        if over:
+            looks = " ".join(sorted({mark.look for mark in over}))
+            piece = f'<mark class="{looks}">{piece}</mark>'
+            labels = dict.fromkeys(mark.label for mark in over if mark.end == end and mark.label)
+            if labels:
+                piece += f'<span class="tw-label">{html.escape(", ".join(labels))}</span>'
+        parts.append(piece)
+    return f'<div class="tw-text">{"".join(parts)}</div>'
+
+
+def key(*, predicted: bool, hits: bool = False) -> str:
+    """The key to the marks."""
+    entries = ['<span><mark class="gold">gold</mark> in the answer that is held to be right</span>']
+    if predicted:
+        entries.append('<span><mark class="predicted">predicted</mark> by the model</span>')
+        entries.append('<span><mark class="gold predicted">both</mark> agree</span>')
+    if hits:
+        entries.append('<span><mark class="hit">found</mark> by the check</span>')
+    return f'<div class="tw-text tw-key">{"".join(entries)}</div>'
+
+
+def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list[Value]] | None) -> str:
+    """Elements as a table: gold beside predicted, values that aren't in the text in red and saying so."""
+    names = list(dict.fromkeys([*gold, *(predicted or {})]))
+    if not names:
+        return '<div class="tw-key">No element is named in this row.</div>'
+    heads = ["Element", "Gold"] + (["Predicted", ""] if predicted is not None else [])
+    rows = []
+    for name in names:
+        cells = [f'<td class="name">{html.escape(name)}</td>', f"<td>{_chips(gold.get(name, []), 'gold')}</td>"]
+        if predicted is not None:
+            verdict = _verdict(gold.get(name, []), predicted.get(name, []))
+            cells += [f"<td>{_chips(predicted.get(name, []), 'predicted')}</td>", f"<td>{verdict}</td>"]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    return f'<table class="tw-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def diff(before: str, after: str) -> str:
+    """One text made into another: what goes is struck through, what comes is underlaid."""
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    opcodes = matcher.get_opcodes() if len(before) + len(after) <= 4000 else [("replace", 0, len(before), 0, len(after))]
+    parts: list[str] = []
+    for kind, a, b, c, d in opcodes:
+        if kind == "equal":
+            parts.append(html.escape(_middle(before[a:b])))
+            continue
+        if b > a:
+            parts.append(f"<del>{html.escape(_visible(before[a:b]))}</del>")
+        if d > c:
+            parts.append(f"<ins>{html.escape(_visible(after[c:d]))}</ins>")
+    return f'<div class="tw-text tw-diff">{"".join(parts)}</div>'
+
+
+def _chips(values: Iterable[Value], look: str) -> str:
+    chips = []
+    for value in values:
+        note = {"absent": "not in the text", "fuzzy": "nearly in the text", "normalised": "in another writing"}.get(
+            value.kind, ""
+        )
+        shown = html.escape(value.text) or "(empty)"
+        chip = f'<span class="tw-chip {"absent" if value.kind == "absent" else look}">{shown}</span>'
+        chips.append(chip + (f'<span class="tw-label">{note}</span>' if note else ""))
+    return "".join(chips) or '<span class="tw-label">none</span>'
+
+
+def _verdict(gold: Sequence[Value], predicted: Sequence[Value]) -> str:
+    right, answered = Counter(v.text for v in gold), Counter(v.text for v in predicted)
+    if right == answered:
+        return "right"
+    missed, extra = (right - answered).total(), (answered - right).total()
+    return ", ".join(text for amount, text in ((missed, f"{missed} missed"), (extra, f"{extra} wrong")) if amount)
+
+
+def _middle(text: str, most: int = 400) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+def _visible(text: str) -> str:
+    """White space and invisible characters as something that can be seen."""
+    shown = text.replace(" ", "·").replace("\t", "→").replace("\n", "↵\n").replace("\u3000", "□")
+    return "".join(c if c.isprintable() or c == "\n" else f"‹U+{ord(c):04X}›" for c in shown)

@@ -1,0 +1,95 @@
+"""The one view of a row, used everywhere: text with marked values, elements as a table, raw text behind a tab.
+
+Knows nothing of where the row comes from: text, gold and prediction are given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from core.data.answers import Answer, parse_answer
+from pages.ui import marks
+from pages.ui.marks import Mark
+
+
+def show(
+    text: str,
+    gold: str,
+    predicted: str | None = None,
+    *,
+    key: str,
+    extraction: bool = True,
+    instruction: str = "",
+    messages: str | None = None,
+    hits: Sequence[Mark] = (),
+    raw: Mapping[str, str] | None = None,
+) -> None:
+    """Draw one row. ``key`` must be unique on the page.
+
+    ``gold`` and ``predicted`` are answers as text; for extraction they are JSON objects of elements.
+    ``messages`` is the JSON list of a multi-turn row. ``hits`` are marks of what a check found in ``text``.
+    ``raw`` adds texts to the raw tab (e.g. the rendered prompt).
+    """
+    shown, source = st.tabs(["Row", "Raw text"], key=f"{key}_tabs")
+    with shown:
+        if messages:
+            _turns(messages)
+        elif extraction:
+            _extraction(text, gold, predicted, hits)
+        else:
+            st.html(marks.marked(text, list(hits)) if text else '<div class="tw-key">The input is empty.</div>')
+            _plain(gold, predicted)
+    with source:
+        texts = {"Instruction": instruction, "Input": text, "Gold answer": gold}
+        if predicted is not None:
+            texts["Predicted answer"] = predicted
+        for name, value in {**texts, **(raw or {})}.items():
+            if value:
+                st.caption(name)
+                st.code(value, language=None, wrap_lines=True)
+
+
+def _extraction(text: str, gold: str, predicted: str | None, hits: Sequence[Mark]) -> None:
+    right, answered = parse_answer(gold), parse_answer(predicted) if predicted is not None else None
+    found, gold_values = marks.ground(right, text, "gold")
+    told, told_values = marks.ground(answered, text, "predicted") if answered else ([], None)
+    st.html(marks.marked(text, [*found, *told, *hits]) if text else '<div class="tw-key">The input is empty.</div>')
+    st.html(marks.key(predicted=answered is not None, hits=bool(hits)))
+    _unreadable("gold answer", gold, right)
+    if answered is not None:
+        _unreadable("prediction", predicted or "", answered)
+    st.html(marks.elements_table(gold_values, told_values))
+
+
+def _unreadable(what: str, text: str, answer: Answer) -> None:
+    if not answer.ok:
+        with st.container(gap="xsmall"):
+            st.markdown(f":red[The {what} can't be read as JSON:] {answer.error}.")
+            st.code(text or "(empty)", language=None, wrap_lines=True)
+
+
+def _plain(gold: str, predicted: str | None) -> None:
+    columns = st.columns(2 if predicted is not None else 1)
+    with columns[0]:
+        st.caption("Gold")
+        st.html(marks.marked(gold or "(empty)", [Mark(0, len(gold), "gold")] if gold else []))
+    if predicted is not None:
+        with columns[1]:
+            st.caption("Predicted, right" if predicted.strip() == gold.strip() else "Predicted")
+            st.html(marks.marked(predicted or "(empty)", [Mark(0, len(predicted), "predicted")] if predicted else []))
+
+
+def _turns(messages: str) -> None:
+    try:
+        turns = json.loads(messages)
+    except ValueError:
+        turns = None
+    if not isinstance(turns, list):
+        st.code(messages, language=None, wrap_lines=True)
+        return
+    for turn in turns:
+        st.caption(str(turn.get("role", "")).capitalize())
+        st.html(marks.marked(str(turn.get("content", "")), []))

@@ -1,0 +1,89 @@
+"""What is selected: dataset and version, template, model; pickers in one row, bound to the URL.
+
+Knows nothing of what pages do with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from core.prompts.templates import list_templates
+from core.records import Dataset, ModelRef, Template, Version
+from core.store.datasets import list_datasets, list_versions
+
+LATEST = "latest"
+KEYS = ("dataset", "version", "template", "model")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the strip says; ``dataset`` and ``version`` are null in an empty workspace."""
+
+    dataset: Dataset | None = None
+    version: Version | None = None
+    template: Template | None = None
+    model: ModelRef = field(default_factory=ModelRef)
+
+    @property
+    def label(self) -> str:
+        """``name · v3``."""
+        return f"{self.dataset.name} · v{self.version.number}" if self.dataset and self.version else ""
+
+
+def strip() -> Selection:
+    """Draw the pickers and read them; draws nothing while there is no dataset.
+
+    A selection that is no longer there falls back to the newest.
+    """
+    datasets = sorted(list_datasets(), key=lambda d: d.created_at, reverse=True)
+    _apply_pending()
+    if not datasets:
+        return Selection(template=next(iter(list_templates()), None))
+    with st.container(key="strip"):
+        cells = st.columns([3, 2, 3, 3], gap="small")
+        with cells[0]:
+            name = _pick("dataset", "Dataset", [d.name for d in datasets], on_change=_forget_version)
+        versions = list(reversed(list_versions(name))) if name else []
+        with cells[1]:
+            number = _pick("version", "Version", [LATEST, *(f"v{v.number}" for v in versions)] if versions else [])
+        templates = {t.ref: t for t in list_templates()}
+        with cells[2]:
+            template = _pick("template", "Template", list(templates))
+        models = _models()
+        with cells[3]:
+            model = _pick("model", "Model", list(models))
+    return Selection(
+        dataset=next((d for d in datasets if d.name == name), None),
+        version=next((v for v in versions if number in (LATEST, f"v{v.number}")), None),
+        template=templates.get(template or ""),
+        model=models.get(model or "", ModelRef()),
+    )
+
+
+def _pick(key: str, label: str, options: list[str], on_change: object = None) -> str | None:
+    if st.session_state.get(key) not in (None, *options):
+        del st.session_state[key]
+    if not options:
+        st.selectbox(label, ["none yet"], key=f"{key}_none", disabled=True)
+        return None
+    return st.selectbox(label, options, key=key, bind="query-params", on_change=on_change or "rerun")  # type: ignore[arg-type]
+
+
+def _forget_version() -> None:
+    st.session_state["version"] = LATEST
+
+
+def _apply_pending() -> None:
+    pending = st.session_state.pop("_pending_selection", {})
+    if "dataset" in pending and "version" not in pending:
+        pending["version"] = LATEST
+    for key, value in pending.items():
+        if key in KEYS:
+            st.session_state[key] = value
+
+
+def _models() -> dict[str, ModelRef]:
+    """The models that can be picked, by their reference as the command line writes it."""
+    return {"default": ModelRef()}

@@ -1,0 +1,92 @@
+"""The frame around every page: address, navigation, style, and the strip of what is selected.
+
+``begin`` is called first by every page and may be called twice. The selection lives in the URL,
+so it holds from page to page and in a link that is passed on. Knows nothing of what pages show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from pages.ui import registry
+from pages.ui.registry import Entry
+from pages.ui.selection import Selection, strip
+
+_STYLE = Path(__file__).with_name("style.css")
+_LOGO = Path(__file__).with_name("logo.svg")
+_ROUTED = "_shell_routed"
+
+
+def router(home: Callable[[], None]) -> None:
+    """Register all pages, draw the navigation and run the page that the address names (``Home.py`` only)."""
+    pages = [
+        st.Page(home if page is registry.HOME else page.path, title=page.title, icon=page.icon, default=page is registry.HOME)
+        for page in registry.PAGES
+        if (registry.ROOT / page.path).exists()
+    ]
+    st.session_state[_ROUTED] = True
+    st.navigation(pages, position="top").run()
+
+
+def begin(title: str, *, picks: bool = True) -> Selection:
+    """Open a page: its configuration, style and top strip; returns what is selected.
+
+    ``title`` is the page's title in the registry. ``picks`` False leaves the strip out (an empty workspace).
+    """
+    page = registry.entry(title)
+    st.set_page_config(page_title=f"{title} · Tunewise", page_icon=str(_LOGO), layout="wide")
+    if _deep_link_without_router():
+        _register_and_rerun()
+    st.html(_STYLE)
+    st.logo(_LOGO, size="large")
+    chosen = strip() if picks else Selection()
+    st.caption(f"{page.title} — {page.question}")
+    return chosen
+
+
+def answer(sentence: str, detail: str = "") -> None:
+    """The page's answer: one sentence, and a quieter second line when there is more to say."""
+    with st.container(key="answer", gap="xsmall"):
+        st.header(sentence, anchor=False)
+        if detail:
+            st.markdown(f":gray[{detail}]")
+
+
+def go(page: Entry, **selection: str) -> NoReturn:
+    """Change to a page, with another selection if given (keys of the strip: dataset, version, template, model)."""
+    select(**selection)
+    try:
+        st.switch_page(page.path)
+    except StreamlitAPIException:
+        st.rerun()
+
+
+def select(**selection: str) -> None:
+    """Select in the strip from the next run on; call ``st.rerun()`` or ``go`` after it."""
+    st.session_state.setdefault("_pending_selection", {}).update(selection)
+
+
+def link(page: Entry, label: str = "", *, icon: str | None = "", key: str | None = None) -> None:
+    """A quiet button that leads to another page."""
+    if st.button(label or page.title, key=key or f"link_{page.title}_{label}", type="tertiary", icon=icon or None):
+        go(page)
+
+
+def _deep_link_without_router() -> bool:
+    context = get_script_run_ctx()
+    if context is None or Path(context.main_script_path).name != "Home.py":
+        return False
+    return _ROUTED not in st.session_state
+
+
+def _register_and_rerun() -> NoReturn:
+    """The first visit after a server start may run a page without ``Home.py``: name the pages, then start again."""
+    st.session_state[_ROUTED] = True
+    st.navigation([st.Page(registry.ROOT / page.path, title=page.title) for page in registry.PAGES[1:]], position="hidden")
+    st.rerun()

@@ -1,0 +1,137 @@
+"""The states that every page has beside *full*: empty, working, error. Knows nothing of what a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from core.errors import SpecError, UserError
+from core.jobs.queue import dispatch, resume, stop
+from core.records import ENDED_STATES, Job
+from core.store.jobs import get_job, log_tail
+from pages.ui import formats
+
+_PICTURES = Path(__file__).with_name("pictures")
+STATE_WORDS = {
+    "queued": "Waiting for its turn",
+    "starting": "Starting",
+    "running": "Running",
+    "stopping": "Stopping at the next step",
+    "finished": "Finished",
+    "failed": "Failed",
+    "stopped": "Stopped",
+    "lost": "Its process is gone",
+}
+STATE_COLOURS = {"queued": "gray", "failed": "red", "lost": "red", "stopped": "gray", "finished": "green"}
+
+
+def empty(head: str, words: str, picture: str, *, action: str = "", on_action: Callable[[], None] | None = None) -> bool:
+    """What a page will show, a small picture of it (``pictures/NAME.svg``), and one button that gets there.
+
+    Returns whether the button was pressed in this run. ``on_action`` runs before the page does.
+    """
+    row = {"horizontal": True, "vertical_alignment": "center", "gap": "large"}
+    with st.container(key="answer"), st.container(key="empty_state", **row):
+        st.image(_PICTURES / f"{picture}.svg", width=260, alt="")
+        with st.container(width=560, gap="small"):
+            st.header(head, anchor=False)
+            st.markdown(words)
+    if not action:
+        return False
+    return st.button(action, type="primary", key=f"empty_{picture}", on_click=on_action)
+
+
+def error(fault: UserError, *, kept: str = "") -> None:
+    """A fault that the user can mend: what, the way out, and that nothing is lost (``kept``)."""
+    lines = [f"**{_plain(fault.message)}**"]
+    if isinstance(fault, SpecError) and len(fault.faults) > 1:
+        lines.append("\n".join(f"- {_plain(text)}" for text in fault.faults))
+    lines += [_plain(text) for text in (fault.hint, kept) if text]
+    st.error("\n\n".join(lines), icon=":material/error:")
+
+
+@contextmanager
+def catching(kept: str = "") -> Iterator[None]:
+    """Show a ``UserError`` of the block instead of letting it through; bugs surface."""
+    try:
+        yield
+    except UserError as fault:
+        error(fault, kept=kept)
+
+
+def badge(state: str) -> None:
+    """A job's state as a small label."""
+    st.badge(STATE_WORDS.get(state, state), color=STATE_COLOURS.get(state, "blue"))  # type: ignore[arg-type]
+
+
+def working(job_id: str, *, log: bool = False) -> None:
+    """A job as it goes: how far, rate, time left, stop; refreshed by itself, and the page anew when it ends."""
+
+    @st.fragment(run_every=2)
+    def live() -> None:
+        dispatch()
+        job = get_job(job_id)
+        _progress(job)
+        if log and job.state != "queued":
+            with st.expander("Log"):
+                st.code(log_tail(job_id, 30) or "Nothing yet.", language=None)
+        if job.state in ENDED_STATES:
+            st.rerun()
+
+    if get_job(job_id).state in ENDED_STATES:
+        ended(get_job(job_id))
+    else:
+        live()
+
+
+def ended(job: Job) -> None:
+    """A job that is over: a fault with its hint and its log's tail, and a button that takes it up again."""
+    if job.state == "finished":
+        return
+    if job.state == "failed" and job.error:
+        error(UserError(job.error, job.hint or "The log says more."), kept="What it had written is kept.")
+    else:
+        st.warning(f"**{_plain(job.title)}**: {STATE_WORDS[job.state].lower()}. What it had written is kept.")
+    with st.container(horizontal=True):
+        if st.button("Take it up again", key=f"resume_{job.job_id}", icon=":material/resume:"):
+            with catching():
+                resume(job.job_id)
+                st.rerun()
+    with st.expander("Log"):
+        st.code(log_tail(job.job_id) or "The log is empty.", language=None)
+
+
+def progress_line(job: Job) -> str:
+    """Where a job is, in words: ``120 of 400 rows · 12.3 rows/s · 23 s left``."""
+    at = job.progress
+    if job.state == "queued":
+        return "Waits for the device to be free."
+    parts = [f"{formats.count(at.done)} of {formats.count(at.total)} {at.unit}"] if at.total else []
+    if at.rate:
+        parts.append(f"{formats.number(at.rate)} {at.unit}/s")
+    if at.eta_seconds is not None and job.state == "running":
+        parts.append(f"{formats.duration(at.eta_seconds)} left")
+    if at.message:
+        parts.append(at.message)
+    return " · ".join(parts) or STATE_WORDS[job.state]
+
+
+def _progress(job: Job) -> None:
+    with st.container(key=f"working_{job.job_id}", gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**{_plain(job.title)}**", width="content")
+            badge(job.state)
+            st.space("stretch")
+            if job.state != "stopping" and st.button("Stop", key=f"stop_{job.job_id}", icon=":material/stop_circle:"):
+                stop(job.job_id)
+                st.rerun(scope="fragment")
+        share = job.progress.done / job.progress.total if job.progress.total else 0.0
+        st.progress(min(1.0, max(0.0, share)), text=f":gray[{progress_line(job)}]")
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>$~:" else c for c in text)

@@ -1,0 +1,69 @@
+"""The way as five steps with their state, and which one comes next. Knows nothing of how they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.records import Dataset, Version
+from core.store.datasets import list_versions
+from core.store.runs import list_conversations, list_evaluations, list_runs
+from pages.ui import formats
+from pages.ui.registry import CHAT, COMPARE, DATA, TOKENS, TRAIN, Entry
+
+State = Literal["done", "next", "later"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: what it is called, how it stands in words, the page it is done on, the words of its button."""
+
+    title: str
+    page: Entry
+    done: bool
+    words: str
+    action: str
+
+
+def survey(dataset: Dataset, version: Version, measured: bool) -> list[Step]:
+    """How far a dataset has come; ``measured`` says whether its lengths were taken."""
+    runs = [run for run in list_runs() if any(use.dataset == dataset.name for use in run.spec.data)]
+    finished = [run for run in runs if run.complete]
+    evaluations = [e for e in list_evaluations(dataset.name) if e.complete]
+    arms = {(e.spec.arm.run or "", e.spec.arm.template, e.spec.arm.model.label) for e in evaluations}
+    chats = list_conversations()
+    cleaned = is_cleaned(version)
+    data = formats.plural(version.rows, "row")
+    data += f" after {formats.plural(len(cleaning_steps(version)), 'step')}" if cleaned else ", not cleaned yet"
+    trained = "One is on its way" if runs else "No fine-tune yet"
+    if finished:
+        trained = f"{formats.plural(len(finished), 'fine-tune')}, last {formats.ago(finished[0].created_at)}"
+    compared = formats.plural(len(evaluations), "evaluation") if evaluations else "Nothing evaluated yet"
+    asked = formats.plural(len(chats), "conversation") if chats else "Nothing asked yet"
+    return [
+        Step("Data", DATA, cleaned, data, "Look at the data"),
+        Step("Lengths", TOKENS, measured or bool(runs), "Measured" if measured else "Not measured yet", "Measure the lengths"),
+        Step("Train", TRAIN, bool(finished), trained, "Train a fine-tune"),
+        Step("Compare", COMPARE, len(arms) > 1, compared, "Compare prompt and fine-tune"),
+        Step("Chat", CHAT, bool(chats), asked, "Ask the models"),
+    ]
+
+
+def next_step(steps: list[Step]) -> Step | None:
+    """The first step that is not done; none when all are."""
+    return next((step for step in steps if not step.done), None)
+
+
+def cleaning_steps(version: Version) -> list[str]:
+    """The operations of a version's recipe that aren't imports."""
+    return [step.op for step in version.recipe if step.op != "import"]
+
+
+def is_cleaned(version: Version) -> bool:
+    """Whether anything but imports was done to a version."""
+    return bool(cleaning_steps(version))
+
+
+def was_cleaned(name: str) -> bool:
+    """Whether any version of a dataset was cleaned."""
+    return any(is_cleaned(version) for version in list_versions(name))

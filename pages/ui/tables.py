@@ -1,0 +1,88 @@
+"""Tables with headings that people read, the same everywhere. Knows nothing of where the rows come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+Column = Any
+
+
+def text(heading: str, help: str | None = None, width: Any = None) -> Column:
+    """A column of text."""
+    return st.column_config.TextColumn(heading, help=help, width=width)
+
+
+def whole(heading: str, help: str | None = None) -> Column:
+    """A column of whole numbers, thousands separated."""
+    return st.column_config.NumberColumn(heading, help=help, format="localized", step=1)
+
+
+def decimal(heading: str, help: str | None = None, places: int = 3) -> Column:
+    """A column of numbers with ``places`` decimals."""
+    return st.column_config.NumberColumn(heading, help=help, format=f"%.{places}f")
+
+
+def share(heading: str, help: str | None = None, most: float = 1.0) -> Column:
+    """A column of shares as bars."""
+    return st.column_config.ProgressColumn(heading, help=help, min_value=0.0, max_value=most, format="percent")
+
+
+def bar(heading: str, help: str | None = None, most: float = 1.0) -> Column:
+    """A column of scores between 0 and 1 as bars."""
+    return st.column_config.ProgressColumn(heading, help=help, min_value=0.0, max_value=most, format="%.3f")
+
+
+def moment(heading: str, help: str | None = None) -> Column:
+    """A column of times."""
+    return st.column_config.DatetimeColumn(heading, help=help, format="YYYY-MM-DD HH:mm")
+
+
+def show(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, height: Any = "auto", key: str | None = None) -> None:
+    """A table of the columns named, in their order, without an index."""
+    st.dataframe(
+        frame,
+        column_config=columns,
+        column_order=list(columns),
+        hide_index=True,
+        width="stretch",
+        height=height,
+        key=key,
+        alt=alt,
+    )
+
+
+def pick(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, key: str, height: Any = "auto") -> int | None:
+    """The same, where a click chooses a row; returns its place in ``frame``."""
+    event = st.dataframe(
+        frame,
+        column_config=columns,
+        column_order=list(columns),
+        hide_index=True,
+        width="stretch",
+        height=height,
+        key=key,
+        alt=alt,
+        on_select="rerun",
+        selection_mode="single-row",
+    )
+    rows = event["selection"]["rows"]
+    return rows[0] if rows and rows[0] < len(frame) else None
+
+
+def page_of(total: int, *, key: str, size: int = 20) -> tuple[int, int]:
+    """Which window of ``total`` things to draw, with buttons that go on and back; returns (start, end)."""
+    pages = max(1, -(-total // size))
+    at = min(st.session_state.get(key, 0), pages - 1)
+    if pages > 1:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("", key=f"{key}_back", icon=":material/chevron_left:", help="Back", disabled=at == 0):
+                st.session_state[key] = at - 1
+                st.rerun()
+            st.markdown(f":gray[{at * size + 1:,} to {min(total, (at + 1) * size):,} of {total:,}]", width="content")
+            if st.button("", key=f"{key}_on", icon=":material/chevron_right:", help="On", disabled=at == pages - 1):
+                st.session_state[key] = at + 1
+                st.rerun()
+    return at * size, min(total, (at + 1) * size)
