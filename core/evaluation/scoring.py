@@ -6,10 +6,12 @@ Works on columns ``input``, ``output`` (gold) and ``prediction``; knows nothing 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
@@ -139,16 +141,21 @@ def signature_of(task: str, tokeniser: str, elements: Sequence[str] | None, name
     """How each score was computed, so that two scores can be told to be comparable."""
     found = {"task": task, "thinking": "stripped", **generation.signature(tokeniser)}
     if task == "extraction":
-        schema = f"given:{len(elements)}" if elements else "from gold"
+        schema = f"given:{_fingerprint(elements)}" if elements else "from gold"
         found["f1"] = f"pairs:strict|lists:multiset|schema:{schema}|version:1"
         found["errors"] = "missed+spurious+boundary+wrong_element+hallucinated+duplicate+format|version:1"
     if task == "classification":
-        classes = f"given:{len(elements)}+gold" if elements else "gold"
+        classes = f"given:{_fingerprint(elements)}+gold" if elements else "gold"
         found["label"] = f"whole>json>first line>only one inside|fold:NFKC,case,space,outer marks|classes:{classes}|version:1"
     if "nll" in names:
         found["perplexity"] = "gold answer given prompt|token-weighted|version:1"
     found["intervals"] = f"95%|bootstrap:percentile,{RESAMPLES} resamples of rows,seed {SEED}|rates:Wilson"
     return found
+
+
+def _fingerprint(names: Sequence[str]) -> str:
+    """How many names, and a short hash of them."""
+    return f"{len(names)}:{sha256(json.dumps(sorted(names)).encode()).hexdigest()[:6]}"
 
 
 def pairs_table(matched: Sequence[Matched]) -> pa.Table:
@@ -167,6 +174,8 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
         if name in there:
             column = frame[name]
             values = column.to_pylist() if isinstance(frame, pa.Table) else list(column)
+            if name in perplexity.COLUMNS and all(value is None or value != value for value in values):
+                continue
             found[name] = values if name in perplexity.COLUMNS else [v if isinstance(v, str) else "" for v in values]
     if "output" not in found or "prediction" not in found:
         raise KeyError("output and prediction are needed")

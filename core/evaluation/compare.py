@@ -1,0 +1,266 @@
+"""Several evaluations on the same rows: what differs, how sure that is, and the rows it comes from.
+
+Rows are the same by ``row_id`` and gold answer; those that aren't in all arms are named and left out. Differences
+are of each arm against the first. Everything comes from saved row statistics, nothing is generated or read by a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from core.errors import UserError
+from core.evaluation import artefacts, transitions
+from core.evaluation.metrics.generation import chrf
+from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, align, ratio
+from core.evaluation.scoring import flat_scores, metrics_of, score_frame, score_intervals
+from core.evaluation.statistics import Difference, holm, paired
+from core.evaluation.verdict import sentence
+from core.records import Evaluation
+from core.store.runs import get_evaluation
+
+PRIMARY = {"extraction": "micro_f1", "classification": "accuracy"}
+LOWER_IS_BETTER = frozenset(
+    {"perplexity", "tokens_per_request", "tokens_in_per_request", "tokens_out_per_request", "seconds_per_request"}
+)
+MAX_ARMS = 6
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """One arm on the common rows: every metric by its flat name, with its 95 % interval."""
+
+    evaluation: Evaluation
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """An arm against the first one.
+
+    ``difference``: this arm minus the first, ``{metric: {"value", "low", "high", "p"}}``; ``p_holm`` beside ``p`` when there
+    are several such arms. ``won``, ``lost``, ``tied``: rows by their own score. ``moves``: the fate of each pair
+    (``core.evaluation.transitions``), none for other tasks than extraction. ``verdict``: the finding in one sentence.
+    """
+
+    evaluation_id: str
+    difference: dict[str, dict[str, float]]
+    won: int
+    lost: int
+    tied: int
+    moves: pa.Table
+    verdict: str
+
+    @property
+    def matrix(self) -> dict[str, dict[str, int]]:
+        """Counts of pairs by kind in the first arm, then in this one."""
+        return transitions.matrix(self.moves)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two to six evaluations on their common rows.
+
+    ``frame``: one line a row: ``row_id``, ``instruction``, ``input``, ``output``, ``split``, ``source``, and of the n-th arm
+    ``prediction_n`` and ``score_n`` (0 to 1), with ``result_n`` (``won``, ``lost``, ``tied``) from the second arm on.
+    ``left_out``: the rows of each evaluation that are not compared.
+    """
+
+    task: str
+    primary: str
+    row_ids: tuple[str, ...]
+    arms: tuple[ArmScores, ...]
+    versus: tuple[Versus, ...]
+    frame: pa.Table
+    left_out: dict[str, tuple[str, ...]]
+
+    @property
+    def rows(self) -> int:
+        """How many rows are compared."""
+        return len(self.row_ids)
+
+    @property
+    def difference(self) -> dict[str, dict[str, float]]:
+        """The second arm minus the first: ``{metric: {"value", "low", "high", "p"}}``."""
+        return self.versus[0].difference
+
+    @property
+    def verdict(self) -> str:
+        """The finding on the second arm in one sentence."""
+        return self.versus[0].verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """The fixed keys of the command ``compare``, and the rest of what it found but for rows."""
+        return {
+            "rows": self.rows,
+            "task": self.task,
+            "primary": self.primary,
+            "arms": [
+                {
+                    "evaluation": arm.evaluation.evaluation_id,
+                    "name": arm.evaluation.name,
+                    "scores": arm.scores,
+                    "intervals": arm.intervals,
+                }
+                for arm in self.arms
+            ],
+            "difference": self.difference,
+            "versus": [
+                {
+                    "evaluation": v.evaluation_id,
+                    "difference": v.difference,
+                    "won": v.won,
+                    "lost": v.lost,
+                    "tied": v.tied,
+                    "transitions": v.matrix,
+                    "verdict": v.verdict,
+                }
+                for v in self.versus
+            ],
+            "verdict": self.verdict,
+            "left_out": {key: len(rows) for key, rows in self.left_out.items()},
+        }
+
+
+def compare(evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = None) -> Comparison:
+    """Compare finished evaluations (identifiers or names), each against the first, on the rows that all have.
+
+    ``clusters``: a group for each ``row_id``; whole groups are resampled then. UserError when there are fewer than two or
+    more than six, when tasks differ, or when no row is common.
+    """
+    evaluations = [get_evaluation(key) for key in evaluation_ids]
+    _check(evaluations)
+    tables = [artefacts.read_predictions(e.evaluation_id) for e in evaluations]
+    row_ids, left_out = _common(evaluations, tables)
+    tables = [_in_order(table, row_ids) for table in tables]
+    statistics, pairs = _statistics(evaluations, tables, row_ids)
+    groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None
+    task = evaluations[0].task
+    primary = PRIMARY.get(task, "chrf")
+    arms = tuple(_arm(e, s) for e, s in zip(evaluations, statistics, strict=True))
+    rows = [row_scores(s, task) for s in statistics]
+    metrics = metrics_of(statistics[0].names)
+    found = [_paired(statistics[0], other, metrics, groups) for other in statistics[1:]]
+    _adjust(found)
+    versus = tuple(
+        _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids)))
+        for arm, difference, mine, fates in zip(arms[1:], found, rows[1:], pairs[1:], strict=True)
+    )
+    return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out)
+
+
+def row_scores(statistics: Statistics, task: str) -> Floats:
+    """Each row's own score, 0 to 1, shape (rows,).
+
+    Extraction: F1 of its pairs, 1 for two readable answers without any. Classification: label right. Else chrF / 100.
+    """
+    sums = Sums(statistics.names, statistics.values)
+    if task == "extraction":
+        pairs = sums.group("predicted").sum(axis=-1) + sums.group("gold").sum(axis=-1)
+        return np.where(pairs > 0, ratio(2 * sums.group("tp").sum(axis=-1), pairs), sums["exact_match"])
+    return sums["correct"] if task == "classification" else chrf(sums) / 100
+
+
+def _check(evaluations: Sequence[Evaluation]) -> None:
+    if not 2 <= len(evaluations) <= MAX_ARMS:
+        raise UserError(f"{len(evaluations)} evaluations can't be compared", f"Give two to {MAX_ARMS}.")
+    if len({e.evaluation_id for e in evaluations}) < len(evaluations):
+        raise UserError("The same evaluation was given twice", "`python -m core evaluations` lists them.")
+    tasks = sorted({e.task for e in evaluations})
+    if len(tasks) > 1:
+        raise UserError(f"Evaluations of different tasks ({', '.join(tasks)}) can't be compared", "Choose those of one task.")
+
+
+def _common(evaluations: Sequence[Evaluation], tables: Sequence[pa.Table]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """The rows that all arms have with the same gold answer, in the first arm's order, and each arm's other rows."""
+    gold = [dict(zip(t["row_id"].to_pylist(), t["output"].to_pylist(), strict=True)) for t in tables]
+    common = tuple(row_id for row_id, answer in gold[0].items() if all(other.get(row_id) == answer for other in gold[1:]))
+    if not common:
+        raise UserError(
+            "These evaluations have no row in common with the same gold answer",
+            "Evaluate both arms on the same dataset, version and split.",
+        )
+    kept = set(common)
+    left_out = {
+        e.evaluation_id: tuple(row_id for row_id in rows if row_id not in kept) for e, rows in zip(evaluations, gold, strict=True)
+    }
+    return common, left_out
+
+
+def _in_order(table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
+    place = {row_id: i for i, row_id in enumerate(table["row_id"].to_pylist())}
+    return table.take(pa.array([place[row_id] for row_id in row_ids], pa.int64()))
+
+
+def _statistics(
+    evaluations: Sequence[Evaluation], tables: Sequence[pa.Table], row_ids: Sequence[str]
+) -> tuple[list[Statistics], list[pa.Table]]:
+    """Statistics of the common rows on the same columns, and the fate of each pair.
+
+    Counted anew from the texts where signatures show that the arms were counted differently.
+    """
+    signatures = [{k: v for k, v in e.signature.items() if k not in ("perplexity", "intervals")} for e in evaluations]
+    if any(signature != signatures[0] for signature in signatures):
+        elements = next((e.elements for e in evaluations if e.elements), ())
+        scored = [score_frame(table, evaluations[0].task, elements, with_intervals=False) for table in tables]
+        named = [artefacts.name_pairs(s.pairs, t["row_id"]) for s, t in zip(scored, tables, strict=True)]
+        return align([s.statistics for s in scored]), named
+    found = []
+    for evaluation in evaluations:
+        ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
+        place = {row_id: i for i, row_id in enumerate(ids)}
+        found.append(statistics.take(np.array([place[row_id] for row_id in row_ids])))
+    return align(found), [artefacts.read_pairs(e.evaluation_id) for e in evaluations]
+
+
+def _arm(evaluation: Evaluation, statistics: Statistics) -> ArmScores:
+    ends = {name: (interval.low, interval.high) for name, interval in score_intervals(statistics).items()}
+    return ArmScores(evaluation, flat_scores(statistics), ends)
+
+
+def _paired(
+    first: Statistics, other: Statistics, metrics: dict[str, Metric], clusters: Sequence[str] | None
+) -> dict[str, dict[str, float]]:
+    differences: dict[str, Difference] = paired(first, other, metrics, clusters=clusters)
+    return {name: difference._asdict() for name, difference in differences.items()}
+
+
+def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:
+    """Add ``p_holm`` to each metric's p when several arms are held against the first."""
+    if len(found) < 2:
+        return
+    for name in found[0]:
+        arms = [difference[name] for difference in found if name in difference]
+        for arm, p in zip(arms, holm([arm["p"] for arm in arms]), strict=True):
+            arm["p_holm"] = p
+
+
+def _versus(
+    first: ArmScores,
+    arm: ArmScores,
+    difference: dict[str, dict[str, float]],
+    base_rows: Floats,
+    rows: Floats,
+    primary: str,
+    moved: pa.Table,
+) -> Versus:
+    won, lost = int((rows > base_rows + 1e-12).sum()), int((rows < base_rows - 1e-12).sum())
+    verdict = sentence(first, arm, difference, primary, len(rows))
+    return Versus(arm.evaluation.evaluation_id, difference, won, lost, len(rows) - won - lost, moved, verdict)
+
+
+def _frame(tables: Sequence[pa.Table], rows: Sequence[Floats]) -> pa.Table:
+    names = ("row_id", "instruction", "input", "output", "split", "source")
+    columns: dict[str, Any] = {name: tables[0][name] for name in names}
+    for n, (table, mine) in enumerate(zip(tables, rows, strict=True)):
+        columns[f"prediction_{n}"] = table["prediction"]
+        columns[f"score_{n}"] = pa.array(mine)
+        if n:
+            change = mine - rows[0]
+            columns[f"result_{n}"] = pa.array(np.where(change > 1e-12, "won", np.where(change < -1e-12, "lost", "tied")).tolist())
+    return pa.table(columns)

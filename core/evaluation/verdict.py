@@ -1,0 +1,63 @@
+"""A finding in words: which arm is better by how much, how sure that is, and what it costs.
+
+Whole sentences, so that they can be translated. Knows nothing of how the numbers were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from core.evaluation.statistics import rows_needed
+from core.records import Evaluation
+
+NAMES = {"micro_f1": "micro-F1", "accuracy": "accuracy", "chrf": "chrF"}
+CLEAR = 0.05
+
+
+class Scores(Protocol):
+    """What is needed of an arm."""
+
+    @property
+    def evaluation(self) -> Evaluation: ...
+
+    @property
+    def scores(self) -> dict[str, float]: ...
+
+
+def sentence(first: Scores, other: Scores, difference: Mapping[str, Mapping[str, float]], primary: str, rows: int) -> str:
+    """The verdict on ``other`` against ``first``: clear when the interval leaves out 0 and p (corrected) is under 0.05."""
+    found = difference[primary]
+    name = NAMES.get(primary, primary)
+    change = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    p = found.get("p_holm", found["p"])
+    sure = p < CLEAR and (found["low"] > 0 or found["high"] < 0)
+    us, them = _label(other), _label(first)
+    values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows: {change}, {_p(p)}"
+    cost = _cost(first.scores, other.scores)
+    if sure:
+        better = us if found["value"] > 0 else them
+        return f"{better} is better: {values}.{cost}"
+    needed = _needed(found, rows)
+    more = f" About {needed:,} rows would be needed to see a difference of this size." if needed and needed > rows else ""
+    return f"No clear difference between {us} and {them}: {values}.{more}{cost}"
+
+
+def _label(arm: Scores) -> str:
+    return arm.evaluation.spec.arm.name or arm.evaluation.name
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _needed(found: Mapping[str, float], rows: int) -> int | None:
+    standard_error = (found["high"] - found["low"]) / (2 * 1.96)
+    return rows_needed(found["value"], standard_error, rows) if standard_error > 0 else None
+
+
+def _cost(first: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """What a request costs in tokens, where both are known."""
+    if "tokens_per_request" not in first or "tokens_per_request" not in other:
+        return ""
+    return f" A request takes {other['tokens_per_request']:,.0f} tokens against {first['tokens_per_request']:,.0f}."
