@@ -16,6 +16,7 @@ Knows nothing of scores.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
@@ -129,8 +130,17 @@ def overlap(left: str, right: str) -> float:
 
 
 def _cut_off(text: str) -> bool:
+    """Whether an answer began as an object and its text ended before the object did."""
     stripped = text.strip()
-    return stripped.startswith("{") and not stripped.endswith("}")
+    if not stripped.startswith("{"):
+        return False
+    try:
+        json.JSONDecoder().raw_decode(stripped)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(stripped) or error.msg.startswith("Unterminated")
+    except RecursionError:
+        return False
+    return False
 
 
 def _without(pairs: list[Pair], dropped: set[int]) -> list[Pair]:
