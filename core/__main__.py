@@ -13,7 +13,7 @@ from click.exceptions import ClickException, Exit
 
 from core.errors import SpecError, UserError
 
-AREAS = ("data", "tokens", "training", "evaluation", "jobs", "whole")
+AREAS = ("data", "tokens", "training", "evaluation", "jobs", "doctor", "whole")
 
 app = typer.Typer(
     name="core",
