@@ -1,0 +1,259 @@
+"""Runs an evaluation: rows to prompts, prompts to answers, answers to scores.
+
+Answers are kept as they come, so a stop, a crash or a kill loses at most one batch and repeats nothing
+that was kept. Knows nothing of jobs: it reports to a ``Reporter``. Torch module by way of the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from core.errors import UserError
+from core.evaluation import artefacts
+from core.evaluation.artefacts import Journal
+from core.evaluation.scoring import score_frame, strip_thinking
+from core.evaluation.shots import shots_for
+from core.prompts.examples import answer_ids, prompt_ids
+from core.prompts.render import RowError, stop_strings
+from core.records import Evaluation, Reporter
+from core.store.datasets import read_rows
+from core.store.files import is_complete
+from core.store.runs import evaluation_folder, get_run, run_folder, save_evaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.models.engine import Engine
+
+SCORED_AT_ONCE = 64
+"""Gold answers whose likelihood is measured between two looks at the reporter."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row as the model is asked it."""
+
+    row: Mapping[str, Any]
+    prompt: list[int]
+    gold: list[int]
+
+    @property
+    def row_id(self) -> str:
+        """The row's identifier."""
+        return str(self.row["row_id"])
+
+
+def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | None = None) -> Evaluation:
+    """Answer the rows of the evaluation's split and score the answers; goes on where an earlier run left off.
+
+    Returns the saved record, ``complete`` unless a stop was asked for (then all answers so far are kept).
+    ``engine``: one that has the arm's model loaded; else it is loaded here and let go at the end. UserError for what the
+    arm lacks: rows, worked examples, a finished run.
+    """
+    folder = evaluation_folder(evaluation.evaluation_id)
+    if evaluation.complete and is_complete(folder):
+        return evaluation
+    started = time.monotonic()
+    rows = load_rows(evaluation)
+    questions, left_out = ask(evaluation, rows)
+    for row_id, reason in left_out.items():
+        reporter.log(f"row {row_id} is left out: {reason}")
+    if not questions:
+        raise UserError(
+            f"The template {evaluation.template.ref} can ask none of the rows: {next(iter(left_out.values()))}",
+            "Choose another template.",
+        )
+    answers, likelihoods = Journal(folder / "predictions.jsonl"), Journal(folder / "likelihoods.jsonl")
+    try:
+        done = _work(evaluation, questions, answers, likelihoods, reporter, engine)
+    finally:
+        answers.close()
+        likelihoods.close()
+    evaluation = evaluation.model_copy(update={"seconds": evaluation.seconds + time.monotonic() - started})
+    if not done:
+        reporter.log(f"stopped with {len(answers.records):,} of {len(questions):,} answers kept")
+        return save_evaluation(evaluation)
+    reporter.progress(len(questions), len(questions), message="scoring")
+    predictions = predictions_table(questions, answers.records, likelihoods.records)
+    return finish(evaluation, predictions, left_out)
+
+
+def load_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The rows that are evaluated, ``output`` being the answer to give (of a conversation its last turn). UserError if none."""
+    spec = evaluation.spec
+    rows: list[dict[str, Any]] = read_rows(spec.dataset, evaluation.version, split=spec.split, limit=spec.limit).to_pylist()
+    if not rows:
+        raise UserError(
+            f"Version {evaluation.version} of {spec.dataset!r} has no rows in split {spec.split!r}",
+            "Split the dataset first (`python -m core split`), or name another split.",
+        )
+    for row in rows:
+        if row["messages"]:
+            last = json.loads(row["messages"])[-1]
+            row["output"] = (last.get("content") or "") if last.get("role") == "assistant" else row["output"]
+    return rows
+
+
+def ask(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Question], dict[str, str]]:
+    """The rows as prompts, and the reason for each row that the template can't put into words."""
+    from core.models.tokenizer import load_tokenizer
+
+    template, elements = evaluation.template, evaluation.elements
+    tokenizer = load_tokenizer(evaluation.spec.arm.model)
+    choose = shots_for(evaluation)
+    questions, left_out = [], {}
+    for row in rows:
+        try:
+            prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=elements, shots=choose(row))
+            wanted = evaluation.spec.perplexity and row["output"]
+            gold = answer_ids(template, row, tokenizer=tokenizer, elements=elements) if wanted else []
+        except RowError as fault:
+            left_out[str(row["row_id"])] = fault.message
+            continue
+        questions.append(Question(row, prompt, gold))
+    return questions, left_out
+
+
+def _work(
+    evaluation: Evaluation,
+    questions: Sequence[Question],
+    answers: Journal,
+    likelihoods: Journal,
+    reporter: Reporter,
+    engine: Engine | None,
+) -> bool:
+    """Answer and measure what isn't kept yet; False when a stop was obeyed."""
+    by_length = sorted(questions, key=lambda q: (len(q.prompt), q.row_id))
+    to_answer = [q for q in by_length if q.row_id not in answers.records]
+    to_measure = [q for q in by_length if q.gold and q.row_id not in likelihoods.records]
+    if not to_answer and not to_measure:
+        return True
+    with _engine(evaluation, engine, reporter) as ready:
+        return _answer(evaluation, to_answer, len(questions), answers, reporter, ready) and _measure(
+            evaluation, to_measure, len(questions), likelihoods, reporter, ready
+        )
+
+
+@contextmanager
+def _engine(evaluation: Evaluation, engine: Engine | None, reporter: Reporter) -> Iterator[Engine]:
+    """An engine with the arm's model and adapter."""
+    arm = evaluation.spec.arm
+    adapter = _adapter(arm.run)
+    if engine is None:
+        from core.models.engine import Engine
+        from core.models.load import load_model
+
+        reporter.progress(0, 0, message=f"loading {arm.model.label}")
+        ours = Engine(load_model(arm.model))
+        try:
+            if arm.run is not None and adapter is not None:
+                ours.attach(arm.run, adapter)
+            yield ours
+        finally:
+            ours.close()
+        return
+    if arm.run is not None and adapter is not None:
+        engine.attach(arm.run, adapter)
+    yield engine
+
+
+def _adapter(run_id: str | None) -> Path | None:
+    """Folder of a run's adapter. UserError if the run isn't finished."""
+    if run_id is None:
+        return None
+    folder = run_folder(get_run(run_id).run_id) / "adapter"
+    if not is_complete(folder):
+        raise UserError(f"Run {run_id!r} has no finished adapter", "Wait for its job, or resume it: `python -m core jobs`.")
+    return folder
+
+
+def _answer(
+    evaluation: Evaluation, questions: Sequence[Question], total: int, answers: Journal, reporter: Reporter, engine: Engine
+) -> bool:
+    """Generate the answers that are missing, each kept as it comes."""
+    if not questions:
+        return True
+    before = total - len(questions)
+    reporter.progress(before, total, message="answering")
+
+    def keep(place: int, answered: Any) -> None:
+        if answered.finish == "stopped":
+            return
+        question = questions[place]
+        answers.add(
+            {
+                "row_id": question.row_id,
+                "raw": answered.text,
+                "tokens_in": len(question.prompt),
+                "tokens_out": answered.tokens,
+                "seconds": answered.seconds,
+                "finish": answered.finish,
+            }
+        )
+        reporter.progress(len(answers.records), total, message="answering")
+
+    from core.models.tokenizer import load_tokenizer
+
+    arm = evaluation.spec.arm
+    stop = (*stop_strings(evaluation.template, load_tokenizer(arm.model)), *arm.generation.stop)
+    prompts = [question.prompt for question in questions]
+    engine.generate(prompts, arm.generation, adapter=arm.run, stop=stop, should_stop=reporter.should_stop, on_row=keep)
+    answers.sync()
+    return all(question.row_id in answers.records for question in questions)
+
+
+def _measure(
+    evaluation: Evaluation, questions: Sequence[Question], total: int, likelihoods: Journal, reporter: Reporter, engine: Engine
+) -> bool:
+    """Measure the missing likelihoods of gold answers given their prompts."""
+    for start in range(0, len(questions), SCORED_AT_ONCE):
+        if reporter.should_stop():
+            return False
+        part = questions[start : start + SCORED_AT_ONCE]
+        reporter.progress(total - len(questions) + start, total, message="perplexity of the gold answers")
+        found = engine.score([q.prompt for q in part], [q.gold for q in part], adapter=evaluation.spec.arm.run)
+        for question, (nll, tokens) in zip(part, found, strict=True):
+            likelihoods.add({"row_id": question.row_id, "nll": nll, "nll_tokens": tokens})
+        likelihoods.sync()
+    return True
+
+
+def predictions_table(
+    questions: Sequence[Question], answers: Mapping[str, Mapping[str, Any]], likelihoods: Mapping[str, Mapping[str, Any]]
+) -> pa.Table:
+    """Rows and what became of them, in the dataset's order; columns of ``artefacts.PREDICTIONS``."""
+    lines = []
+    for question in questions:
+        row, answer = question.row, answers[question.row_id]
+        line = {name: row[name] for name in ("row_id", "instruction", "input", "output", "split", "source")}
+        line |= {name: answer[name] for name in ("raw", "tokens_in", "tokens_out", "seconds", "finish")}
+        measured = likelihoods.get(question.row_id, {})
+        lines.append(
+            {
+                **line,
+                "prediction": strip_thinking(answer["raw"]),
+                "nll": measured.get("nll"),
+                "nll_tokens": measured.get("nll_tokens"),
+            }
+        )
+    return pa.Table.from_pylist(lines, schema=artefacts.PREDICTIONS)
+
+
+def finish(evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str, str] | None = None) -> Evaluation:
+    """Score predictions, write the tables, the record and last the manifest; returns the complete record."""
+    scored = score_frame(predictions, evaluation.task, evaluation.elements)
+    scores = {**scored.scores, "left_out": dict(left_out)} if left_out else scored.scores
+    artefacts.write_tables(evaluation, predictions, scored.statistics, scored.pairs)
+    complete = evaluation.model_copy(
+        update={"rows": predictions.num_rows, "scores": scores, "signature": scored.signature, "complete": True}
+    )
+    artefacts.write_manifest(complete)
+    return save_evaluation(complete)
