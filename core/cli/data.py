@@ -1,9 +1,227 @@
-"""Commands of this area (none yet)."""
+"""Commands for bringing data in and looking at it: import, datasets, versions, show, quarantine."""
 
 from __future__ import annotations
 
+import json
+from typing import Annotated, Any
+
 import typer
+
+from core.cli.common import AsJson, emit, table
+
+Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)]
+VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
+    app.command("import")(import_command)
+    app.command("datasets")(datasets)
+    app.command("versions")(versions)
+    app.command("show")(show)
+    app.command("quarantine")(quarantine)
+
+
+def import_command(
+    file: Annotated[str, typer.Argument(help="The file to import.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", help="Dataset: a new one, or one that gets these rows as well.")],
+    task: Annotated[str | None, typer.Option("--task", help="extraction, classification, generation, chat or code.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="column=field; may be given several times.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Put all rows into train, dev or test.")] = "",
+    elements: Annotated[str, typer.Option("--elements", help="Element names, separated by commas.")] = "",
+    shape: Annotated[str | None, typer.Option("--shape", help="Shape of the records; guessed when left out.")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding; detected when left out.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be imported; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import a file as a new dataset, or into one that exists as a new version."""
+    from core.data.importing import guess, import_file
+    from core.data.mapping import parse_mapping
+    from core.data.readers.guessing import describe_guess
+
+    mapping = parse_mapping(map_ or [])
+    if dry_run:
+        described = describe_guess(guess(file, mapping=mapping, shape=shape, encoding=encoding))
+        emit(described, as_json, _guess_lines(described))
+        return
+    named = [part.strip() for part in elements.replace("，", ",").replace("、", ",").split(",") if part.strip()]
+    made = import_file(
+        file,
+        name,
+        task=_task(task),
+        mapping=mapping,
+        split=split,
+        elements=named,
+        shape=shape,
+        encoding=encoding,
+    )
+    value = {
+        "dataset": name,
+        "version": made.version.number,
+        "rows": made.rows,
+        "quarantined": made.quarantined,
+        "total_rows": made.version.rows,
+        "task": made.dataset.task,
+        "elements": list(made.dataset.elements),
+        "elements_inferred": made.dataset.elements_inferred,
+        "reasons": made.reasons,
+    }
+    lines = [f"{made.rows:,} rows imported into {name} (version {made.version.number}, {made.dataset.task})"]
+    if made.quarantined:
+        lines.append(f"{made.quarantined:,} rows kept aside; `python -m core quarantine {name}` shows them:")
+        lines += [f"  {count:,} × {reason}" for reason, count in list(made.reasons.items())[:8]]
+    if made.dataset.elements:
+        how = "inferred" if made.dataset.elements_inferred else "given"
+        lines.append(f"{len(made.dataset.elements)} elements ({how}): {', '.join(made.dataset.elements)}")
+    emit(value, as_json, lines)
+
+
+def _task(text: str | None) -> Any:
+    from typing import get_args
+
+    from core.errors import UserError
+    from core.records import Task
+
+    if text is not None and text not in get_args(Task):
+        raise UserError(f"There is no task {text!r}", f"Tasks: {', '.join(get_args(Task))}.")
+    return text
+
+
+def _guess_lines(described: dict[str, Any]) -> list[str]:
+    mapped = ", ".join(f"{column} → {field}" for column, field in described["mapping"].items())
+    rows = [[row["instruction"], row["input"], row["output"]] for row in described["preview"][:5]]
+    return [
+        f"{described['source']}: {described['container']}, {described['encoding'] or 'binary'}, shape {described['shape']}",
+        f"Columns: {mapped or 'none mapped'}",
+        *table(["instruction", "input", "output"], [[_short(cell, 40) for cell in row] for row in rows]),
+    ]
+
+
+def datasets(as_json: AsJson = False) -> None:
+    """List the datasets."""
+    from core.store import datasets as store
+
+    found: list[dict[str, Any]] = []
+    for dataset in store.list_datasets():
+        version = store.get_version(dataset.name)
+        found.append(
+            {
+                "dataset": dataset.name,
+                "task": dataset.task,
+                "version": version.number,
+                "rows": version.rows,
+                "quarantined": version.quarantined,
+                "split_sizes": version.split_sizes,
+                "elements": list(dataset.elements),
+                "elements_inferred": dataset.elements_inferred,
+            }
+        )
+    lines = table(
+        ["dataset", "task", "version", "rows", "aside", "elements"],
+        [
+            [
+                d["dataset"],
+                d["task"],
+                d["version"],
+                f"{d['rows']:,}",
+                f"{d['quarantined']:,}",
+                _short(", ".join(d["elements"]), 60),
+            ]
+            for d in found
+        ],
+    )
+    emit({"datasets": found}, as_json, lines if found else "No dataset yet. `python -m core import FILE --name NAME` adds one.")
+
+
+def versions(name: Name, as_json: AsJson = False) -> None:
+    """List a dataset's versions and the steps that made them."""
+    from core.store import datasets as store
+
+    found: list[dict[str, Any]] = [
+        {
+            "version": version.number,
+            "parent": version.parent,
+            "rows": version.rows,
+            "quarantined": version.quarantined,
+            "split_sizes": version.split_sizes,
+            "content_hash": version.content_hash,
+            "note": version.note,
+            "created_at": version.created_at.isoformat(),
+            "recipe": [step.model_dump(mode="json") for step in version.recipe],
+        }
+        for version in store.list_versions(name)
+    ]
+    lines = table(
+        ["version", "from", "rows", "aside", "steps", "note"],
+        [
+            [v["version"], v["parent"], f"{v['rows']:,}", f"{v['quarantined']:,}", len(v["recipe"]), _short(v["note"], 60)]
+            for v in found
+        ],
+    )
+    emit({"dataset": name, "versions": found}, as_json, lines)
+
+
+def show(
+    name: Name,
+    version: VersionOption = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only rows of this split.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset and its first rows."""
+    from core.store import datasets as store
+
+    dataset, which = store.get_dataset(name), store.get_version(name, version)
+    rows = store.read_rows(name, which.number, split=split, limit=limit).to_pylist()
+    value = {
+        "dataset": name,
+        "task": dataset.task,
+        "version": which.number,
+        "total_rows": which.rows,
+        "quarantined": which.quarantined,
+        "split_sizes": which.split_sizes,
+        "elements": list(dataset.elements),
+        "elements_inferred": dataset.elements_inferred,
+        "rows": [_decoded(row) for row in rows],
+    }
+    lines = [
+        f"{name}, version {which.number}: {which.rows:,} rows for {dataset.task}, {which.quarantined:,} kept aside",
+        *table(
+            ["row", "split", "instruction", "input", "output"],
+            [
+                [row["row_id"], row["split"], _short(row["instruction"], 30), _short(row["input"], 50), _short(row["output"], 50)]
+                for row in rows
+            ],
+        ),
+    ]
+    emit(value, as_json, lines)
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {key: json.loads(row[key]) if row[key] else None for key in ("messages", "extra")}
+
+
+def quarantine(
+    name: Name,
+    version: VersionOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rows that were kept aside, each with file, line and reason."""
+    from core.store import datasets as store
+
+    which = store.get_version(name, version)
+    aside = store.read_quarantine(name, which.number)
+    rows = aside.slice(0, limit).to_pylist()
+    value = {"dataset": name, "version": which.number, "quarantined": aside.num_rows, "rows": rows}
+    lines = table(
+        ["id", "source", "line", "reason", "text"],
+        [[r["quarantine_id"], r["source"], r["line"], _short(r["reason"], 60), _short(r["raw"], 60)] for r in rows],
+    )
+    emit(value, as_json, lines if rows else f"Nothing of {name} is kept aside.")
+
+
+def _short(text: str, width: int) -> str:
+    """One line of at most ``width`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"

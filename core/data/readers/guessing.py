@@ -1,0 +1,174 @@
+"""What a file would be read as, on its first records, before anything is imported: shape, mapping, preview.
+
+The Data page shows it and lets each part be changed. Knows nothing of datasets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.data.elements import guess_task
+from core.data.mapping import check_mapping
+from core.data.readers.base import Document, Fault, Limits
+from core.data.readers.detect import How, columns_of, how_to_read, sample
+from core.data.readers.rows import convert
+from core.data.readers.shapes.registry import SHAPES, Shape, find_shape, fitting
+from core.data.readers.sources import documents
+from core.errors import InputFileError
+from core.records import Task
+
+PREVIEW_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """How a document would be read. ``mapping`` is column → field; ``alternatives`` are the other shapes that fit.
+
+    ``preview`` holds the first rows as they would be imported (columns of a row without its identifier),
+    ``faults`` the first records that would be quarantined, both out of the ``sampled`` records looked at.
+    """
+
+    source: str
+    how: How
+    shape: str
+    mapping: dict[str, str]
+    columns: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+    task: Task = "generation"
+    preview: tuple[dict[str, Any], ...] = ()
+    faults: tuple[Fault, ...] = ()
+    sampled: int = 0
+    documents: int = 1
+
+    @property
+    def encoding(self) -> str:
+        """Python's name of the encoding; empty for binary files."""
+        return self.how.encoding
+
+    @property
+    def container(self) -> str:
+        """Kind of file: ``jsonl``, ``json``, ``delimited``, …"""
+        return self.how.container
+
+
+def guess(
+    path: str | Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    shape: str | None = None,
+    encoding: str | None = None,
+) -> Guess:
+    """What ``import_file`` would make of a path (of the first document in it). Writes nothing.
+
+    InputFileError if it can't be read, or no shape fits and none is given.
+    """
+    limits = Limits.current()
+    found = documents(Path(path), limits)
+    made = guess_document(found[0], limits, mapping=mapping, shape=shape, encoding=encoding)
+    return made if len(found) == 1 else _replace_documents(made, len(found))
+
+
+def _replace_documents(made: Guess, count: int) -> Guess:
+    from dataclasses import replace
+
+    return replace(made, documents=count)
+
+
+def guess_document(
+    document: Document,
+    limits: Limits,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    shape: str | None = None,
+    encoding: str | None = None,
+) -> Guess:
+    """The guess for one document; see ``guess``."""
+    how = how_to_read(document, limits, encoding)
+    chunks = list(sample(document, how, limits))
+    records = [record for chunk in chunks for record in chunk.records]
+    faults = [fault for chunk in chunks for fault in chunk.faults]
+    columns = columns_of(records)
+    if not records:
+        raise _no_record(document.name, faults)
+    check_mapping(mapping or {}, columns, document.name)
+    fits = fitting(records, columns, mapping or {})
+    chosen, columns_to_fields = _choose(document.name, fits, shape, records, columns, mapping or {})
+    options = chosen.options(records)
+    bodies = list(convert(chunks, chosen.converter(columns_to_fields, options), limits))
+    rows = next((body.rows for body in bodies if body.rows.num_rows), bodies[0].rows)
+    return Guess(
+        source=document.name,
+        how=how,
+        shape=chosen.name,
+        mapping=columns_to_fields,
+        columns=tuple(columns),
+        options=options,
+        alternatives=tuple(other.name for other, _ in fits if other is not chosen),
+        task=guess_task(rows),
+        preview=tuple(rows.slice(0, PREVIEW_ROWS).to_pylist()),
+        faults=tuple(fault for body in bodies for fault in body.faults)[:PREVIEW_ROWS],
+        sampled=len(records) + len(faults),
+    )
+
+
+def _choose(
+    source: str,
+    fits: Sequence[tuple[Shape, dict[str, str]]],
+    wanted: str | None,
+    records: Sequence[Any],
+    columns: Sequence[str],
+    given: Mapping[str, str],
+) -> tuple[Shape, dict[str, str]]:
+    for shape, mapping in fits:
+        if wanted in (None, shape.name):
+            return shape, mapping
+    if wanted is not None:
+        shape = find_shape(wanted)
+        if set(shape.needs) <= set(given.values()):
+            return shape, dict(given)
+        raise InputFileError(
+            f"{source} can't be read as {wanted}: it needs {' and '.join(shape.needs)}",
+            f"Map columns to them with --map column=field. Columns: {', '.join(columns) or 'none'}.",
+        )
+    if not columns:
+        kind = type(records[0]).__name__ if records else "nothing"
+        raise InputFileError(f"The rows of {source} have no named fields ({kind})", "Each row must be an object with names.")
+    raise InputFileError(
+        f"{source} has no columns that look like a text and its answer: {', '.join(columns[:12])}",
+        "Say which is which, for example: --map text=input --map label=output",
+    )
+
+
+def _no_record(source: str, faults: Sequence[Fault]) -> InputFileError:
+    if not faults:
+        return InputFileError(f"{source} holds no row", "Choose a file with rows in it.")
+    first = faults[0]
+    return InputFileError(
+        f"No row of {source} can be read. Line {first.line}: {first.reason}",
+        "Is it the kind of file that its name says? Mend that line, or export the data again.",
+    )
+
+
+def describe_guess(made: Guess) -> dict[str, Any]:
+    """The guess as plain values, for ``--json`` and logs."""
+    return {
+        "source": made.source,
+        "container": made.container,
+        "encoding": made.encoding,
+        "shape": made.shape,
+        "mapping": made.mapping,
+        "columns": list(made.columns),
+        "alternatives": list(made.alternatives),
+        "task": made.task,
+        "preview": [
+            {key: json.loads(value) if key == "extra" and value else value for key, value in row.items()} for row in made.preview
+        ],
+    }
+
+
+ALL_SHAPES = tuple(shape.name for shape in SHAPES)

@@ -1,0 +1,82 @@
+"""A path read to its end: rows without identifiers, faults, and how it was read.
+
+Knows nothing of datasets or versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from core.data.readers.base import Chunk, Document, Fault, Limits
+from core.data.readers.detect import chunks
+from core.data.readers.guessing import Guess, guess_document
+from core.data.readers.rows import BODY, convert
+from core.data.readers.shapes.registry import find_shape
+from core.data.readers.sources import documents, file_hash
+from core.errors import UserError
+from core.records import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """All of a path: ``rows`` (columns ``BODY``), ``faults`` in order, the guess for its first document."""
+
+    source: str
+    sha256: str
+    rows: pa.Table
+    faults: list[Fault]
+    guess: Guess
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows each kind of reason cost."""
+        return reasons_of(self.faults)
+
+
+def parse(
+    path: str | Path,
+    limits: Limits,
+    *,
+    mapping: Mapping[str, str] | None,
+    shape: str | None,
+    encoding: str | None,
+    reporter: Reporter,
+) -> Parsed:
+    """Read a path. InputFileError if it can't be read as rows at all."""
+    path = Path(path)
+    found = documents(path, limits)
+    tables: list[pa.Table] = []
+    faults: list[Fault] = []
+    first: Guess | None = None
+    done = 0
+    for document in found:
+        guess = guess_document(document, limits, mapping=mapping, shape=shape, encoding=encoding)
+        first = first or guess
+        converter = find_shape(guess.shape).converter(guess.mapping, guess.options)
+        for body in convert(_watched(document, guess, limits, reporter), converter, limits):
+            tables.append(body.rows)
+            faults.extend(body.faults)
+            done += body.rows.num_rows + len(body.faults)
+            reporter.progress(done, 0, message=document.name)
+    assert first is not None, "documents() gives at least one"
+    rows = pa.concat_tables(tables) if tables else BODY.empty_table()
+    return Parsed(path.name, file_hash(path), rows, faults, first)
+
+
+def _watched(document: Document, guess: Guess, limits: Limits, reporter: Reporter) -> Iterator[Chunk]:
+    for chunk in chunks(document, guess.how, limits):
+        if reporter.should_stop():
+            raise UserError(f"The import of {document.name} was stopped", "Nothing was written.")
+        yield chunk
+
+
+def reasons_of(faults: Iterable[Fault]) -> dict[str, int]:
+    """How many rows each kind of reason cost, the commonest first; numbers and quoted parts make no difference."""
+    kinds = Counter(re.sub(r"'[^']*'|\d[\d,]*", "…", re.sub(r"^record \d+, line \d+: ", "", fault.reason)) for fault in faults)
+    return dict(kinds.most_common())

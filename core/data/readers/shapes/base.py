@@ -1,0 +1,56 @@
+"""What every shape makes of a record, and how loose values become text.
+
+Knows nothing of any shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from core.data.mapping import split_named
+from core.data.readers.base import RowError
+from core.data.readers.json_text import compact
+
+
+class Converted(NamedTuple):
+    """The text columns of a row; ``messages`` and ``extra`` are JSON text or None."""
+
+    instruction: str
+    input: str
+    output: str
+    messages: str | None
+    split: str
+    extra: str | None
+
+
+Converter = Callable[[Any], Converted]
+
+
+def text_of(value: Any) -> str:
+    """A value as text: text as it is, nothing (null, NaN) as ``""``, everything else as compact JSON."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return ""
+    try:
+        return compact(value)
+    except (ValueError, TypeError) as error:
+        raise RowError(f"a value that JSON can't hold: {error}") from error
+
+
+def fields_of(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Field → column; columns mapped to ``extra`` are left out."""
+    return {field: column for column, field in mapping.items() if field != "extra"}
+
+
+def rest_of(record: Mapping[str, Any], used: frozenset[str]) -> str | None:
+    """The columns that weren't mapped, as a JSON object; None when there are none."""
+    rest = {key: value for key, value in record.items() if key not in used}
+    return text_of(rest) if rest else None
+
+
+def split_of(record: Mapping[str, Any], column: str | None) -> str:
+    """The row's own split, ``""`` when its column says none that is known."""
+    value = record.get(column) if column is not None else None
+    return (split_named(value) or "") if isinstance(value, str) else ""
