@@ -1,0 +1,42 @@
+"""How much one render may do. Knows nothing of what is rendered."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+MAX_CHARACTERS = 4_000_000
+"""Most characters that one text may write; a row has at most a million."""
+MAX_WORK = 50_000_000
+"""Most characters that all steps of one text may touch together; a turn of a loop counts as 50."""
+SECONDS = 2.0
+
+
+class TooMuchError(Exception):
+    """A render went over its budget."""
+
+
+@dataclass
+class Budget:
+    """What is left of one render's budget."""
+
+    started: float
+    work: int = 0
+
+
+current: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+def spend(work: int) -> None:
+    """Count ``work`` characters; TooMuchError when the render in progress has used up its work or its time."""
+    if work > MAX_CHARACTERS:
+        raise TooMuchError(f"it makes a text of more than {MAX_CHARACTERS:,} characters")
+    budget = current.get()
+    if budget is None:
+        return
+    budget.work += work
+    if budget.work > MAX_WORK:
+        raise TooMuchError("it does too much work")
+    if time.monotonic() - budget.started > SECONDS:
+        raise TooMuchError(f"it takes longer than {SECONDS:g} s")

@@ -1,0 +1,232 @@
+"""What is trained on: ids and labels of a row, and the ids that a generation starts from. The only builder of both.
+
+An answer is never cut. A row longer than ``max_length`` is dropped, with a reason, or its input text is shortened.
+Labels are -100 where nothing is learnt; a trained answer ends with the token that ends a generation.
+Knows nothing of files, models and trainers: the tokenizer is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from core.errors import SpecError
+from core.prompts.control import backend, controls, encode, pick_mark
+from core.prompts.render import Rendered, RowError, Segment, render
+from core.prompts.shorten import characters, window
+from core.records import Overflow, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+LossOn = Literal["answer", "all"]
+Turns = Literal["all", "last"]
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row as the trainer gets it. ``input_ids`` and ``labels`` are equally long; ``prompt`` ids come before the answer.
+
+    ``kept`` is the part [from, to) of the input's characters that stayed, none if the whole did.
+    """
+
+    row_id: str
+    input_ids: list[int]
+    labels: list[int]
+    prompt: int
+    kept: tuple[int, int] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that is not trained on. ``tokens`` is its length where that is the reason."""
+
+    row_id: str
+    reason: str
+    kind: Literal["too_long", "no_answer", "row_fault"]
+    tokens: int = 0
+
+
+def prompt_ids(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str] = (),
+    shots: Sequence[Mapping[str, Any]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+) -> list[int]:
+    """The ids that a generation starts from; the same as those before the answer in training."""
+    made = render(template, row, tokenizer=tokenizer, elements=elements, shots=shots, history=history)
+    return _ids(tokenizer, made.segments[:-1])
+
+
+def answer_ids(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str] = (),
+) -> list[int]:
+    """The ids of the gold answer with what ends it, as they are trained on and as perplexity scores them."""
+    return _ids(tokenizer, render(template, row, tokenizer=tokenizer, elements=elements).segments[-1:])
+
+
+def stop_ids(template: Template, tokenizer: PreTrainedTokenizerFast, stop: Iterable[str]) -> list[int]:
+    """Ids of single tokens that end an answer: end of text, and those ``stop`` texts that are control tokens."""
+    ends = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    ends += [tokenizer.convert_tokens_to_ids(text) for text in stop if text in controls(tokenizer).tokens]
+    return sorted(set(ends))
+
+
+def build_example(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str] = (),
+    max_length: int | None = None,
+    overflow: Overflow = "drop",
+    loss_on: LossOn = "answer",
+    turns: Turns = "all",
+    shots: Sequence[Mapping[str, Any]] = (),
+    grounded: tuple[int, int] | None = None,
+) -> Example | Dropped:
+    """Ids and labels of a row, or why there are none.
+
+    ``loss_on`` "all" learns the prompt too; ``turns`` "all" learns every assistant turn of a conversation, "last"
+    its last. ``grounded`` are the characters [from, to) of the input that hold the gold values (``shorten_around``).
+    SpecError when the template doesn't fit the tokenizer; a fault of the row alone is a Dropped.
+    """
+    row_id = str(row.get("row_id", ""))
+    try:
+        made = render(template, row, tokenizer=tokenizer, elements=elements, shots=shots)
+        if not made.answer:
+            return Dropped(row_id, "it has no answer to learn", "no_answer")
+        example = _labelled(row_id, made, tokenizer, loss_on, turns)
+        if max_length is None or len(example.input_ids) <= max_length:
+            return example
+        length = len(example.input_ids)
+        if overflow == "drop":
+            return Dropped(row_id, f"{length:,} tokens, more than {max_length:,}", "too_long", length)
+        if row.get("messages"):
+            return Dropped(row_id, f"{length:,} tokens; a conversation has no input to shorten", "too_long", length)
+        cut = _Cut(template, row, tokenizer, elements, shots, made)
+        found = cut.fit(max_length, overflow, grounded)
+        if found is None:
+            rest = f"{length:,} tokens; prompt and answer are too long even without the input"
+            return Dropped(row_id, rest, "too_long", length)
+        shorter, kept = found
+        return _labelled(row_id, shorter, tokenizer, loss_on, turns, kept)
+    except RowError as fault:
+        return Dropped(row_id, fault.message, "row_fault")
+
+
+def build_examples(
+    template: Template, rows: Iterable[Mapping[str, Any]], *, tokenizer: PreTrainedTokenizerFast, **options: Any
+) -> Iterator[Example | Dropped]:
+    """``build_example`` over rows, in order, one at a time."""
+    for row in rows:
+        yield build_example(template, row, tokenizer=tokenizer, **options)
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, segments: Iterable[Segment]) -> list[int]:
+    return [token for s in segments for token in encode(tokenizer, s.text, s.literal)]
+
+
+def _labelled(
+    row_id: str,
+    made: Rendered,
+    tokenizer: PreTrainedTokenizerFast,
+    loss_on: LossOn,
+    turns: Turns,
+    kept: tuple[int, int] | None = None,
+) -> Example:
+    ids: list[int] = []
+    labels: list[int] = []
+    prompt = 0
+    for place, segment in enumerate(made.segments):
+        piece = encode(tokenizer, segment.text, segment.literal)
+        last = place == len(made.segments) - 1
+        trained = loss_on == "all" or (segment.answer and (last or turns == "all"))
+        prompt += 0 if last else len(piece)
+        ids += piece
+        labels += piece if trained else [IGNORED] * len(piece)
+    return Example(row_id, ids, labels, prompt, kept, made.note)
+
+
+@dataclass
+class _Cut:
+    """Shortens the input of one row until the whole fits."""
+
+    template: Template
+    row: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerFast
+    elements: Sequence[str]
+    shots: Sequence[Mapping[str, Any]]
+    whole: Rendered
+
+    def fit(self, max_length: int, policy: Overflow, grounded: tuple[int, int] | None) -> tuple[Rendered, tuple[int, int]] | None:
+        """The row with as much of its input as fits, and which characters those are; none if nothing helps."""
+        text = str(self.row.get("input") or "")
+        ends, rest = self.input_tokens(text)
+        first, last = token_range(ends, grounded)
+        budget = max_length - rest
+        while budget >= 0 and text:
+            span = characters(ends, *window(policy, budget, len(ends), first, last))
+            made = self.shortened(text, span)
+            over = sum(len(encode(self.tokenizer, s.text, s.literal)) for s in made.segments) - max_length
+            if over <= 0:
+                return made, span
+            if budget == 0:
+                break
+            budget = max(0, budget - over)
+        return None
+
+    def shortened(self, text: str, span: tuple[int, int]) -> Rendered:
+        row = {**self.row, "input": text[span[0] : span[1]]}
+        return render(self.template, row, tokenizer=self.tokenizer, elements=self.elements, shots=self.shots)
+
+    def input_tokens(self, text: str) -> tuple[list[int], int]:
+        """Where each token of the input ends (characters of the input), and how many tokens all else has."""
+        prompt = self.whole.segments[0]
+        total = sum(len(encode(self.tokenizer, s.text, s.literal)) for s in self.whole.segments)
+        at = None if prompt.literal else input_place(self.template, self.row, text, prompt.text, self)
+        if at is None:
+            offsets = backend(self.tokenizer).encode(text, add_special_tokens=False).offsets
+            ends = [end for _, end in offsets]
+        else:
+            offsets = backend(self.tokenizer).encode(prompt.text, add_special_tokens=False).offsets
+            ends = [end - at for start, end in offsets if start >= at and end <= at + len(text) and end > at]
+        return ends, max(0, total - len(ends))
+
+
+def input_place(template: Template, row: Mapping[str, Any], text: str, prompt: str, cut: _Cut) -> int | None:
+    """Where the input begins in the prompt; none if it isn't there once, whole and unchanged."""
+    at = prompt.find(text)
+    if at < 0 or not text:
+        return None
+    if prompt.find(text, at + 1) < 0:
+        return at
+    mark = pick_mark([prompt, str(row.get("output") or "")])
+    try:
+        marked = render(
+            template, {**row, "input": mark + text + mark}, tokenizer=cut.tokenizer, elements=cut.elements, shots=cut.shots
+        ).prompt
+    except SpecError:
+        return None
+    at = marked.find(mark)
+    inside = marked[at + 1 : at + 1 + len(text)]
+    return at if marked.count(mark) == 2 and inside == text and marked.replace(mark, "") == prompt else None
+
+
+def token_range(ends: Sequence[int], grounded: tuple[int, int] | None) -> tuple[int, int]:
+    """The tokens [first, last) that touch the characters ``grounded``; (-1, -1) for none."""
+    if grounded is None or not ends:
+        return -1, -1
+    first = next((i for i, end in enumerate(ends) if end > grounded[0]), len(ends) - 1)
+    last = next((i + 1 for i, end in enumerate(ends) if end >= grounded[1]), len(ends))
+    return first, last
