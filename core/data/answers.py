@@ -17,7 +17,7 @@ Rules, the same everywhere:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,7 +115,15 @@ def is_empty_answer(text: str) -> bool:
     return answer.ok and not answer.pairs
 
 
-def dump_answer(items: Mapping[str, Any], like: str = "") -> str:
-    """An answer as JSON text, characters unescaped; spaced after ``:`` and ``,`` if the text ``like`` is."""
-    spaced = '": ' in like
-    return _storable(json.dumps(items, ensure_ascii=False, separators=(", ", ": ") if spaced else _COMPACT))
+def dump_answer(items: Mapping[str, Any] | Sequence[tuple[str, Any]], like: str = "") -> str:
+    """An answer as JSON text, characters unescaped; spaced after ``:`` and ``,`` if the text ``like`` is.
+
+    Given as pairs, a key may stand in it more than once.
+    """
+    comma, colon = (", ", ": ") if '": ' in like else _COMPACT
+    pairs = items.items() if isinstance(items, Mapping) else items
+    written = (
+        f"{json.dumps(key, ensure_ascii=False)}{colon}{json.dumps(value, ensure_ascii=False, separators=(comma, colon))}"
+        for key, value in pairs
+    )
+    return _storable("{" + comma.join(written) + "}")

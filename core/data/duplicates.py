@@ -1,0 +1,219 @@
+"""Near duplicates: rows whose texts share most of their character 5-grams.
+
+MinHash signatures with banding propose pairs (Broder 1997; Leskovec, Rajaraman & Ullman, Mining of Massive
+Datasets, ch. 3), exact Jaccard similarity decides. Characters rather than words, since Chinese has no spaces.
+Knows nothing of answers or of what is done about what it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Codes = npt.NDArray[np.int64]
+SHINGLE = 5
+PERMUTATIONS = 128
+SEED = 7
+CHUNK = 20_000
+BUCKET = 64
+"""In a larger bucket each text is paired with the first and with its neighbours only, not with every other."""
+RECALL = 0.995
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of positions (``left`` < ``right``) with their exact Jaccard similarity."""
+
+    left: Codes
+    right: Codes
+    similarity: npt.NDArray[np.float64]
+
+
+def banding(threshold: float) -> tuple[int, int]:
+    """Bands and rows a band: the most rows a band that still propose a pair at the threshold with ``RECALL``."""
+    for rows in range(PERMUTATIONS // 2, 0, -1):
+        bands = PERMUTATIONS // rows
+        if 1 - (1 - threshold**rows) ** bands >= RECALL:
+            return bands, rows
+    return PERMUTATIONS, 1
+
+
+def code_points(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], Codes]:
+    """All characters of the texts as numbers, and where each text begins (one more than texts)."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4"), starts
+
+
+def shingle_hashes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """64-bit hashes of all character 5-grams, flat, and where each text's begin. A shorter text is one shingle, padded."""
+    padded = [text if len(text) >= SHINGLE else text.ljust(SHINGLE, "\0") for text in texts]
+    points, starts = code_points(padded)
+    size = max(len(points) - SHINGLE + 1, 0)
+    hashes = np.zeros(size, dtype=np.uint64)
+    for shift in range(SHINGLE):
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes += points[shift : shift + size]
+        hashes ^= hashes >> np.uint64(29)
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes ^= hashes >> np.uint64(32)
+    counts = np.diff(starts) - (SHINGLE - 1)
+    inside = np.ones(size, dtype=np.bool_)
+    ends = starts[1:-1]
+    for back in range(1, SHINGLE):
+        inside[ends - back] = False
+    return hashes[inside], np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
+
+
+def signatures(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """MinHash signatures, one row of ``PERMUTATIONS`` numbers a text."""
+    from rensa import RMinHash
+
+    made = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
+    for begin in range(0, len(texts), CHUNK):
+        hashes, starts = shingle_hashes(texts[begin : begin + CHUNK])
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, starts, PERMUTATIONS, SEED)
+        made.append(np.array(matrix.to_rows(), dtype=np.uint32))
+    return np.concatenate(made)
+
+
+def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float) -> tuple[Codes, Codes]:
+    """Pairs that share a band (and a group), each once."""
+    bands, rows = banding(threshold)
+    count = len(signature)
+    found: list[Codes] = []
+    for band in range(bands):
+        part = signature[:, band * rows : (band + 1) * rows]
+        key = np.full(count, band + 1, dtype=np.uint64) + groups.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        for column in range(part.shape[1]):
+            key = (key ^ part[:, column]) * np.uint64(0xBF58476D1CE4E5B9)
+            key ^= key >> np.uint64(31)
+        order = np.argsort(key, kind="stable")
+        found += _bucket_pairs(key[order], order, count)
+    packed = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+    left, right = np.divmod(packed, count if count else 1)
+    close = np.empty(len(left), dtype=np.bool_)
+    slack = 5 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5 if threshold < 1 else 0.0
+    for begin in range(0, len(left), 200_000):
+        window = slice(begin, begin + 200_000)
+        close[window] = (signature[left[window]] == signature[right[window]]).mean(axis=1) >= threshold - slack
+    return left[close], right[close]
+
+
+def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, count: int) -> list[Codes]:
+    """Pairs of one band, packed as ``left * count + right``; ``order`` sorts texts by ``keys``, ties by position."""
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, len(keys)))
+    head = np.repeat(starts, sizes)
+    place = np.arange(len(keys)) - head
+    large = np.repeat(sizes, sizes) > BUCKET
+    found = []
+    for distance in range(1, int(min(sizes.max(initial=1), BUCKET))):
+        later = np.flatnonzero(place >= distance)
+        if not len(later):
+            break
+        found.append(order[later - distance] * count + order[later])
+    far = np.flatnonzero(large & (place >= BUCKET))
+    if len(far):
+        found.append(order[head[far]] * count + order[far])
+    return found
+
+
+def _exact(texts: Sequence[str], left: Codes, right: Codes) -> npt.NDArray[np.float64]:
+    """Exact Jaccard similarity of the pairs' sets of 5-grams."""
+    shingles: dict[int, frozenset[str]] = {}
+
+    def of(place: int) -> frozenset[str]:
+        held = shingles.get(place)
+        if held is None:
+            if len(shingles) > 20_000:
+                shingles.clear()
+            held = shingles[place] = shingle_set(texts[place])
+        return held
+
+    similarity = np.empty(len(left), dtype=np.float64)
+    for number, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+        one, other = of(a), of(b)
+        common = len(one & other)
+        similarity[number] = common / (len(one) + len(other) - common)
+    return similarity
+
+
+def shingle_set(text: str) -> frozenset[str]:
+    """The set of a text's character 5-grams; of a shorter text, the text itself."""
+    return frozenset(text[i : i + SHINGLE] for i in range(max(len(text) - SHINGLE + 1, 1)))
+
+
+def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | None = None) -> Pairs:
+    """Pairs of distinct texts (each text once) whose Jaccard similarity is at least ``threshold``, within a group only.
+
+    Every pair is verified exactly; one at the threshold is missed with a probability of at most 0.5 %,
+    a more similar one with much less.
+    """
+    groups = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
+    left, right = _candidates(signatures(texts), groups, threshold)
+    similarity = _exact(texts, left, right)
+    near = similarity >= threshold
+    return Pairs(left[near], right[near], similarity[near])
+
+
+def connected(count: int, left: Codes, right: Codes) -> Codes:
+    """Clusters of positions 0 … count-1 linked by pairs: for each the smallest position of its cluster."""
+    parent = list(range(count))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for a, b in zip(left.tolist(), right.tolist(), strict=True):
+        one, other = root(a), root(b)
+        if one != other:
+            parent[max(one, other)] = min(one, other)
+    return np.array([root(place) for place in range(count)], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class NearTexts:
+    """The texts of a table as they are compared: ``texts`` distinct within ``groups``, and each row's place among them."""
+
+    texts: list[str]
+    groups: Codes
+    place: Codes
+
+
+def compared_texts(rows: pa.Table) -> NearTexts:
+    """What of each row is compared for nearness.
+
+    An instruction that stands in at least three rows is a template: only the inputs are compared, and only
+    among rows of the same instruction. Other rows are compared by instruction and input together.
+    A conversation is compared by its turns.
+    """
+    from core.data.codes import column_codes, group_codes, is_first
+
+    instruction = column_codes(rows["instruction"])
+    counts = np.bincount(instruction, minlength=1)
+    has_input = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(rows["input"])), 0).to_numpy()
+    talk = pc.is_valid(rows["messages"]).to_numpy()
+    template = (counts[instruction] >= 3) & has_input & ~talk
+    joined = pc.binary_join_element_wise(rows["instruction"], rows["input"], pa.scalar("\n", pa.large_string()))
+    text = pc.if_else(pa.array(template), rows["input"], pc.if_else(pa.array(has_input), joined, rows["instruction"]))
+    if talk.any():
+        text = pc.if_else(pa.array(talk), pc.fill_null(rows["messages"], ""), text)
+    group = np.where(template, instruction + 1, 0)
+    codes = group_codes(text, group)
+    first = is_first(codes)
+    return NearTexts(text.filter(pa.array(first)).to_pylist(), group[first], codes)
+
+
+def near_clusters(rows: pa.Table, threshold: float = 0.8) -> Codes:
+    """A number for each row, equal for rows whose texts are equal or linked by near-duplicate pairs."""
+    compared = compared_texts(rows)
+    pairs = near_pairs(compared.texts, threshold, compared.groups)
+    return connected(len(compared.texts), pairs.left, pairs.right)[compared.place]

@@ -1,0 +1,62 @@
+"""All operations by name, and how a recipe's step becomes one of them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements, UngroundedValues, UnknownElements
+from core.data.operations.base import Operation
+from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
+from core.data.operations.rows import (
+    DropEmpty,
+    DropExactDuplicates,
+    DropRows,
+    Filter,
+    ResolveConflicts,
+    ResolveLeaks,
+    Sample,
+)
+from core.data.operations.text import Normalise
+from core.data.split import SplitRows
+from core.errors import SpecError
+from core.records import Step
+
+OPERATIONS: dict[str, type[Operation]] = {
+    "import": BringIn,
+    "mix": MixIn,
+    "normalise": Normalise,
+    "drop_empty": DropEmpty,
+    "fix_json": FixJson,
+    "lists_of_strings": ListsOfStrings,
+    "canonical_answers": CanonicalAnswers,
+    "map_elements": MapElements,
+    "unknown_elements": UnknownElements,
+    "ungrounded_values": UngroundedValues,
+    "drop_exact_duplicates": DropExactDuplicates,
+    "resolve_conflicts": ResolveConflicts,
+    "resolve_leaks": ResolveLeaks,
+    "filter": Filter,
+    "sample": Sample,
+    "drop_rows": DropRows,
+    "hand_edit": HandEdit,
+    "take_in": TakeIn,
+    "split": SplitRows,
+}
+BOUND = frozenset({"import", "mix", "drop_rows", "hand_edit", "take_in"})
+"""Operations that name rows or files of one dataset: no part of a recipe that is replayed on another."""
+
+
+def operation_of(step: Step, number: int | None = None) -> Operation:
+    """The operation of a step; SpecError names each unknown or wrong parameter."""
+    place = f"Step {number}" if number is not None else "Step"
+    kind = OPERATIONS.get(step.op)
+    if kind is None:
+        raise SpecError(f"{place}: there is no operation {step.op!r}", f"Operations: {', '.join(OPERATIONS)}.")
+    try:
+        return kind.model_validate(step.params)
+    except ValidationError as error:
+        faults = tuple(
+            f"{place} ({step.op}): {'.'.join(map(str, fault['loc'])) or 'parameters'}: {fault['msg']}" for fault in error.errors()
+        )
+        names = ", ".join(kind.model_fields) or "none"
+        raise SpecError(faults[0], f"Parameters of {step.op}: {names}.", faults) from None

@@ -1,0 +1,54 @@
+"""Operations on the characters of a text: white space, width, markup, control characters, wrong encodings, script.
+
+Input and answer get the same treatment, so that a value that stood in the input still does.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from core.data import normalise as forms
+from core.data.operations.base import Context, Operation, Outcome, State
+from core.data.texts import TextFunction, map_texts
+
+Column = Literal["instruction", "input", "output", "messages"]
+_ALL: tuple[Column, ...] = ("instruction", "input", "output", "messages")
+
+
+class _TextOperation(Operation):
+    columns: tuple[Column, ...] = Field(default=_ALL, min_length=1)
+
+    def _map(self, state: State, context: Context, function: TextFunction, pattern: str, reason: str) -> Outcome:
+        return self.change(state, context, map_texts(state.rows, function, pattern, self.columns), reason)
+
+
+class Normalise(_TextOperation):
+    """White space at the ends and runs of it removed; full-width letters, digits and signs made half width.
+
+    Chinese punctuation stays as it is unless ``punctuation`` asks for ASCII.
+    """
+
+    op: ClassVar[str] = "normalise"
+    title: ClassVar[str] = "Normalise white space and width"
+    whitespace: bool = True
+    width: bool = True
+    punctuation: bool = False
+    join_lines: bool = Field(default=False, description="line ends become spaces")
+
+    def run(self, state: State, context: Context) -> Outcome:
+        patterns = [forms.SPACE_PATTERN] if self.whitespace else []
+        if self.whitespace and self.join_lines:
+            patterns.append(r"\n")
+        if self.width:
+            patterns.append(r"[\x{FF01}-\x{FF5E}\x{3000}\x{3002}]" if self.punctuation else forms.WIDE_PATTERN)
+        if not patterns:
+            return self.unchanged(state)
+        named = [word for word, on in (("white space", self.whitespace), ("width", self.width)) if on]
+        return self._map(state, context, self._normal, "|".join(patterns), " and ".join(named) + " normalised")
+
+    def _normal(self, text: str) -> str:
+        if self.width:
+            text = forms.narrow(text, self.punctuation)
+        return forms.tidy_spaces(text, self.join_lines) if self.whitespace else text

@@ -1,0 +1,91 @@
+"""The counting rules that profile and operations share: empty rows, readable answers, known elements.
+
+Each takes a table of rows (``core.store.schema.ROWS``) and returns masks over it. Knows nothing of what is
+done about the rows that it finds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.data.answers import Answer, parse_answer
+from core.records import Dataset, Task
+
+Mask = npt.NDArray[np.bool_]
+RARE = 0.01
+"""An element in fewer of the answered rows than this isn't inferred as one of the dataset's."""
+
+
+def blank(column: pa.ChunkedArray) -> Mask:
+    """Cells that hold nothing but white space."""
+    found: Mask = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0).to_numpy()
+    return found
+
+
+def empty_rows(rows: pa.Table, task: Task) -> tuple[Mask, Mask]:
+    """Rows that ask nothing, and rows whose answer is blank. ``{}`` is an answer.
+
+    A blank input beside an instruction asks nothing only where the input is the rule: in extraction and
+    classification, when at least nine rows in ten have one. A conversation is judged by its turns instead.
+    """
+    single = pc.is_null(rows["messages"]).to_numpy()
+    no_instruction, no_input, no_answer = (blank(rows[name]) for name in ("instruction", "input", "output"))
+    needed = task in ("extraction", "classification") and single.any() and (~no_input[single]).mean() >= 0.9
+    return single & no_input & (no_instruction | needed), single & no_answer
+
+
+def first_of_group(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each row the position of the first row with the same code."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    positions: npt.NDArray[np.int64] = first[inverse].astype(np.int64)
+    return positions
+
+
+def parse_column(outputs: pa.ChunkedArray) -> list[Answer]:
+    """All answers, each distinct text parsed once."""
+    merged = outputs.combine_chunks()
+    if isinstance(merged, pa.ChunkedArray):
+        merged = pa.concat_arrays(merged.chunks)
+    encoded = pc.dictionary_encode(merged)
+    parsed = [parse_answer(text) for text in encoded.dictionary.to_pylist()]
+    return [parsed[code] for code in encoded.indices.to_pylist()]
+
+
+def infer_elements(answers: Iterable[Answer]) -> tuple[str, ...]:
+    """The elements that at least 1 % of the answered rows have, in order of first appearance.
+
+    A row is answered when its answer is readable and has an element (``{}`` has none).
+    """
+    counts: Counter[str] = Counter()
+    answered = 0
+    for answer in answers:
+        if answer.elements:
+            answered += 1
+            counts.update(answer.elements.keys())
+    return tuple(name for name, count in counts.items() if count >= RARE * answered)
+
+
+def known_elements(dataset: Dataset, answers: Iterable[Answer], given: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
+    """The elements of a dataset, and whether they are inferred from these answers rather than given."""
+    chosen = given or (() if dataset.elements_inferred else dataset.elements)
+    return (chosen, False) if chosen else (infer_elements(answers), True)
+
+
+def unreadable_answers(rows: pa.Table) -> tuple[Mask, dict[int, str]]:
+    """Rows whose answer isn't blank and is no JSON object, and the fault of each by position. Conversations aside."""
+    merged = rows["output"].combine_chunks()
+    if isinstance(merged, pa.ChunkedArray):
+        merged = pa.concat_arrays(merged.chunks)
+    encoded = pc.dictionary_encode(merged)
+    faults = [answer.error for answer in map(parse_answer, encoded.dictionary.to_pylist())]
+    bad = np.array([bool(fault) for fault in faults], dtype=np.bool_)
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    mask = (bad[codes] if len(bad) else np.zeros(len(codes), dtype=np.bool_)) & ~blank(rows["output"])
+    mask &= pc.is_null(rows["messages"]).to_numpy()
+    return mask, {int(place): faults[codes[place]] for place in np.flatnonzero(mask)}

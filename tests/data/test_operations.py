@@ -1,0 +1,291 @@
+"""Golden tables: what each operation does to a few rows, and the ledger it leaves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core.data.operations.base import Operation, Outcome
+from core.data.operations.registry import OPERATIONS, operation_of
+from core.errors import SpecError, UserError
+from core.records import Step
+from tests.data.make import context, state_of
+
+
+def run(op: str, *rows: dict[str, Any], params: dict[str, Any] | None = None, **kwargs: Any) -> Outcome:
+    return operation_of(Step(op=op, params=params or {})).run(state_of(*rows), context(**kwargs))
+
+
+def cells(outcome: Outcome, column: str = "output") -> list[Any]:
+    return outcome.state.rows[column].to_pylist()
+
+
+def numbers(outcome: Outcome) -> list[int]:
+    return [int(row_id[-3:]) for row_id in outcome.state.rows["row_id"].to_pylist()]
+
+
+NORMAL = [
+    ("  a  b\t c \r\n\r\n\r\n\r\n d ", "a b c\n\nd"),
+    ("ＡＢＣ１２３＠ｘ", "ABC123@x"),
+    ("你好，世界！（一）：；？～", "你好，世界！（一）：；？～"),
+    ("甲\u3000\u3000乙\u00a0丙", "甲 乙 丙"),
+    ("　　开头", "开头"),
+    ("a\u2028b", "a\nb"),
+    ("plain text", "plain text"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), NORMAL)
+def test_normalise(text: str, expected: str) -> None:
+    outcome = run("normalise", {"input": text})
+    assert cells(outcome, "input") == [expected]
+    assert outcome.changes.num_rows == (text != expected)
+
+
+def test_normalise_punctuation_only_when_asked() -> None:
+    assert cells(run("normalise", {"input": "你好，世界。"}, params={"punctuation": True}), "input") == ["你好,世界."]
+
+
+def test_normalise_keeps_answers_readable_and_in_step_with_the_input() -> None:
+    row = {"input": "编号Ａ１\u3000 ＂x＂", "output": '{"编号": ["Ａ１\\u3000 ＂x＂"], "n": 1}'}
+    outcome = run("normalise", row)
+    assert cells(outcome, "input") == ['编号A1 "x"']
+    assert cells(outcome) == ['{"编号": ["A1 \\"x\\""], "n": 1}']
+    (entry,) = outcome.changes.to_pylist()
+    assert json.loads(entry["before"]) == {"input": row["input"], "output": row["output"]}
+    assert json.loads(entry["after"]) == {"input": '编号A1 "x"', "output": cells(outcome)[0]}
+
+
+def test_normalise_goes_into_conversations() -> None:
+    turns = [{"role": "user", "content": " Ａ "}, {"role": "assistant", "content": "b"}]
+    outcome = run("normalise", {"messages": json.dumps(turns)})
+    assert json.loads(cells(outcome, "messages")[0]) == [turns[0] | {"content": "A"}, turns[1]]
+
+
+def test_text_is_kept_byte_for_byte_where_nothing_changes() -> None:
+    odd = '{ "a" : ["x"],\n"b":1.50 }'
+    assert cells(run("normalise", {"output": odd})) == [odd]
+
+
+def test_drop_empty() -> None:
+    outcome = run(
+        "drop_empty", {"input": "x"}, {"input": "x", "output": " "}, *[{"input": "y"}] * 18, {"input": "\n", "output": "{}"}
+    )
+    assert numbers(outcome) == [1, *range(3, 21)]
+    assert outcome.changes["reason"].to_pylist() == ["the answer is empty", "nothing is asked"]
+
+
+def test_an_instruction_alone_is_a_question_outside_extraction() -> None:
+    assert run("drop_empty", {"instruction": "Who?", "output": "I"}, task="generation").changes.num_rows == 0
+
+
+def test_a_conversation_is_not_empty() -> None:
+    assert run("drop_empty", {"instruction": "", "output": "", "messages": "[]"}, task="chat").changes.num_rows == 0
+
+
+def test_drop_exact_duplicates_keeps_the_first() -> None:
+    a, b = {"input": "a"}, {"input": "a", "output": '{"x":"1"}'}
+    outcome = run("drop_exact_duplicates", a, b, a, {"input": "a", "instruction": "other"}, b, a | {"messages": "[]"})
+    assert numbers(outcome) == [1, 2, 4, 6]
+    assert outcome.changes["reason"].to_pylist() == ["equal to aaaaaa-0000001", "equal to aaaaaa-0000002"]
+
+
+CONFLICT = [("q", "A"), ("q", "B"), ("p", "A"), ("q", "B"), ("r", "A"), ("r", "C"), ("p", "A")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"), [("drop_all", [3, 7]), ("keep_first", [1, 3, 5, 7]), ("majority", [2, 3, 4, 5, 7])]
+)  # fmt: skip
+def test_resolve_conflicts(rule: str, left: list[int]) -> None:
+    outcome = run("resolve_conflicts", *({"input": q, "output": a} for q, a in CONFLICT), params={"rule": rule})
+    assert numbers(outcome) == left
+
+
+def test_merge_conflicts() -> None:
+    rows = [
+        {"input": "q", "output": "broken"},
+        {"input": "q", "output": '{"a": ["x", "x"], "b": ["y"]}'},
+        {"input": "q", "output": '{"a":["x","z"],"c":"w"}'},
+        {"input": "s", "output": "bad"},
+        {"input": "s", "output": "worse"},
+    ]
+    outcome = run("resolve_conflicts", *rows, params={"rule": "merge"})
+    assert numbers(outcome) == [2, 4]
+    assert cells(outcome) == ['{"a": ["x", "x", "z"], "b": ["y"], "c": ["w"]}', "bad"]
+    assert sorted(outcome.changes["row_id"].to_pylist())[:2] == ["aaaaaa-0000001", "aaaaaa-0000002"]
+
+
+def test_conversations_conflict_by_their_last_answer() -> None:
+    def talk(answer: str) -> dict[str, Any]:
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]
+        return {"instruction": "", "output": "", "messages": json.dumps(turns)}
+
+    assert numbers(run("resolve_conflicts", talk("a"), talk("b"), params={"rule": "keep_first"})) == [1]
+    assert numbers(run("resolve_conflicts", talk("a"), talk("a"))) == [1, 2]
+
+
+BROKEN = [
+    {"output": '{"a":"x"}'},
+    {"output": '{"a":"x"'},
+    {"output": "[]"},
+    {"output": " "},
+    {"output": '```json\n{"a":"x"}\n```'},
+]
+
+
+def test_fix_json_drops() -> None:
+    outcome = run("fix_json", *BROKEN, params={"action": "drop"})
+    assert numbers(outcome) == [1, 4]
+    assert outcome.changes["reason"][1].as_py() == "the answer is a list, not a JSON object"
+
+
+def test_fix_json_puts_aside() -> None:
+    outcome = run("fix_json", *BROKEN)
+    assert numbers(outcome) == [1, 4]
+    aside = outcome.state.quarantine.to_pylist()
+    assert [row["line"] for row in aside] == [2, 3, 5]
+    assert json.loads(aside[0]["raw"])["output"] == '{"a":"x"'
+
+
+def test_fix_json_repairs() -> None:
+    outcome = run("fix_json", *BROKEN, params={"action": "repair", "otherwise": "drop"})
+    assert numbers(outcome) == [1, 2, 4, 5]
+    assert [json.loads(text) for text in cells(outcome) if text.strip()] == [{"a": "x"}] * 3
+    assert cells(outcome)[3] == '{"a":"x"}'
+
+
+def test_unknown_elements() -> None:
+    rows = [{"output": '{"a":["x"],"z":["y"]}'}, {"output": '{"a":[]}'}, {"output": "broken"}]
+    outcome = run("unknown_elements", *rows, elements=("a",))
+    assert cells(outcome) == ['{"a":["x"]}', '{"a":[]}', "broken"]
+    assert outcome.changes["reason"].to_pylist() == ["unknown element: z"]
+    assert numbers(run("unknown_elements", *rows, params={"action": "drop_row"}, elements=("a",))) == [2, 3]
+
+
+def test_elements_are_inferred_once_and_written_down() -> None:
+    rows = [{"output": '{"a":["x"]}'}] * 200 + [{"output": '{"odd":["x"]}'}]
+    operation = operation_of(Step(op="unknown_elements")).resolved(state_of(*rows), context())
+    assert operation.model_dump()["elements"] == ("a",)
+    assert cells(operation.run(state_of(*rows), context()))[-1] == "{}"
+
+
+GROUNDED = {"input": "张三\n毕业于 北京大学", "output": '{"姓名":["张三","李四"],"学校":"三毕","学历":["博士"]}'}
+
+
+def test_ungrounded_values() -> None:
+    outcome = run("ungrounded_values", GROUNDED)
+    assert cells(outcome) == ['{"姓名":["张三"],"学校":"三毕"}']
+    assert outcome.changes["reason"].to_pylist() == ["not in the text: 姓名 = 李四; 学历 = 博士"]
+    assert numbers(run("ungrounded_values", GROUNDED, params={"action": "drop_row"})) == []
+
+
+def test_align_writes_values_as_in_the_text() -> None:
+    assert cells(run("ungrounded_values", GROUNDED, params={"action": "align"})) == [
+        '{"姓名":["张三","李四"],"学校":"三\\n毕","学历":["博士"]}'
+    ]
+
+
+def test_map_elements() -> None:
+    row = {"output": '{"company": "X", "org": ["X", "Y"], "junk": 1, "date": "d"}'}
+    operation = operation_of(Step(op="map_elements", params={"mapping": {"org": "company", "junk": None}}))
+    outcome = operation.run(state_of(row), context())
+    assert cells(outcome) == ['{"company": ["X", "Y"], "date": "d"}']
+    assert operation.elements_after(("org", "company", "junk", "date")) == ("company", "date")
+
+
+def test_lists_of_strings() -> None:
+    row = {"output": '{"a": "x", "b": [1, "x", null, " "], "c": null, "d": ["y"], "a": "z"}'}
+    assert cells(run("lists_of_strings", row)) == ['{"a": ["x", "z"], "b": ["1", "x"], "d": ["y"]}']
+    assert run("lists_of_strings", {"output": '{"d":["y"]}'}).changes.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "left"),
+    [
+        ({"test": "contains", "value": "b"}, [1, 3]),
+        ({"test": "contains", "value": "B", "ignore_case": True, "action": "keep"}, [2]),
+        ({"test": "equals", "value": "abc"}, [1, 3]),
+        ({"test": "starts_with", "value": "甲"}, [1, 2]),
+        ({"test": "matches", "value": "^a.c$"}, [1, 3]),
+        ({"test": "longer_than", "value": 3}, [2, 3]),
+        ({"test": "shorter_than", "value": "4"}, [1]),
+        ({"test": "equals", "value": "test", "column": "split"}, [1, 3]),
+    ],
+)
+def test_filter(params: dict[str, Any], left: list[int]) -> None:
+    rows = [{"input": "aXXc"}, {"input": "abc", "split": "test"}, {"input": "甲乙"}]
+    assert numbers(run("filter", *rows, params=params)) == left
+
+
+def test_filter_says_what_is_wrong() -> None:
+    with pytest.raises(UserError, match="regular expression"):
+        run("filter", {}, params={"test": "matches", "value": "("})
+    with pytest.raises(UserError, match="number"):
+        run("filter", {}, params={"test": "longer_than", "value": "x"})
+
+
+def test_sample_is_seeded_and_keeps_the_order() -> None:
+    rows = [{"input": str(n), "split": "train" if n % 2 else "test"} for n in range(100)]
+    first = numbers(run("sample", *rows, params={"rows": 10}))
+    assert len(first) == 10
+    assert first == sorted(first) == numbers(run("sample", *rows, params={"rows": 10}))
+    assert first != numbers(run("sample", *rows, params={"rows": 10, "seed": 8}))
+    assert len(numbers(run("sample", *rows, params={"share": 0.5, "split": "train"}))) == 75
+
+
+LEAKY = [
+    {"input": "a", "split": "train"},
+    {"input": "b", "split": "train"},
+    {"input": "a", "split": "test"},
+    {"input": "c", "split": "dev"},
+]
+
+
+@pytest.mark.parametrize(
+    ("action", "left"), [("drop", [1, 2, 4]), ("drop_from_train", [2, 3, 4]), ("move_to_train", [1, 2, 3, 4])]
+)
+def test_resolve_leaks(action: str, left: list[int]) -> None:
+    outcome = run("resolve_leaks", *LEAKY, params={"action": action})
+    assert numbers(outcome) == left
+    assert outcome.changes.num_rows == 1
+    if action == "move_to_train":
+        assert cells(outcome, "split") == ["train", "train", "train", "dev"]
+
+
+def test_hand_edits_survive_a_row_that_is_gone() -> None:
+    edits = [
+        {"row_id": "aaaaaa-0000002", "column": "output", "value": "first"},
+        {"row_id": "aaaaaa-0000002", "column": "output", "value": "new"},
+        {"row_id": "aaaaaa-0000002", "column": "input", "value": "i"},
+        {"row_id": "gone", "column": "input", "value": "i"},
+    ]
+    outcome = run("hand_edit", {}, {}, params={"edits": edits})
+    assert cells(outcome) == ["{}", "new"]
+    assert cells(outcome, "input") == ["", "i"]
+
+
+def test_take_in_from_quarantine() -> None:
+    aside = run("fix_json", *BROKEN)
+    step = Step(op="take_in", params={"rows": [{"quarantine_id": "aaaaaa-0000002", "output": "{}"}, {"quarantine_id": "no"}]})
+    outcome = operation_of(step).run(aside.state, context())
+    assert numbers(outcome) == [1, 4, 2]
+    assert outcome.state.quarantine["quarantine_id"].to_pylist() == ["aaaaaa-0000003", "aaaaaa-0000005"]
+    assert outcome.changes["before"].null_count == 1
+
+
+def test_every_operation_names_itself() -> None:
+    for name, kind in OPERATIONS.items():
+        assert kind.op == name
+        assert kind.title
+        assert issubclass(kind, Operation)
+
+
+def test_faults_of_a_step_are_all_told() -> None:
+    with pytest.raises(SpecError) as caught:
+        operation_of(Step(op="split", params={"dev": 2, "sed": 1}), 3)
+    assert len(caught.value.faults) == 2
+    assert "Step 3 (split): dev" in caught.value.faults[0]
+    with pytest.raises(SpecError, match="no operation 'clean'"):
+        operation_of(Step(op="clean"))
