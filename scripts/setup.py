@@ -126,7 +126,7 @@ def check_registry():
 def last_error(tail):
     """The line of pip's output that says what was wrong."""
     errors = [line for line in tail if line.startswith("ERROR")]
-    return (errors or tail or ["pip said nothing"])[-1][:300]
+    return (errors or tail or ["pip said nothing"])[-1].removeprefix("ERROR: ")[:300]
 
 
 def install(dev):
