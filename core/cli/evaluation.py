@@ -1,4 +1,4 @@
-"""Commands ``score``, ``evaluations``: scores of answers made elsewhere, and what was evaluated here."""
+"""Commands ``evaluate``, ``score``, ``evaluations``, ``compare``: answers to scores, and scores side by side."""
 
 from __future__ import annotations
 
@@ -8,14 +8,77 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.cli.common import AsJson, emit, table
+from core.cli.evaluation_text import comparison_lines, headline, score_lines
 
 ScoredTask = Literal["extraction", "classification", "generation", "chat"]
+Quantised = Literal["none", "int8", "nf4"]
 
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
-    app.command("score")(score)
-    app.command("evaluations")(evaluations)
+    for command in (evaluate, score, evaluations, compare):
+        app.command()(command)
+
+
+def evaluate(
+    name: Annotated[str, typer.Argument(help="The dataset.")],
+    split: Annotated[str, typer.Option("--split", help="Which rows are asked.")] = "test",
+    version: Annotated[int | None, typer.Option("--version", help="Of the dataset; the latest by default.")] = None,
+    model: Annotated[str, typer.Option("--model", help="default, a folder, hub:org/name or modelscope:org/name.")] = "",
+    quantisation: Annotated[Quantised | None, typer.Option("--quantisation", help="How the model is loaded.")] = None,
+    run: Annotated[str, typer.Option("--run", help="A training run whose adapter answers.")] = "",
+    template: Annotated[str, typer.Option("--template", help="The run's own by default, else `chat`.")] = "",
+    shots: Annotated[int, typer.Option("--shots", min=0, help="Worked examples in the prompt, from the train split.")] = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the split.")] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
+    perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
+    label: Annotated[str, typer.Option("--label", help="A name for this arm.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show the scores.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a split with a model, prompt template and perhaps an adapter, and score the answers; as a job."""
+    from core.cli.jobs import follow
+    from core.jobs.queue import enqueue_evaluation
+    from core.records import EvaluationSpec, GenerationSettings
+    from core.store.runs import get_evaluation
+
+    chosen: dict[str, Any] = {"shots": shots, "name": label, "generation": GenerationSettings(max_new_tokens=max_new_tokens)}
+    chosen |= _model(model, quantisation, run)
+    chosen |= {"run": run} if run else {}
+    chosen |= {"template": template} if template else {}
+    spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=_arm(chosen), perplexity=perplexity)
+    job, evaluation = enqueue_evaluation(spec)
+    found: dict[str, Any] = {"job": job.job_id, "evaluation": evaluation.evaluation_id, "state": job.state}
+    if not wait:
+        emit(found, as_json, f"{evaluation.evaluation_id} is {job.state} as {job.job_id}: {evaluation.name}")
+        return
+    job = follow(job)
+    scores = get_evaluation(evaluation.evaluation_id).scores
+    found |= {"state": job.state, "scores": scores, **scores}
+    lines = score_lines(scores) if scores else []
+    emit(found, as_json, [f"{evaluation.evaluation_id}: {evaluation.name}, {job.state}", *lines])
+    if job.state != "finished":
+        raise typer.Exit(1)
+
+
+def _arm(chosen: dict[str, Any]) -> Any:
+    from core.records import Arm
+
+    return Arm(**chosen)
+
+
+def _model(model: str, quantisation: Quantised | None, run: str) -> dict[str, Any]:
+    """The arm's model as far as it was chosen; a run brings its own."""
+    from core.models.catalogue import parse_model
+
+    if not model and quantisation is None:
+        return {}
+    if run and not model:
+        from core.jobs.submissions import run_model
+        from core.store.runs import get_run
+
+        return {"model": run_model(get_run(run)).model_copy(update={"quantisation": quantisation})}
+    return {"model": parse_model(model or "default", quantisation=quantisation or "none")}
 
 
 def score(
@@ -56,56 +119,35 @@ def evaluations(
         }
         for e in found
     ]
-    rows = (
-        (e.evaluation_id, e.name, f"{e.spec.dataset} v{e.version} {e.spec.split}", e.rows, _headline(e.scores, e.complete))
+    rows = [
+        (
+            e.evaluation_id,
+            e.name,
+            f"{e.spec.dataset} v{e.version} {e.spec.split}",
+            e.rows,
+            headline(e.scores) if e.complete else "not finished",
+        )
         for e in found
-    )
-    emit({"evaluations": lines}, as_json, table(("evaluation", "name", "rows of", "rows", "score"), rows))
+    ]
+    text = table(("evaluation", "name", "of", "rows", "score"), rows) if rows else ["No evaluations yet."]
+    emit({"evaluations": lines}, as_json, text)
 
 
-def _headline(scores: dict[str, Any], complete: bool) -> str:
-    if not complete:
-        return "not finished"
-    name, value = headline(scores)
-    return f"{name} {number(value)}{interval(scores, name)}"
+def compare(
+    evaluations: Annotated[list[str], typer.Argument(help="Two to six evaluations; each is held against the first.")],
+    report: Annotated[Path | None, typer.Option("--report", help="Also write one self-contained HTML page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare evaluations on the rows that all of them have."""
+    from core.evaluation.compare import compare as compare_evaluations
 
+    comparison = compare_evaluations(evaluations)
+    found = comparison.to_json()
+    lines = comparison_lines(found)
+    if report is not None:
+        from core.evaluation.report import write_report
 
-def headline(scores: dict[str, Any]) -> tuple[str, float]:
-    """The metric by which a task's arms are judged first, and its value."""
-    if "micro" in scores:
-        return "micro_f1", float(scores["micro"]["f1"])
-    name = "accuracy" if "accuracy" in scores else "chrf"
-    return name, float(scores.get(name, 0.0))
-
-
-def number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def interval(scores: dict[str, Any], name: str) -> str:
-    """`` [low, high]`` of a metric, if it is known."""
-    ends = scores.get("intervals", {}).get(name)
-    return f" [{number(ends[0])}, {number(ends[1])}]" if ends else ""
-
-
-def score_lines(scores: dict[str, Any]) -> list[str]:
-    """Scores as a plain table for a person, with what is behind them."""
-    shown: list[tuple[str, float]] = []
-    if "micro" in scores:
-        shown += [(f"micro_{part}", value) for part, value in scores["micro"].items()]
-    names = ("accuracy", "macro_f1", "balanced_accuracy", "exact_match", "json_valid", "bleu", "chrf", "perplexity")
-    shown += [(name, scores[name]) for name in names if name in scores]
-    lines = [f"{scores['rows']:,} rows", ""]
-    lines += table(("metric", "value", "95 %"), [(n, number(v), interval(scores, n).strip()) for n, v in shown])
-    if "per_element" in scores:
-        rows = [
-            (name, *(number(part[key]) for key in ("precision", "recall", "f1")), part["gold"], part["predicted"])
-            for name, part in scores["per_element"].items()
-        ]
-        lines += ["", *table(("element", "precision", "recall", "F1", "gold", "predicted"), rows)]
-        lines += ["", *table(("error", "pairs"), scores["errors"].items())]
-    if "per_label" in scores:
-        rows = [(name, *(number(value) for value in part.values())) for name, part in scores["per_label"].items()]
-        lines += ["", *table(("label", "precision", "recall", "F1", "gold"), rows)]
-    return [*lines, "", *(f"{name}: {how}" for name, how in scores["signature"].items())]
+        write_report(comparison, report)
+        found["report"] = str(report)
+        lines.append(f"Report: {report}")
+    emit(found, as_json, lines)

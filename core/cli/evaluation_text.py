@@ -1,0 +1,102 @@
+"""Scores and comparisons as lines for a person. Knows nothing of how they were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.cli.common import table
+
+SHOWN = (
+    "micro_precision",
+    "micro_recall",
+    "micro_f1",
+    "accuracy",
+    "macro_f1",
+    "balanced_accuracy",
+    "exact_match",
+    "json_valid",
+    "bleu",
+    "chrf",
+    "perplexity",
+    "tokens_per_request",
+)
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def between(ends: Any) -> str:
+    """``[low, high]``, or nothing."""
+    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
+
+
+def flat(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Scores by their flat names, those of ``SHOWN`` that are there."""
+    micro = {f"micro_{part}": value for part, value in scores.get("micro", {}).items()}
+    return {name: value for name in SHOWN if (value := micro.get(name, scores.get(name))) is not None}
+
+
+def headline(scores: Mapping[str, Any]) -> str:
+    """The metric that a task is judged by first, with its interval."""
+    values = flat(scores)
+    name = next((n for n in ("micro_f1", "accuracy", "chrf") if n in values), None)
+    return f"{name} {number(values[name])} {between(scores.get('intervals', {}).get(name))}".rstrip() if name else ""
+
+
+def score_lines(scores: Mapping[str, Any]) -> list[str]:
+    """Scores as plain tables, with what is behind them."""
+    ends = scores.get("intervals", {})
+    rows: list[tuple[Any, ...]] = [(name, number(value), between(ends.get(name))) for name, value in flat(scores).items()]
+    lines = [f"{scores['rows']:,} rows", "", *table(("metric", "value", "95 %"), rows)]
+    if "per_element" in scores:
+        rows = [
+            (name, *(number(part[key]) for key in ("precision", "recall", "f1")), part["gold"], part["predicted"])
+            for name, part in scores["per_element"].items()
+        ]
+        lines += ["", *table(("element", "precision", "recall", "F1", "gold", "predicted"), rows)]
+        lines += ["", *table(("error", "pairs"), list(scores["errors"].items()))]
+    if "per_label" in scores:
+        rows = [(name, *(number(value) for value in part.values())) for name, part in scores["per_label"].items()]
+        lines += ["", *table(("label", "precision", "recall", "F1", "gold"), rows)]
+    return [*lines, "", *(f"{name}: {how}" for name, how in scores["signature"].items())]
+
+
+def comparison_lines(found: Mapping[str, Any]) -> list[str]:
+    """A comparison (``Comparison.to_json()``) as plain tables: verdict, arms, differences, rows won and lost, transitions."""
+    arms, lines = found["arms"], [v["verdict"] for v in found["versus"]]
+    rows: list[tuple[Any, ...]] = []
+    for name in (n for n in SHOWN if n in arms[0]["scores"]):
+        cells = [f"{number(a['scores'][name])} {between(a['intervals'].get(name))}" if name in a["scores"] else "" for a in arms]
+        rows.append((name, *cells, *(_change(v["difference"].get(name)) for v in found["versus"])))
+    heads = ["metric", *(f"{chr(65 + i)}" for i in range(len(arms))), *(f"{chr(66 + i)} − A" for i in range(len(arms) - 1))]
+    lines += ["", *(f"{chr(65 + i)}  {a['evaluation']}  {a['name']}" for i, a in enumerate(arms)), "", *table(heads, rows)]
+    elements = [n for n in arms[0]["scores"] if n.startswith("f1:")]
+    if elements:
+        rows = [
+            (
+                n[3:],
+                *(number(a["scores"].get(n, 0.0)) for a in arms),
+                *(_change(v["difference"].get(n)) for v in found["versus"]),
+            )
+            for n in elements
+        ]
+        lines += ["", *table(["F1 of", *heads[1:]], rows)]
+    for i, versus in enumerate(found["versus"]):
+        arm = chr(66 + i)
+        lines += ["", f"{arm} against A, rows: {versus['won']:,} won, {versus['lost']:,} lost, {versus['tied']:,} tied"]
+        if versus["transitions"]:
+            kinds = list(versus["transitions"])
+            body = [(kind, *versus["transitions"][kind].values()) for kind in kinds]
+            lines += table([f"pairs: A ↓, {arm} →", *kinds], body)
+    left_out = {key: n for key, n in found["left_out"].items() if n}
+    return lines + [f"{key}: {n:,} rows are not in the other arms and were left out" for key, n in left_out.items()]
+
+
+def _change(found: Mapping[str, float] | None) -> str:
+    if not found:
+        return ""
+    p = found.get("p_holm", found["p"])
+    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] p {p:.2g}"

@@ -1,0 +1,93 @@
+"""One self-contained HTML page of a comparison: verdict, scores with intervals, per-element differences, error transitions,
+flipped rows. No script, no font, no file but itself. Knows nothing of Streamlit or Plotly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+
+from core.errors import UserError
+from core.evaluation.compare import LOWER_IS_BETTER, Comparison, Versus
+from core.store.files import write_text
+
+SHOWN = (
+    "micro_f1",
+    "micro_precision",
+    "micro_recall",
+    "macro_f1",
+    "accuracy",
+    "balanced_accuracy",
+    "exact_match",
+    "json_valid",
+    "bleu",
+    "chrf",
+    "perplexity",
+    "tokens_per_request",
+    "seconds_per_request",
+)
+MAX_ROWS = 60
+
+
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the page atomically. UserError if the folder can't be written."""
+    try:
+        write_text(path.absolute(), render_report(comparison))
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}", "Choose another path for --report.") from error
+
+
+def render_report(comparison: Comparison) -> str:
+    """The page as HTML text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=_number, signed=_signed, share=lambda value: f"{100 * value:.2f}%")
+    sections = [_section(comparison, n) for n in range(1, len(comparison.arms))]
+    names = [name for name in SHOWN if any(name in arm.scores for arm in comparison.arms)]
+    return environment.get_template("report.html.jinja").render(
+        comparison=comparison, names=names, sections=sections, lower=LOWER_IS_BETTER, max_rows=MAX_ROWS
+    )
+
+
+def _section(comparison: Comparison, n: int) -> dict[str, Any]:
+    """What the page shows of the n-th arm against the first."""
+    versus = comparison.versus[n - 1]
+    prefix = "f1:"
+    forest: list[dict[str, Any]] = [{"name": name[len(prefix) :], **d} for name, d in versus.difference.items() if name.startswith(prefix)]
+    reach = max([1e-9, *(max(abs(line["low"]), abs(line["high"])) for line in forest)])
+    return {
+        "letter": chr(65 + n),
+        "versus": versus,
+        "arm": comparison.arms[n],
+        "forest": [{**line, **_places(line, reach)} for line in sorted(forest, key=lambda line: -line["value"])],
+        "matrix": versus.matrix,
+        "flipped": _flipped(comparison, versus, n),
+    }
+
+
+def _places(line: dict[str, Any], reach: float) -> dict[str, float]:
+    """Where interval and value stand on an axis from -reach to reach, 0 to 1."""
+    return {f"at_{key}": (line[key] / reach + 1) / 2 for key in ("low", "value", "high")}
+
+
+def _flipped(comparison: Comparison, versus: Versus, n: int) -> list[dict[str, Any]]:
+    """Rows won or lost, the greatest changes first."""
+    rows = [
+        {**row, "change": row[f"score_{n}"] - row["score_0"], "left": row["prediction_0"], "right": row[f"prediction_{n}"]}
+        for row in comparison.frame.to_pylist()
+        if row[f"result_{n}"] != "tied"
+    ]
+    return sorted(rows, key=lambda row: -abs(row["change"]))[:MAX_ROWS]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) < 10 else f"{value:+.1f}"

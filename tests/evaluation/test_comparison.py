@@ -1,0 +1,141 @@
+"""A comparison is of the same rows, agrees with the rows by hand, and its transitions add up."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import UserError
+from core.evaluation import artefacts, transitions
+from core.evaluation.compare import Comparison, compare
+from core.evaluation.report import render_report, write_report
+from core.evaluation.runner import run_evaluation
+from core.records import Evaluation, SilentReporter
+from tests.evaluation.toy import right_answer
+
+Make = Callable[..., Evaluation]
+
+
+def sloppy(prompt: str) -> str:
+    """Right for half of the rows, else one of several faults."""
+    answer = json.loads(right_answer(prompt))
+    n = int(answer["人"][0][2:])
+    if n % 2 == 0:
+        return right_answer(prompt)
+    answer = {
+        1: {"人": [answer["人"][0][:2]], "地": answer["地"]},
+        3: {"人": answer["地"], "地": answer["人"]},
+        5: {"人": answer["人"]},
+        7: {"人": answer["人"] * 2, "地": ["Bergen"]},
+        9: None,
+    }[n % 10]
+    return json.dumps(answer, ensure_ascii=False) if answer else "{broken"
+
+
+@pytest.fixture
+def comparison(make_evaluation: Make, engine: Callable[..., Any]) -> Comparison:
+    run_evaluation(make_evaluation("base"), SilentReporter(), engine(sloppy))
+    run_evaluation(make_evaluation("tuned"), SilentReporter(), engine())
+    return compare(["base", "tuned"])
+
+
+def test_difference(comparison: Comparison) -> None:
+    assert comparison.rows == 40
+    base, tuned = (arm.scores["micro_f1"] for arm in comparison.arms)
+    assert tuned == 1
+    change = comparison.difference["micro_f1"]
+    assert change["value"] == pytest.approx(1 - base)
+    assert 0 < change["low"] < change["value"] < change["high"]
+    assert change["p"] < 0.001
+    assert set(change) == {"value", "low", "high", "p"}
+    assert {"exact_match", "json_valid", "bleu", "perplexity", "tokens_per_request", "f1:人"} <= set(comparison.difference)
+    assert (comparison.versus[0].won, comparison.versus[0].lost, comparison.versus[0].tied) == (20, 0, 20)
+    assert comparison.verdict.startswith("tuned is better: micro-F1 1.000 against")
+
+
+def test_transitions_add_up(comparison: Comparison) -> None:
+    matrix = comparison.versus[0].matrix
+    base = Counter(artefacts.read_pairs("base")["kind"].to_pylist())
+    tuned = Counter(artefacts.read_pairs("tuned")["kind"].to_pylist())
+    for kind, line in matrix.items():
+        if kind != transitions.ABSENT:
+            assert sum(line.values()) == base[kind]
+            assert sum(other[kind] for other in matrix.values()) == tuned[kind]
+    rows = transitions.rows_behind(comparison.versus[0].moves, "boundary", "correct")
+    assert rows == ["r-0031", "r-0041", "r-0051", "r-0061"]
+    assert transitions.rows_behind(comparison.versus[0].moves, "hallucinated", "absent") == [
+        "r-0027",
+        "r-0037",
+        "r-0047",
+        "r-0057",
+    ]
+
+
+def test_frame(comparison: Comparison) -> None:
+    frame = comparison.frame.to_pylist()
+    results = Counter(row["result_1"] for row in frame)
+    assert results == {"won": 20, "tied": 20}
+    broken = next(row for row in frame if row["row_id"] == "r-0029")
+    assert (broken["prediction_0"], broken["score_0"], broken["score_1"]) == ("{broken", 0, 1)
+
+
+def test_only_common_rows_and_the_rest_named(comparison: Comparison, make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    run_evaluation(make_evaluation("short", limit=10), SilentReporter(), engine())
+    found = compare(["short", "base", "tuned"])
+    assert found.rows == 10
+    assert {key: len(rows) for key, rows in found.left_out.items()} == {"short": 0, "base": 30, "tuned": 30}
+    assert len(found.versus) == 2
+    assert found.versus[0].difference["micro_f1"]["p_holm"] >= found.versus[0].difference["micro_f1"]["p"]
+    assert found.versus[1].difference["micro_f1"]["value"] == 0
+    assert found.versus[1].verdict.startswith("No clear difference")
+
+
+def test_arms_counted_differently_are_counted_anew(
+    comparison: Comparison, make_evaluation: Make, engine: Callable[..., Any]
+) -> None:
+    other = run_evaluation(make_evaluation("other", elements=()), SilentReporter(), engine(sloppy))
+    assert other.signature["f1"] != comparison.arms[0].evaluation.signature["f1"]
+    found = compare(["base", "other"])
+    assert found.difference["micro_f1"]["value"] == 0
+    assert set(found.versus[0].matrix) > {"correct", "boundary"}
+
+
+def test_faults(comparison: Comparison, make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="can't be compared"):
+        compare(["base"])
+    with pytest.raises(UserError, match="given twice"):
+        compare(["base", "base"])
+    on_train = make_evaluation("train")
+    on_train = on_train.model_copy(update={"spec": on_train.spec.model_copy(update={"split": "train"})})
+    run_evaluation(on_train, SilentReporter(), engine())
+    with pytest.raises(UserError, match="no row in common"):
+        compare(["base", "train"])
+
+
+def test_json_and_report(comparison: Comparison, tmp_path: Path) -> None:
+    found = json.loads(json.dumps(comparison.to_json()))
+    assert found["rows"] == 40
+    assert [arm["evaluation"] for arm in found["arms"]] == ["base", "tuned"]
+    assert found["difference"]["micro_f1"]["low"] > 0
+    page = render_report(comparison)
+    assert "<script" not in page
+    assert "src=" not in page
+    assert "href=" not in page
+    assert comparison.verdict in html.unescape(page)
+    assert page.count("{broken") == 4
+    write_report(comparison, tmp_path / "new" / "report.html")
+    assert (tmp_path / "new" / "report.html").read_text("utf-8") == page
+
+
+def test_report_escapes_what_models_say(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    run_evaluation(make_evaluation("base"), SilentReporter(), engine(lambda p: "<script>alert(1)</script>"))
+    run_evaluation(make_evaluation("tuned"), SilentReporter(), engine())
+    page = render_report(compare(["base", "tuned"]))
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
