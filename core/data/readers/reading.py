@@ -22,6 +22,9 @@ from core.data.readers.sources import documents, file_hash
 from core.errors import UserError
 from core.records import Reporter
 
+_SPECIAL = re.compile(r"^record \d+, line \d+:|'[^']*'|\\x[0-9a-f]{2}(?:, \\x[0-9a-f]{2})*(?: …)?|\b\d[\d,]*\b")
+"""What differs between reasons of one kind: places, quoted names, bytes, numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -78,5 +81,4 @@ def _watched(document: Document, guess: Guess, limits: Limits, reporter: Reporte
 
 def reasons_of(faults: Iterable[Fault]) -> dict[str, int]:
     """How many rows each kind of reason cost, the commonest first; numbers and quoted parts make no difference."""
-    kinds = Counter(re.sub(r"'[^']*'|\d[\d,]*", "…", re.sub(r"^record \d+, line \d+: ", "", fault.reason)) for fault in faults)
-    return dict(kinds.most_common())
+    return dict(Counter(_SPECIAL.sub("…", fault.reason).removeprefix("… ") for fault in faults).most_common())

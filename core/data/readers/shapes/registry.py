@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.data.mapping import guess_flat
-from core.data.readers.shapes import flat
+from core.data.readers.shapes import conversation, flat, fragments, spans, tags, turns
 from core.data.readers.shapes.base import Converter
 from core.errors import InputFileError
 
@@ -35,7 +35,14 @@ def _flat(_records: Sequence[Any], columns: Sequence[str], given: Given) -> dict
     return mapping if "output" in fields and fields & {"instruction", "input"} else None
 
 
-SHAPES: tuple[Shape, ...] = (Shape("flat", "Texts in named columns", _flat, flat.converter, ("output",)),)
+SHAPES: tuple[Shape, ...] = (
+    Shape("conversation", "Conversations", conversation.matches, conversation.converter, ("messages",)),
+    Shape("tags", "Tokens with tags", tags.matches, tags.converter, ("tokens", "tags"), tags.options),
+    Shape("fragments", "Text in fragments", fragments.matches, fragments.converter, ("spans",)),
+    Shape("spans", "Text with annotated places", spans.matches, spans.converter, ("input", "spans")),
+    Shape("turns", "Lists of questions and answers", turns.matches, turns.converter, ("input", "output")),
+    Shape("flat", "Texts in named columns", _flat, flat.converter, ("output",)),
+)
 
 
 def find_shape(name: str) -> Shape:

@@ -1,0 +1,133 @@
+"""A record that holds a conversation: ShareGPT (from/value) or OpenAI messages (role/content).
+
+One exchange, with a system text or without, becomes a row of a single turn (system text → instruction, question → input,
+reply → output). A longer one keeps all of its turns in ``messages``; instruction, input and output then repeat the system
+text, the last question and the last reply. Order of roles is not judged here. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.data.mapping import NAMES
+from core.data.readers.base import RowError
+from core.data.readers.json_text import compact
+from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, split_of, text_of
+
+ROLES = {
+    "system": "system", "developer": "system", "系统": "system",
+    "human": "user", "user": "user", "用户": "user",
+    "gpt": "assistant", "assistant": "assistant", "bot": "assistant", "chatgpt": "assistant", "bard": "assistant",
+    "bing": "assistant", "model": "assistant", "ai": "assistant", "助手": "assistant",
+    "function_call": "assistant", "tool_call": "assistant",
+    "observation": "tool", "tool": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool",
+}  # fmt: skip
+"""Role names in use, and the four that are kept. A function call is the assistant's turn before a tool's."""
+_ROLE_KEYS = ("from", "role", "speaker")
+_TEXT_KEYS = ("value", "content", "text")
+
+
+def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
+    """Column → field if a column holds lists of turns in most of the records that have it."""
+    chosen = next((column for column, field in given.items() if field == "messages"), None)
+    candidates = [chosen] if chosen else sorted(columns, key=lambda name: name.lower() not in NAMES["messages"])
+    for column in candidates:
+        values = [record[column] for record in records if isinstance(record, dict) and record.get(column)]
+        if values and 2 * sum(map(_is_turns, values)) > len(values):
+            mapping = dict(given) | {column: "messages"}
+            return mapping | _beside(columns, mapping)
+    return None
+
+
+def _beside(columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    taken = set(mapping.values())
+    return {
+        column: field
+        for field in ("system", "split")
+        if field not in taken
+        for column in columns
+        if column.strip().lower() in NAMES[field] and column not in mapping
+    }
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
+
+
+def _is_turn(turn: Any) -> bool:
+    return (
+        isinstance(turn, dict)
+        and any(key in turn for key in _ROLE_KEYS)
+        and (any(key in turn for key in _TEXT_KEYS) or "tool_calls" in turn or "function_call" in turn)
+    )
+
+
+def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Converter:
+    """Rows out of the column mapped to ``messages``. No turns, an unknown role or a turn that isn't text are faults."""
+    fields = fields_of(mapping)
+    column, system, split = fields["messages"], fields.get("system"), fields.get("split")
+    used = frozenset(name for name in (column, system, split) if name is not None)
+
+    def convert(record: Any) -> Converted:
+        if not isinstance(record, dict) or column not in record:
+            raise RowError(f"no field {column!r}")
+        turns = record[column]
+        if not isinstance(turns, list) or not turns:
+            raise RowError(f"{column!r} holds no turns")
+        messages = [_message(turn, place) for place, turn in enumerate(turns, 1)]
+        before = text_of(record.get(system)) if system else ""
+        if before:
+            messages.insert(0, {"role": "system", "content": before})
+        extra = None if record.keys() <= used else rest_of(record, used)
+        return row_of(messages, split_of(record, split), extra)
+
+    return convert
+
+
+def row_of(messages: list[dict[str, str]], split: str, extra: str | None) -> Converted:
+    """A row out of a conversation's messages (role, content), as the module's docstring says."""
+    roles = [message["role"] for message in messages]
+    single = roles[-2:] == ["user", "assistant"] and roles[:-2] in ([], ["system"])
+    instruction = messages[0]["content"] if roles[0] == "system" else ""
+    question = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    reply = messages[-1]["content"] if roles[-1] == "assistant" else ""
+    return Converted(instruction, question, reply, None if single else compact(messages), split, extra)
+
+
+def _message(turn: Any, place: int) -> dict[str, str]:
+    if not isinstance(turn, dict):
+        raise RowError(f"turn {place} is not an object with a role and a text")
+    role = next((turn[key] for key in _ROLE_KEYS if key in turn), None)
+    known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    if known is None:
+        raise RowError(f"turn {place} has the role {role!r}, which isn't known" if role else f"turn {place} has no role")
+    return {"role": known, "content": _text(turn, place)}
+
+
+def _text(turn: Mapping[str, Any], place: int) -> str:
+    """A turn's text; the calls of an assistant that calls functions instead of speaking."""
+    value = next((turn[key] for key in _TEXT_KEYS if key in turn), None)
+    calls = turn.get("tool_calls") or ([{"function": turn["function_call"]}] if turn.get("function_call") else [])
+    if isinstance(value, list):
+        value = _parts(value, place)
+    said = text_of(value)
+    if not calls:
+        return said
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise RowError(f"turn {place} calls functions in a form that isn't known")
+    functions = [call.get("function", call) for call in calls]
+    called = text_of(functions[0] if len(functions) == 1 else functions)
+    return f"{said}\n{called}" if said else called
+
+
+def _parts(parts: list[Any], place: int) -> str:
+    texts = []
+    for part in parts:
+        if isinstance(part, dict) and part.get("type", "text") in ("text", "input_text", "output_text"):
+            texts.append(text_of(part.get("text")))
+        elif isinstance(part, str):
+            texts.append(part)
+        else:
+            raise RowError(f"turn {place} holds something else than text")
+    return "".join(texts)
