@@ -11,7 +11,8 @@ import time
 from collections.abc import ItemsView, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
@@ -22,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from core.errors import SpecError
 from core.prompts import filters
 from core.prompts.budget import MAX_CHARACTERS, Budget, TooMuchError, current, spend
+from core.prompts.traced import Traced, UntraceableError
 
 MAX_SOURCE = 65_536
 MAX_DEPTH = 40
@@ -33,7 +35,7 @@ _ALLOWED: tuple[type[nodes.Node], ...] = (
     *(nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Keyword, nodes.Call),
 )
 _COUNTERS = frozenset({"tick", "seen", "kept", "part", "joined"})
-_TESTS = frozenset({"defined", "undefined", "none", "string", "number", "mapping", "sequence", "iterable", "even", "odd"})
+_TESTS = frozenset({"defined", "undefined", "none", "number", "mapping", "even", "odd"})
 _NAMES = {
     nodes.Mul: "multiplication",
     nodes.Pow: "a power",
@@ -84,8 +86,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         spend(len(result) + 10)
         return result
 
-    def joined(self, *parts: Any) -> str:
+    def joined(self, *parts: Any) -> Any:
         """``a ~ b``."""
+        if any(isinstance(part, Traced) for part in parts):
+            return reduce(add, [part if isinstance(part, Traced) else to_text(part) for part in parts])
         texts = [to_text(part) for part in parts]
         spend(sum(map(len, texts)))
         return "".join(texts)
@@ -103,6 +107,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Sums of numbers, texts or lists; differences and remainders of numbers."""
+        if operator == "+" and (isinstance(left, Traced) or isinstance(right, Traced)):
+            return left + right
         numbers = all(isinstance(side, int | float) for side in (left, right))
         if not numbers and not (operator == "+" and type(left) is type(right) and isinstance(left, str | list)):
             raise TypeError(f"{operator!r} of {type(left).__name__} and {type(right).__name__}")
@@ -126,6 +132,8 @@ def to_text(value: Any) -> Any:
     if isinstance(value, str):
         spend(len(value))
         return value
+    if isinstance(value, Traced):
+        return value.written
     if value is None:
         return ""
     if isinstance(value, Undefined):
@@ -256,6 +264,6 @@ def run(text: Text, variables: Mapping[str, Any], where: str) -> str:
         raise SpecError(f"{where}: {error.message}", f"Variables: {known}. Test one with `is defined`.") from error
     except TooMuchError as error:
         raise SpecError(f"{where}: {error}", "Make the template or the row shorter.") from error
-    except (TemplateError, MemoryError, *_FAULTS) as error:
+    except (TemplateError, MemoryError, UntraceableError, *_FAULTS) as error:
         raise SpecError(f"{where}: {error or type(error).__name__}", "Try the template on this row in the preview.") from error
     return "".join(parts)
