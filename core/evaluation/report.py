@@ -56,7 +56,9 @@ def _section(comparison: Comparison, n: int) -> dict[str, Any]:
     """What the page shows of the n-th arm against the first."""
     versus = comparison.versus[n - 1]
     prefix = "f1:"
-    forest: list[dict[str, Any]] = [{"name": name[len(prefix) :], **d} for name, d in versus.difference.items() if name.startswith(prefix)]
+    forest: list[dict[str, Any]] = [
+        {"name": name[len(prefix) :], **d} for name, d in versus.difference.items() if name.startswith(prefix)
+    ]
     reach = max([1e-9, *(max(abs(line["low"]), abs(line["high"])) for line in forest)])
     return {
         "letter": chr(65 + n),

@@ -35,6 +35,13 @@ def bootstrap_sums(statistics: Statistics, resamples: int = RESAMPLES, seed: int
     return Sums(statistics.names, values)
 
 
+def paired_sums(left: Statistics, right: Statistics, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[Sums, Sums]:
+    """Bootstrap sums of two arms with the same columns, each resample taking the same rows of both."""
+    columns = len(left.names)
+    values = bootstrap_sums(Statistics(left.names + right.names, np.hstack([left.values, right.values])), resamples, seed).values
+    return Sums(left.names, values[:, :columns]), Sums(right.names, values[:, columns:])
+
+
 def swapped_sums(left: Statistics, right: Statistics, swaps: int = RESAMPLES, seed: int = SEED) -> tuple[Sums, Sums]:
     """Sums of both arms after the arms' answers changed places in a random half of the rows, ``swaps`` times.
 

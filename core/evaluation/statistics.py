@@ -22,6 +22,7 @@ from core.evaluation.resampling import (
     bootstrap_sums,
     by_cluster,
     jackknife_sums,
+    paired_sums,
     swapped_sums,
 )
 
@@ -99,7 +100,7 @@ def paired(
         left, right = by_cluster(left, clusters), by_cluster(right, clusters)
     if left.rows == 0:
         return {}
-    sample_left, sample_right = bootstrap_sums(left, resamples, seed), bootstrap_sums(right, resamples, seed)
+    sample_left, sample_right = paired_sums(left, right, resamples, seed)
     swap_left, swap_right = swapped_sums(left, right, resamples, seed)
     bca = method == "bca"
     found = {}
