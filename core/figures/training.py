@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -20,6 +22,19 @@ def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
     return pd.Series(out, index=values.index)
 
 
+def thinned(frame: pd.DataFrame, column: str, most: int = 1500) -> pd.DataFrame:
+    """At most about ``most`` rows: of each stretch of steps the least and the greatest ``column``, so that a spike stays."""
+    if len(frame) <= most:
+        return frame
+    values = frame[column].to_numpy(dtype=float)
+    keep = {0, len(values) - 1}
+    for start, end in pairwise(np.linspace(0, len(values), most // 2 + 1).astype(int)):
+        stretch = values[start:end]
+        if len(stretch) and not np.isnan(stretch).all():
+            keep.update((start + int(np.nanargmin(stretch)), start + int(np.nanargmax(stretch))))
+    return frame.iloc[sorted(keep)]
+
+
 def curves(
     steps: pd.DataFrame, dev: pd.DataFrame | None = None, *, title: str = "", score: str = "micro_f1", total: int | None = None
 ) -> go.Figure:
@@ -33,12 +48,14 @@ def curves(
         rows=2 if scored else 1, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4] if scored else None
     )
     made.update_layout(figure(title, height=430 if scored else 320).layout)
+    losses = steps[steps["loss"].notna()]
+    raw, smooth = thinned(losses, "loss"), thinned(losses.assign(loss=smoothed(losses["loss"])), "loss")
     made.add_scatter(
-        x=steps["step"].tolist(), y=steps["loss"].tolist(), mode="lines", name="loss of each step",
+        x=raw["step"].tolist(), y=raw["loss"].tolist(), mode="lines", name="loss of each step",
         line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     made.add_scatter(
-        x=steps["step"].tolist(), y=smoothed(steps["loss"]).tolist(), mode="lines", name="loss, smoothed",
+        x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode="lines", name="loss, smoothed",
         line={"color": BASE, "width": 3}, hovertemplate="step %{x}: smoothed %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     if dev is not None and "eval_loss" in dev:
@@ -72,9 +89,10 @@ def overlay(
     """A measured value of several runs over each other, smoothed; at most seven. Frames: ``step`` and ``column``."""
     made = figure(title, height=340, x="Step", y=y, legend=len(runs) > 1)
     for place, (name, frame) in enumerate(list(runs.items())[: len(SERIES)]):
-        part = frame[frame[column].notna()]
+        there = frame[frame[column].notna()]
+        part = thinned(there.assign(**{column: smoothed(there[column])}), column)
         made.add_scatter(
-            x=part["step"].tolist(), y=smoothed(part[column]).tolist(), mode="lines", name=wrapped(name, 40),
+            x=part["step"].tolist(), y=part[column].tolist(), mode="lines", name=wrapped(name, 40),
             line={"color": SERIES[place], "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[place % 4]},
             hovertemplate=f"{wrapped(name, 40)}, step %{{x}}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
@@ -84,7 +102,7 @@ def overlay(
 
 def measure(steps: pd.DataFrame, column: str, *, title: str = "", y: str = "") -> go.Figure:
     """One measured value by step (learning rate, tokens per second, memory). ``steps``: ``step`` and ``column``."""
-    part = steps[steps[column].notna()]
+    part = thinned(steps[steps[column].notna()], column)
     made = figure(title, height=220, x="Step", y=y or column)
     made.add_scatter(
         x=part["step"].tolist(), y=part[column].tolist(), mode="lines", line={"color": NEUTRAL, "width": 2}, showlegend=False

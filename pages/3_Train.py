@@ -1,0 +1,134 @@
+"""What will it cost, how is it going? A run in focus, a new one, the queue and history, runs against each other."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core.figures import training as figures
+from core.jobs.queue import dispatch, enqueue_training
+from core.records import Run
+from core.store.jobs import get_job, list_jobs, read_metrics
+from core.store.runs import list_runs
+from core.training.spec import dump_spec, validate
+from pages.ui import charts, formats, registry, runview, shell, states, tables, trainform
+
+selection = shell.begin("Train")
+dispatch()
+runs = list_runs()
+by_id = {run.run_id: run for run in runs}
+
+
+def focus(run: Run) -> None:
+    """Look at another run from the next drawing on."""
+    st.session_state["run"] = run.run_id
+
+
+def new_run() -> None:
+    """The form, its faults, what it costs, and the button that starts it."""
+    spec = trainform.form(selection)
+    if spec is None:
+        states.empty("There is nothing to train on yet", "Import a dataset first.", "train", action="Go to Data")
+        return
+    faults = validate(spec)
+    if faults:
+        st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
+    if st.button(trainform.label(spec), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"):
+        with states.catching():
+            _, run = enqueue_training(spec)
+            focus(run)
+            st.rerun()
+    with st.expander("The same as a file, for the command line"):
+        st.code(dump_spec(spec), language="yaml")
+
+
+def history() -> None:
+    """All runs with the state of their jobs; a click looks at one."""
+    jobs = {job.job_id: job for job in list_jobs()}
+    waiting = [job for job in jobs.values() if job.state in ("queued", "starting", "running", "stopping")]
+    st.markdown(
+        f":gray[{formats.plural(len(waiting), 'job')} in the queue or at work; first come, first served.]"
+        if waiting
+        else ":gray[No job waits or works.]"
+    )
+    frame = pd.DataFrame(
+        [
+            {
+                "run": run.name,
+                "state": states.STATE_WORDS[jobs[run.job_id].state] if run.job_id in jobs else "Never queued",
+                "data": ", ".join(f"{name} v{number}" for name, number in run.data_versions.items()),
+                "method": run.spec.method,
+                "template": run.template.ref,
+                "loss": run.summary.get("train_loss"),
+                "seconds": formats.duration(run.seconds or None),
+                "at": run.created_at,
+            }
+            for run in runs
+        ]
+    )
+    columns = {
+        "run": tables.text("Run"),
+        "state": tables.text("State"),
+        "data": tables.text("Data"),
+        "method": tables.text("Method"),
+        "template": tables.text("Template"),
+        "loss": tables.decimal("Training loss", "Mean over the whole run, in nats a token"),
+        "seconds": tables.text("Time"),
+        "at": tables.moment("Queued"),
+    }
+    chosen = tables.pick(frame, columns, alt="All training runs", key="history_table")
+    if chosen is not None and st.button(f"Look at {runs[chosen].name}", key="history_open", on_click=focus, args=(runs[chosen],)):
+        st.rerun()
+
+
+def against() -> None:
+    """Curves of several runs over each other, and what differs between two specs."""
+    labels = {run.run_id: f"{run.name} · {run.created_at:%m-%d %H:%M}" for run in runs}
+    chosen = st.multiselect(
+        "Runs", list(labels), list(labels)[:2], format_func=labels.__getitem__, max_selections=7, key="against_runs"
+    )
+    curves = {by_id[key].name: pd.DataFrame(read_metrics(by_id[key].job_id)) for key in chosen}
+    curves = {name: steps for name, steps in curves.items() if "loss" in steps}
+    if curves:
+        charts.show(figures.overlay(curves), key="overlay", alt="Smoothed training loss of the chosen runs over their steps")
+    if len(chosen) == 2:
+        frame = runview.difference(by_id[chosen[0]], by_id[chosen[1]])
+        if len(frame):
+            tables.show(
+                frame, {column: tables.text(column) for column in frame.columns}, alt="What differs between the two specs"
+            )
+        else:
+            st.caption("The two specs are the same but for their names.")
+
+
+if selection.dataset is None and not runs:
+    if states.empty(
+        "See a fine-tune learn, step by step",
+        "Loss, speed and time left of each training, live, and what it will cost before it starts. It needs a dataset first.",
+        "train",
+        action="Open or import a dataset",
+    ):
+        shell.go(registry.DATA)
+    st.stop()
+
+working = (
+    next((r for r in reversed(runs) if get_job(r.job_id).state in ("starting", "running", "stopping")), None) if runs else None
+)
+current = by_id.get(st.session_state.get("run", "")) or working or (runs[0] if runs else None)
+if current is None:
+    spec_rows = selection.version.split_sizes.get("train", 0) if selection.version else 0
+    shell.answer(
+        f"Nothing is trained yet: {formats.plural(spec_rows, 'row')} of {selection.label} are ready",
+        "Measure the base prompt first (Compare): it may be enough.",
+    )
+    new_run()
+    st.stop()
+runview.show(current)
+st.divider()
+new, past, several = st.tabs(["New run", "Queue and history", "Runs against each other"], key="train_tabs")
+with new:
+    new_run()
+with past:
+    history()
+with several:
+    against()

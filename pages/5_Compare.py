@@ -1,0 +1,96 @@
+"""Prompt or fine-tune? Arms on the same rows: the verdict, where they differ, and the rows that changed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.jobs.queue import dispatch, enqueue_evaluation
+from core.store.jobs import list_jobs
+from core.store.runs import list_evaluations, list_runs
+from pages.ui import armform, charts, comparison, formats, registry, shell, states
+
+selection = shell.begin("Compare")
+dispatch()
+runs = list_runs()
+everything = list_evaluations(selection.dataset.name if selection.dataset else None)
+evaluations = [e for e in everything if e.complete]
+by_id = {e.evaluation_id: e for e in evaluations}
+
+
+def new_arm() -> None:
+    """Let another arm answer, and what is at work."""
+    for job in [j for j in list_jobs(["queued", "starting", "running", "stopping"]) if j.kind == "evaluate"]:
+        states.working(job.job_id)
+    spec = armform.form(selection, runs, key="arm")
+    if spec is None:
+        st.caption("This dataset has no rows to answer.")
+        return
+    if st.button(armform.label(spec, selection), type="primary", icon=":material/play_arrow:", key="arm_start"):
+        with states.catching():
+            enqueue_evaluation(spec)
+            st.rerun()
+
+
+if selection.dataset is None:
+    if states.empty(
+        "Is a better prompt enough, or is a fine-tune worth it?",
+        "Two ways to answer, on the same rows: how many more are right, how sure that is, what it costs, and which rows changed. "
+        "It needs a dataset first.",
+        "compare",
+        action="Open or import a dataset",
+    ):
+        shell.go(registry.DATA)
+    st.stop()
+
+labels = {key: f"{comparison.label(e)} · {e.spec.split}, {formats.plural(e.rows, 'row')}" for key, e in by_id.items()}
+defaults = comparison.default_arms(evaluations)
+if st.session_state.get("arms") is not None and not set(st.session_state["arms"]) <= set(labels):
+    del st.session_state["arms"]
+chosen: list[str] = []
+if len(evaluations) >= 2:
+    chosen = st.multiselect(
+        "Arms, the first is what the others are held against",
+        list(labels),
+        default=None if "arms" in st.session_state else defaults,
+        format_func=labels.__getitem__,
+        max_selections=6,
+        key="arms",
+        bind="query-params",
+    )
+if len(chosen) < 2:
+    done = formats.plural(len(evaluations), "arm has", "arms have")
+    shell.answer(
+        f"{done} answered rows of {selection.dataset.name}: two are needed"
+        if len(evaluations) < 2
+        else "Choose two arms to compare",
+        "Let the prompt answer the test rows, then the fine-tune: the same rows, so that every difference is one of the arms.",
+    )
+    new_arm()
+    st.stop()
+
+with states.catching():
+    found = comparison.load(tuple(chosen))
+    number = 1
+    if len(found.versus) > 1:
+        names = [comparison.label(a.evaluation) for a in found.arms]
+        number = st.segmented_control(
+            "Against the first", range(1, len(names)), default=1, format_func=names.__getitem__, key="compare_arm", required=True
+        )
+    versus = found.versus[number - 1]
+    shell.answer(comparison.headline(found, versus), versus.verdict)
+    left = sum(len(rows) for rows in found.left_out.values())
+    if left:
+        st.caption(f"{formats.plural(left, 'row')} that not every arm answered are left out.")
+    plots, errors = st.columns(2, gap="large")
+    with plots, st.container(key="chart"):
+        st.subheader("Where they differ", anchor=False)
+        comparison.forest(found, versus)
+    with errors:
+        st.subheader("What became of each value", anchor=False)
+        cell = comparison.matrix(found, versus)
+    st.subheader("Rows", anchor=False)
+    comparison.rows(found, number, cell)
+    charts.csv(found.frame.to_pandas(), "comparison", key="compare_csv", label="All rows as CSV")
+st.divider()
+st.subheader("Another arm", anchor=False)
+new_arm()

@@ -1,0 +1,121 @@
+"""The pages Train, Chat and Compare, on an empty and on a filled workspace."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.records import Conversation, Turn
+from core.store.jobs import list_jobs
+from core.store.runs import save_conversation
+from tests.pages.filled import Filled, fill
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"train": "pages/3_Train.py", "chat": "pages/4_Chat.py", "compare": "pages/5_Compare.py"}
+
+
+def open_page(name: str) -> AppTest:
+    page = AppTest.from_file(str(ROOT / PAGES[name]), default_timeout=30).run()
+    assert not page.exception, page.exception
+    return page
+
+
+def words(page: AppTest) -> str:
+    """All headings, text and HTML of a page."""
+    parts = [*page.header, *page.subheader, *page.markdown, *page.caption]
+    return "\n".join(str(part.value) for part in parts) + "\n".join(str(h.proto.body) for h in page.get("html"))
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Filled:
+    return fill(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("train", "See a fine-tune learn"), ("chat", "Ask base"), ("compare", "Is a better prompt enough")],
+)
+def test_an_empty_workspace_says_what_the_page_will_show(name: str, sentence: str) -> None:
+    page = open_page(name)
+    assert sentence in words(page)
+    if name != "chat":
+        assert [b.label for b in page.button if b.label.startswith("Open")]
+
+
+def test_train_shows_the_last_run_its_curve_and_the_form(filled: Filled) -> None:
+    page = open_page("train")
+    assert "lora-r16 is trained" in page.header[0].value
+    assert "20 steps" in page.header[0].value
+    assert {m.label for m in page.metric} >= {"Step", "Tokens per second", "Time spent"}
+    assert page.button(key="train_start").label.startswith("Train 1 epoch")
+    assert "method: lora" in "\n".join(c.value for c in page.code)
+
+
+def test_a_spec_that_cannot_be_trained_names_its_faults_and_starts_nothing(filled: Filled) -> None:
+    page = open_page("train")
+    before = len(list_jobs())
+    page.selectbox(key="model")
+    page.number_input(key="train_batch").set_value(4)
+    page.run()
+    assert not page.exception
+    assert not page.button(key="train_start").disabled
+    assert len(list_jobs()) == before
+
+
+def test_compare_holds_the_fine_tune_against_the_prompt(filled: Filled) -> None:
+    page = open_page("compare")
+    head = page.header[0].value
+    assert "fine-tune answers" in head
+    assert "of 20 rows exactly, prompt alone" in head
+    assert "[+" in head
+    assert "fine-tune is better" in words(page) or "No clear difference" in words(page)
+    assert len(page.get("plotly_chart")) == 2
+    assert "Gained" in str(page.get("segmented_control") or page.get("button_group"))
+
+
+def test_compare_with_one_arm_asks_for_the_other(tmp_path: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    page = open_page("compare")
+    assert "two are needed" in page.header[0].value
+    assert page.button(key="arm_start").label == "Answer 20 rows with the prompt"
+
+
+def test_chat_shows_a_kept_conversation_with_its_elements(filled: Filled) -> None:
+    from core.records import Arm
+
+    talk = Conversation(
+        conversation_id="chat-1",
+        name="Who joined",
+        arms=(Arm(name="base"),),
+        turns=(
+            Turn(role="user", content="王建国于2023年5月6日加入华远律师事务所。<b>"),
+            Turn(role="assistant", content='{"person": ["王建国"], "date": ["1999"]}', arm=0, tokens_out=12, seconds=1.5),
+        ),
+    )
+    save_conversation(talk)
+    page = AppTest.from_file(str(ROOT / PAGES["chat"]), default_timeout=30)
+    page.session_state["conversation"] = "chat-1"
+    page.run()
+    assert not page.exception
+    shown = words(page)
+    assert "Who joined: 1 question" in shown
+    assert "王建国" in shown
+    assert "not in the text" in shown
+    assert "<b>" not in shown.replace("&lt;b&gt;", "")
+    assert "8 tokens/s" in shown.replace("8.00", "8")
+
+
+def test_no_page_reaches_torch_before_an_answer_is_asked_for(filled: Filled) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        f"for page in {list(PAGES.values())!r}:\n"
+        "    ran = AppTest.from_file(page, default_timeout=60).run(); assert not ran.exception, ran.exception\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
