@@ -20,7 +20,7 @@ def overview() -> None:
     home.running()
     results, machine = st.columns([5, 3], gap="large")
     with results:
-        home.last_results(chosen)
+        home.last_results()
     with machine:
         home.machine()
 

@@ -23,7 +23,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
     (``base`` or ``tuned``), ``key`` (given back on a click). ``metric`` names the axis with its direction.
     """
     ordered = frame.sort_values("value", ascending=higher_is_better)
-    made = figure(title, height=76 + 34 * max(2, len(ordered)), x=metric, legend=ordered["kind"].nunique() > 1)
+    made = figure(title, height=88 + 40 * max(2, len(ordered)), x=metric, legend=ordered["kind"].nunique() > 1)
     for kind, (colour, symbol, words) in KINDS.items():
         part = ordered[ordered["kind"] == kind]
         if part.empty:
@@ -45,6 +45,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
             hovertemplate="%{y}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<extra></extra>",
         )
     made.update_yaxes(categoryorder="array", categoryarray=ordered["name"].tolist(), gridcolor="rgba(0,0,0,0)")
+    made.update_yaxes(range=[-0.55, len(ordered) - 0.3], type="category")
     _score_axis(made, ordered)
     return made
 

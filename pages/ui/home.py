@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.demo import load_samples
+from core.demo import EXTRACTION, load_samples
+from core.doctor import Report, examine
+from core.figures import evaluation as figures
+from core.figures import tidy
 from core.jobs.queue import dispatch
 from core.records import LIVE_STATES
 from core.store.jobs import list_jobs
-from core.store.runs import list_evaluations
-from pages.ui import formats, shell, states
-from pages.ui.registry import DATA
+from core.store.runs import list_evaluations, list_runs
+from pages.ui import charts, formats, marks, shell, states
+from pages.ui.registry import DATA, METRICS
 from pages.ui.selection import Selection
 from pages.ui.steps import Step, is_cleaned, next_step, survey
 
 
 def welcome() -> None:
     """An empty workspace: what this is, and two ways to begin."""
-    states.empty(
+    pressed = states.empty(
         "Is a better prompt enough, or is a fine-tune worth it?",
         "Bring a dataset, see what is wrong with it, clean it, measure it, train on it, and compare the answers row by row. "
-        "Nothing leaves this machine. "
-        "Start with the bundled sample, 1,200 rows in Chinese and English with seeded dirt, or with a file of your own.",
+        "Nothing leaves this machine. Start with the bundled sample, 1,200 rows in Chinese and English with seeded dirt, "
+        "or with a file of your own.",
         "home",
+        action="Open the sample",
+        also="Import a file",
     )
-    with st.container(horizontal=True):
-        if st.button("Open the sample", type="primary", key="home_sample"):
-            with states.catching("Nothing was changed."), st.spinner("Reading the samples"):
-                names = load_samples()
-                shell.go(DATA, **({"dataset": names[0]} if names else {}))
-        if st.button("Import a file", key="home_import", icon=":material/upload_file:"):
-            st.session_state["data_import_open"] = True
-            shell.go(DATA)
+    if pressed == "Open the sample":
+        with states.catching("Nothing was changed."), st.spinner("Reading the samples"):
+            load_samples()
+            shell.go(DATA, dataset=EXTRACTION)
+    elif pressed:
+        st.session_state["data_import_open"] = True
+        shell.go(DATA)
 
 
 def surveyed(chosen: Selection) -> list[Step]:
@@ -67,18 +71,14 @@ def primary(steps: list[Step]) -> None:
 def way(steps: list[Step]) -> None:
     """The five steps in a row, each with its state and a link."""
     coming = next_step(steps)
+    icons = {"done": ":material/check_circle:", "next": ":material/arrow_circle_right:", "later": ":material/circle:"}
     with st.container(key="way"):
-        for column, (place, step) in zip(st.columns(5, gap="small"), enumerate(steps, 1), strict=True):
-            with column, st.container(key=f"step_{place}", gap="xsmall"):
-                look = "done" if step.done else "next" if step is coming else "later"
-                icon = {
-                    "done": ":green[:material/check_circle:]",
-                    "next": ":material/radio_button_checked:",
-                    "later": ":gray[:material/radio_button_unchecked:]",
-                }[look]
-                st.markdown(f"{icon} **{step.title}**")
+        for column, step in zip(st.columns(len(steps), gap="small"), steps, strict=True):
+            look = "done" if step.done else "next" if step is coming else "later"
+            with column, st.container(key=f"step_{look}_{step.title.lower()}", gap=None):
+                if st.button(step.title, key=f"home_open_{step.title}", type="tertiary", icon=icons[look]):
+                    shell.go(step.page)
                 st.caption(step.words)
-                shell.link(step.page, "Open", key=f"home_open_{step.title}")
 
 
 def running() -> None:
@@ -93,14 +93,50 @@ def running() -> None:
             st.caption(f"{len(live) - 5} more wait.")
 
 
-def last_results(chosen: Selection) -> None:
-    """The last evaluations as a chart."""
-    st.subheader("Last results", anchor=False)
-    evaluations = [e for e in list_evaluations() if e.complete][:7]
-    if not evaluations:
-        st.caption("No evaluation has finished yet. Compare shows how to start one.")
+def last_results() -> None:
+    """The last evaluations of the dataset that was evaluated last, as a chart, and a way to all of them."""
+    records = [e for e in list_evaluations() if e.complete]
+    if not records:
+        st.subheader("Last results", anchor=False)
+        st.caption("Nothing was evaluated yet. Compare measures a prompt first, then a fine-tune against it, on the same rows.")
+        return
+    newest = records[0]
+    metric = tidy.headline(newest.task)
+    frame = tidy.evaluations([e for e in records if e.spec.dataset == newest.spec.dataset][:6], list_runs())
+    ranked = tidy.ranked(frame, metric)
+    st.subheader(f"Last results on {newest.spec.dataset}", anchor=False)
+    with st.container(key="chart"):
+        charts.show(
+            figures.leaderboard(ranked, metric=tidy.axis(metric)),
+            key="home_results",
+            alt=f"The last evaluations on {newest.spec.dataset} by {tidy.axis(metric)}, with 95 % intervals",
+            table=ranked[["name", "value", "low", "high"]],
+        )
+    shell.link(METRICS, "All evaluations", icon=":material/arrow_forward:")
 
 
 def machine() -> None:
-    """What this machine can do."""
+    """What this machine can do, what is missing for it to work, and what an optional library would add."""
     st.subheader("This machine", anchor=False)
+    report = _report()
+    facts = [(finding.name, finding.value) for finding in report.machine if finding.name != "python"]
+    facts += [(f"GPU {gpu.index}", f"{gpu.name}, {gpu.free_gb:.0f} of {gpu.memory_gb:.0f} GB free") for gpu in report.gpus]
+    if not report.gpus:
+        facts.append(("GPU", "none found"))
+    facts.append(("default model", f"{report.model.name}, {'ready' if report.model.state == 'ok' else 'made on its first use'}"))
+    facts += [(finding.name, finding.value) for finding in report.storage if finding.name == "workspace"]
+    st.html(marks.facts([(name.capitalize() if name.islower() else name, value) for name, value in facts]))
+    for fault in report.faults:
+        st.warning(f"**{fault.name}**: {fault.value}. {fault.remedy}", icon=":material/warning:")
+    for sentence in report.can:
+        st.caption(sentence)
+    missing = [finding for finding in report.optional if finding.state != "ok"]
+    if missing:
+        with st.expander(f"{formats.plural(len(missing), 'library', 'libraries')} would add more"):
+            for finding in missing:
+                st.markdown(f"**{finding.name}**: {finding.adds}.  \n:gray[{finding.remedy}]")
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _report() -> Report:
+    return examine()

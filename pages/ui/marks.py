@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import html
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -92,6 +92,48 @@ def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f"<th>{text}</th>" for text in heads)
     return f'<table class="tw-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def facts(entries: Sequence[tuple[str, str]]) -> str:
+    """Names and values as a quiet table of two columns."""
+    lines = "".join(f'<tr><td class="name">{html.escape(name)}</td><td>{html.escape(value)}</td></tr>' for name, value in entries)
+    return f'<table class="tw-table"><tbody>{lines}</tbody></table>'
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that make a text together: one, or the few that share a character."""
+
+    text: str
+    tokens: int
+    learnt: bool
+
+
+def pieces(ids: Sequence[int], labels: Sequence[int], decode: Callable[[list[int]], str]) -> list[Piece]:
+    """Token ids as texts. A character that is spread over several tokens (Chinese, often) makes one piece of them."""
+    found: list[Piece] = []
+    held: list[int] = []
+    for token, label in zip(ids, labels, strict=True):
+        held.append(token)
+        text = decode(held)
+        if "\ufffd" in text and len(held) < 4:
+            continue
+        found.append(Piece(text, len(held), label >= 0))
+        held = []
+    if held:
+        found.append(Piece(decode(held), len(held), labels[-1] >= 0))
+    return found
+
+
+def tokens(found: Sequence[Piece], *, plain: bool = False) -> str:
+    """Pieces as HTML, learnt and given apart, neighbours told apart by shade; ``plain`` marks only what is learnt."""
+    parts: list[str] = []
+    for place, piece in enumerate(found):
+        text = html.escape(piece.text).replace("\n", "↵\n")
+        look = ("learnt" if piece.learnt else "given") + ("" if place % 2 or plain else " odd")
+        title = f' title="{piece.tokens} tokens"' if piece.tokens > 1 else ""
+        parts.append(text if plain and not piece.learnt else f'<mark class="{look}"{title}>{text}</mark>')
+    return f'<div class="tw-text tw-tokens">{"".join(parts)}</div>'
 
 
 def diff(before: str, after: str) -> str:

@@ -14,16 +14,15 @@ class Entry(NamedTuple):
     path: str
     title: str
     question: str
-    icon: str
 
 
-HOME = Entry("Home.py", "Home", "Where do I stand?", ":material/home:")
-DATA = Entry("pages/1_Data.py", "Data", "Is my data good?", ":material/table_rows:")
-TOKENS = Entry("pages/2_Tokens.py", "Tokens", "Will it fit, and what would be cut?", ":material/straighten:")
-TRAIN = Entry("pages/3_Train.py", "Train", "What will it cost, and how is it going?", ":material/model_training:")
-CHAT = Entry("pages/4_Chat.py", "Chat", "How does it answer?", ":material/forum:")
-COMPARE = Entry("pages/5_Compare.py", "Compare", "Prompt or fine-tune?", ":material/balance:")
-METRICS = Entry("pages/6_Metrics.py", "Metrics", "What do the numbers say over everything?", ":material/monitoring:")
+HOME = Entry("Home.py", "Home", "Where do I stand?")
+DATA = Entry("pages/1_Data.py", "Data", "Is my data good?")
+TOKENS = Entry("pages/2_Tokens.py", "Tokens", "Will it fit, and what would be cut?")
+TRAIN = Entry("pages/3_Train.py", "Train", "What will it cost, and how is it going?")
+CHAT = Entry("pages/4_Chat.py", "Chat", "How does it answer?")
+COMPARE = Entry("pages/5_Compare.py", "Compare", "Prompt or fine-tune?")
+METRICS = Entry("pages/6_Metrics.py", "Metrics", "What do the numbers say over everything?")
 
 PAGES: tuple[Entry, ...] = (HOME, DATA, TOKENS, TRAIN, CHAT, COMPARE, METRICS)
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from core.models.catalogue import parse_model
 from core.prompts.templates import list_templates
 from core.records import Dataset, ModelRef, Template, Version
 from core.store.datasets import list_datasets, list_versions
+from core.store.runs import list_evaluations, list_runs
 
 LATEST = "latest"
 KEYS = ("dataset", "version", "template", "model")
@@ -53,12 +55,12 @@ def strip() -> Selection:
             template = _pick("template", "Template", list(templates))
         models = _models()
         with cells[3]:
-            model = _pick("model", "Model", list(models))
+            model = _model(list(models))
     return Selection(
         dataset=next((d for d in datasets if d.name == name), None),
         version=next((v for v in versions if number in (LATEST, f"v{v.number}")), None),
         template=templates.get(template or ""),
-        model=models.get(model or "", ModelRef()),
+        model=models.get(model) or parse_model(model),
     )
 
 
@@ -84,6 +86,24 @@ def _apply_pending() -> None:
             st.session_state[key] = value
 
 
+def _model(known: list[str]) -> str:
+    """The model, one that is known here or any other that is typed in."""
+    held = st.session_state.get("model")
+    options = known if held in (None, *known) else [*known, held]
+    picked = st.selectbox(
+        "Model", options, key="model", bind="query-params", accept_new_options=True,
+        help="Type a model folder's path, hub:organisation/name or modelscope:organisation/name to use another one.",
+    )  # fmt: skip
+    return picked or "default"
+
+
 def _models() -> dict[str, ModelRef]:
-    """The models that can be picked, by their reference as the command line writes it."""
-    return {"default": ModelRef()}
+    """The models that were used here, by their reference as the command line writes it."""
+    used = [run.spec.model for run in list_runs()] + [e.spec.arm.model for e in list_evaluations()]
+    known = {"default": ModelRef()}
+    for ref in used:
+        if ref.source in ("path", "hub", "modelscope"):
+            known[ref.name if ref.source == "path" else f"{ref.source}:{ref.name}"] = ref.model_copy(
+                update={"quantisation": "none"}
+            )
+    return known

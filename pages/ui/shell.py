@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -20,18 +20,14 @@ from pages.ui.selection import Selection, strip
 
 _STYLE = Path(__file__).with_name("style.css")
 _LOGO = Path(__file__).with_name("logo.svg")
+_ICON = Path(__file__).with_name("icon.svg")
 _ROUTED = "_shell_routed"
 
 
 def router(home: Callable[[], None]) -> None:
     """Register all pages, draw the navigation and run the page that the address names (``Home.py`` only)."""
-    pages = [
-        st.Page(home if page is registry.HOME else page.path, title=page.title, icon=page.icon, default=page is registry.HOME)
-        for page in registry.PAGES
-        if (registry.ROOT / page.path).exists()
-    ]
     st.session_state[_ROUTED] = True
-    st.navigation(pages, position="top").run()
+    st.navigation(_pages(home), position="top").run()
 
 
 def begin(title: str, *, picks: bool = True) -> Selection:
@@ -40,7 +36,7 @@ def begin(title: str, *, picks: bool = True) -> Selection:
     ``title`` is the page's title in the registry. ``picks`` False leaves the strip out (an empty workspace).
     """
     page = registry.entry(title)
-    st.set_page_config(page_title=f"{title} · Tunewise", page_icon=str(_LOGO), layout="wide")
+    st.set_page_config(page_title=f"{title} · Tunewise", page_icon=str(_ICON), layout="wide")
     if _deep_link_without_router():
         _register_and_rerun()
     st.html(_STYLE)
@@ -88,5 +84,17 @@ def _deep_link_without_router() -> bool:
 def _register_and_rerun() -> NoReturn:
     """The first visit after a server start may run a page without ``Home.py``: name the pages, then start again."""
     st.session_state[_ROUTED] = True
-    st.navigation([st.Page(registry.ROOT / page.path, title=page.title) for page in registry.PAGES[1:]], position="hidden")
+    st.navigation(_pages(_nothing), position="hidden")
     st.rerun()
+
+
+def _nothing() -> None:
+    """Stands for the overview until ``Home.py`` runs."""
+
+
+def _pages(home: Callable[[], None]) -> list[Any]:
+    others = [page for page in registry.PAGES if page is not registry.HOME and (registry.ROOT / page.path).exists()]
+    return [
+        st.Page(home, title=registry.HOME.title, default=True),
+        *(st.Page(registry.ROOT / page.path, title=page.title) for page in others),
+    ]

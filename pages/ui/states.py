@@ -28,20 +28,27 @@ STATE_WORDS = {
 STATE_COLOURS = {"queued": "gray", "failed": "red", "lost": "red", "stopped": "gray", "finished": "green"}
 
 
-def empty(head: str, words: str, picture: str, *, action: str = "", on_action: Callable[[], None] | None = None) -> bool:
+def empty(
+    head: str, words: str, picture: str, *, action: str = "", on_action: Callable[[], None] | None = None, also: str = ""
+) -> str:
     """What a page will show, a small picture of it (``pictures/NAME.svg``), and one button that gets there.
 
-    Returns whether the button was pressed in this run. ``on_action`` runs before the page does.
+    ``also`` is a second, quieter way. Returns the words of the button that was pressed in this run, or nothing.
+    ``on_action`` runs before the page does.
     """
     row = {"horizontal": True, "vertical_alignment": "center", "gap": "large"}
+    pressed = ""
     with st.container(key="answer"), st.container(key="empty_state", **row):
-        st.image(_PICTURES / f"{picture}.svg", width=260, alt="")
-        with st.container(width=560, gap="small"):
+        st.image(_PICTURES / f"{picture}.svg", width=280, alt="")
+        with st.container(width=580, gap="small"):
             st.header(head, anchor=False)
             st.markdown(words)
-    if not action:
-        return False
-    return st.button(action, type="primary", key=f"empty_{picture}", on_click=on_action)
+            with st.container(horizontal=True):
+                if action and st.button(action, type="primary", key=f"empty_{picture}", on_click=on_action):
+                    pressed = action
+                if also and st.button(also, key=f"empty_{picture}_also"):
+                    pressed = also
+    return pressed
 
 
 def error(fault: UserError, *, kept: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from core.records import Dataset, Version
 from core.store.datasets import list_versions
@@ -11,7 +10,8 @@ from core.store.runs import list_conversations, list_evaluations, list_runs
 from pages.ui import formats
 from pages.ui.registry import CHAT, COMPARE, DATA, TOKENS, TRAIN, Entry
 
-State = Literal["done", "next", "later"]
+BROUGHT = frozenset({"import", "repair"})
+"""Steps that bring rows; all others clean."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def next_step(steps: list[Step]) -> Step | None:
 
 def cleaning_steps(version: Version) -> list[str]:
     """The operations of a version's recipe that aren't imports."""
-    return [step.op for step in version.recipe if step.op != "import"]
+    return [step.op for step in version.recipe if step.op not in BROUGHT]
 
 
 def is_cleaned(version: Version) -> bool:

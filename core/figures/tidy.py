@@ -1,0 +1,150 @@
+"""Records as tidy frames, the input of the figures: one line an evaluation, an element, an error kind, a step.
+
+Reads records and their artefacts; draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from core.evaluation.artefacts import read_pairs, read_predictions
+from core.records import Evaluation, Run
+
+HEADLINE = {"extraction": "micro_f1", "classification": "accuracy"}
+METRICS: dict[str, tuple[str, bool]] = {
+    "micro_f1": ("Micro-F1", True),
+    "exact_match": ("Exact match", True),
+    "json_valid": ("Valid JSON", True),
+    "accuracy": ("Accuracy", True),
+    "macro_f1": ("Macro-F1", True),
+    "bleu": ("BLEU", True),
+    "chrf": ("chrF", True),
+    "perplexity": ("Perplexity", False),
+}
+"""Metrics in the order in which they are offered: their names and whether higher is better."""
+ERROR_WORDS = {
+    "missed": "Missed",
+    "spurious": "Made up of other text",
+    "boundary": "Cut at the wrong place",
+    "wrong_element": "Under the wrong element",
+    "hallucinated": "Not in the text",
+    "duplicate": "Said twice",
+    "format": "Unreadable or unknown element",
+}
+
+
+def axis(metric: str) -> str:
+    """The name of a metric with its direction, as an axis shows it."""
+    name, higher = METRICS.get(metric, (metric, True))
+    return f"{name} ({'higher' if higher else 'lower'} is better)"
+
+
+def value_of(scores: dict[str, Any], metric: str) -> float | None:
+    """A metric out of an evaluation's scores by its flat name; none where it has none."""
+    if metric in ("micro_f1", "micro_precision", "micro_recall"):
+        found = scores.get("micro", {}).get(metric.removeprefix("micro_"))
+    else:
+        found = scores.get(metric)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def headline(task: str) -> str:
+    """The metric that a task is judged by first."""
+    return HEADLINE.get(task, "exact_match")
+
+
+def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.DataFrame:
+    """One line an evaluation, the newest first: what answered, on what, and every metric with ``_low`` and ``_high``."""
+    names = {run.run_id: run.name or run.run_id for run in runs}
+    lines = []
+    for record in records:
+        arm = record.spec.arm
+        line: dict[str, Any] = {
+            "key": record.evaluation_id,
+            "name": record.name or record.evaluation_id,
+            "when": record.created_at,
+            "dataset": record.spec.dataset,
+            "version": f"v{record.version}",
+            "split": record.spec.split,
+            "task": record.task,
+            "template": record.template.ref,
+            "model": arm.model.label,
+            "adapter": names.get(arm.run, arm.run) if arm.run else "none",
+            "kind": "tuned" if arm.run else "base",
+            "rows": record.rows,
+            "seconds": record.seconds,
+            "tokens": value_of(record.scores, "tokens_per_request"),
+        }
+        bounds = record.scores.get("intervals", {})
+        for metric in METRICS:
+            low, high = bounds.get(metric, (None, None))[:2]
+            line |= {metric: value_of(record.scores, metric), f"{metric}_low": low, f"{metric}_high": high}
+        lines.append(line)
+    frame = pd.DataFrame(lines)
+    return frame.sort_values("when", ascending=False, ignore_index=True) if lines else frame
+
+
+def ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The columns of a leaderboard for one metric; equal names are told apart, lines without the metric left out."""
+    part = frame[frame[metric].notna()].reset_index(drop=True)
+    made = part[["key", "kind"]].assign(
+        value=part[metric].astype(float), low=part[f"{metric}_low"].astype(float), high=part[f"{metric}_high"].astype(float)
+    )
+    again = part["name"].duplicated(keep=False)
+    return made.assign(name=part["name"].where(~again, part["name"] + " · " + part["key"].str[-6:]))
+
+
+def elements(records: Iterable[Evaluation]) -> pd.DataFrame:
+    """One line an element and evaluation: ``element``, ``arm``, ``kind``, ``key``, ``value`` (F1), precision, recall, gold."""
+    lines = [
+        {
+            "element": element,
+            "arm": record.name or record.evaluation_id,
+            "key": record.evaluation_id,
+            "kind": "tuned" if record.spec.arm.run else "base",
+            "value": float(found.get("f1", 0.0)),
+            "precision": found.get("precision"),
+            "recall": found.get("recall"),
+            "gold": found.get("gold"),
+        }
+        for record in records
+        for element, found in record.scores.get("per_element", {}).items()
+    ]
+    return pd.DataFrame(lines, columns=["element", "arm", "key", "kind", "value", "precision", "recall", "gold"])
+
+
+def errors(records: Iterable[Evaluation]) -> pd.DataFrame:
+    """One line an error kind and evaluation: ``key`` (the kind), ``label``, ``arm``, ``kind`` (base or tuned), ``rows``."""
+    lines = [
+        {
+            "key": key,
+            "label": ERROR_WORDS.get(key, key),
+            "arm": record.name or record.evaluation_id,
+            "kind": "tuned" if record.spec.arm.run else "base",
+            "rows": int(amount),
+        }
+        for record in records
+        for key, amount in record.scores.get("errors", {}).items()
+    ]
+    return pd.DataFrame(lines, columns=["key", "label", "arm", "kind", "rows"])
+
+
+def answers(evaluation_id: str) -> pd.DataFrame:
+    """The rows of an evaluation: predictions, and of each row ``errors`` (count), ``kinds`` and ``elements`` that are wrong."""
+    rows = read_predictions(evaluation_id).to_pandas()
+    pairs = read_pairs(evaluation_id).to_pandas()
+    wrong = pairs[pairs["kind"] != "correct"] if len(pairs) else pairs
+    grouped = wrong.groupby("row_id")
+    kinds = grouped["kind"].agg(lambda found: tuple(dict.fromkeys(found)))
+    named = grouped["element"].agg(lambda found: tuple(dict.fromkeys(found)))
+    amounts = grouped.size()
+    ids = rows["row_id"]
+    made: pd.DataFrame = rows.assign(
+        errors=ids.map(amounts).fillna(0).astype(int),
+        kinds=[kinds.get(row_id, ()) for row_id in ids],
+        elements=[named.get(row_id, ()) for row_id in ids],
+    )
+    return made

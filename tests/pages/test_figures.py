@@ -1,0 +1,121 @@
+"""Figures: nothing lost of the frames, and colours that stay apart for people who see fewer of them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.figures import data, evaluation, lengths, style, training
+
+# Machado, Oliveira and Fernandes 2009, "A physiologically-based model for simulation of colour vision deficiency", severity 1.0.
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+MEANINGS = (style.BASE, style.TUNED, style.GOLD, style.FAULT, style.NEUTRAL)
+
+
+def linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(one: str, other: str) -> float:
+    bright = sorted((float(np.array([0.2126, 0.7152, 0.0722]) @ linear(c)) for c in (one, other)), reverse=True)
+    return (bright[0] + 0.05) / (bright[1] + 0.05)
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colours_with_a_meaning_stay_apart(vision: str) -> None:
+    seen = [lab(np.array(VISIONS[vision]) @ linear(colour)) for colour in MEANINGS]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) >= 25
+
+
+@pytest.mark.parametrize("colour", MEANINGS)
+@pytest.mark.parametrize("ground", ["#ffffff", "#12171d"])
+def test_marks_stand_out_on_both_grounds(colour: str, ground: str) -> None:
+    assert contrast(colour, ground) >= 2.2
+
+
+@pytest.mark.parametrize("ground", [evaluation.GOLD_DARK, style.FAULT, evaluation.GREY_DARK])
+def test_white_figures_can_be_read_on_their_squares(ground: str) -> None:
+    assert contrast("#ffffff", ground) >= 4
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=200), st.integers(8, 6000))
+def test_histogram_counts_every_row_once(tokens: list[int], limit: int) -> None:
+    made = lengths.histogram(tokens, limit)
+    bars = [trace for trace in made.data if isinstance(trace, go.Bar)]
+    assert sum(sum(bar.y) for bar in bars) == len(tokens)
+    assert made.layout.xaxis.range[1] >= max(max(tokens), limit)
+
+
+def test_issue_bars_put_the_largest_on_top() -> None:
+    frame = pd.DataFrame(
+        {
+            "key": ["leak_exact", "empty", "markup"],
+            "label": ["Leaks", "Empty", "Markup"],
+            "rows": [3, 40, 12],
+            "share": [0.003, 0.04, 0.012],
+            "severity": ["mend", "mend", "look"],
+        }
+    )
+    made = data.issue_bars(frame)
+    assert list(made.layout.yaxis.categoryarray) == ["Leaks", "Markup", "Empty"]
+    assert {key for bar in made.data for key, _ in bar.customdata} == set(frame["key"])
+
+
+def test_forest_tells_sure_from_unsure_by_shape() -> None:
+    frame = pd.DataFrame(
+        {"label": ["a", "b", "c"], "value": [0.3, 0.02, -0.2], "low": [0.2, -0.05, -0.3], "high": [0.4, 0.09, -0.1]}
+    )
+    marks = [(t.marker.symbol, t.marker.color) for t in evaluation.forest(frame).data]
+    assert marks == [("circle", style.TUNED), ("circle-open", style.NEUTRAL), ("circle", style.FAULT)]
+
+
+def test_leaderboard_puts_the_best_on_top_whatever_the_direction() -> None:
+    frame = pd.DataFrame(
+        {
+            "name": ["x", "y"],
+            "value": [9.0, 4.0],
+            "low": [8.0, None],
+            "high": [10.0, None],
+            "kind": ["base", "tuned"],
+            "key": ["1", "2"],
+        }
+    )
+    assert evaluation.leaderboard(frame, metric="f1").layout.yaxis.categoryarray[-1] == "x"
+    assert evaluation.leaderboard(frame, metric="perplexity", higher_is_better=False).layout.yaxis.categoryarray[-1] == "y"
+
+
+def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
+    assert training.smoothed(pd.Series([3.0, 3.0, 3.0])).round(9).tolist() == [3.0, 3.0, 3.0]
+    assert training.smoothed(pd.Series([2.0, 0.0]))[0] == pytest.approx(2.0)
+
+
+def test_curves_share_their_steps() -> None:
+    steps = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]})
+    dev = pd.DataFrame({"step": [3], "micro_f1": [0.5], "eval_loss": [1.5]})
+    made = training.curves(steps, dev, total=10)
+    assert {trace.name for trace in made.data} == {"loss of each step", "loss, smoothed", "loss on dev", "micro_f1 on dev"}
+    assert made.layout.xaxis.matches == "x2"
+
+
+@pytest.mark.parametrize(("text", "cut"), [("abc", "abc"), ("中" * 20, "中" * 13 + "…"), ("x" * 40, "x" * 27 + "…")])
+def test_labels_are_cut_by_width(text: str, cut: str) -> None:
+    assert style.wrapped(text) == cut
