@@ -40,12 +40,14 @@ class Limits:
 class Document:
     """One readable thing: a file, or a member of an archive, already decompressed by ``open``.
 
-    ``name`` is what rows are told to come from; ``size`` is in bytes, 0 when it isn't known before reading.
+    ``name`` is what rows are told to come from; ``size`` is in bytes, 0 when it isn't known before reading;
+    ``split`` is the one that its name tells, for rows that tell none.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     size: int = 0
+    split: str = ""
 
     @property
     def suffix(self) -> str:

@@ -103,7 +103,7 @@ def read(document: Document, encoding: str, limits: Limits, dialect: Dialect, li
     reader = _reader(lines, dialect)
     lines.begin()
     try:
-        header = _header(next(reader))
+        header = header_names(next(reader))
     except (StopIteration, csv.Error) as error:
         raise InputFileError(f"{document.name} has no header line", "The first line must name the columns.") from error
     yield from _rows(document.name, lines, dialect, header, encoding)
@@ -115,7 +115,7 @@ def _reader(lines: _Lines, dialect: Dialect) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE, strict=True)
 
 
-def _header(cells: list[str]) -> list[str]:
+def header_names(cells: list[str]) -> list[str]:
     """Column names: a blank one is named by its place, a repeated one gets a number."""
     names: list[str] = []
     for place, cell in enumerate(cells, 1):

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.data.encoding import decode
-from core.data.readers import delimited, json_document, json_lines
+from core.data.readers import arrow, conll, delimited, excel, json_document, json_lines
 from core.data.readers.base import Chunk, Chunks, Document, Limits
 from core.data.readers.json_text import first_character
 from core.data.readers.shapes.registry import row_like
 from core.data.readers.sources import blocks
 from core.data.readers.text import SAMPLE_BYTES, detect_encoding
+from core.errors import InputFileError
 
 Container = Literal["json", "jsonl", "delimited", "conll", "excel", "parquet", "arrow"]
 SAMPLE_RECORDS = 500
 CSV = delimited.Dialect()
+_NAMED = (".json", ".jsonl", ".ndjson", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class How:
 
 def how_to_read(document: Document, limits: Limits, encoding: str | None = None) -> How:
     """The container of a document, judged by what is in it and then by its name. InputFileError if it is none."""
+    binary = _binary_container(document)
+    if binary is not None:
+        return How(binary)
     found = detect_encoding(document) if encoding is None else None
     name, why = (found.name, found.why) if found else (encoding or "utf-8", "given")
     container = _text_container(document, name)
@@ -42,9 +47,27 @@ def how_to_read(document: Document, limits: Limits, encoding: str | None = None)
     return How(container, name, why, dialect)
 
 
+def _binary_container(document: Document) -> Container | None:
+    """The container of a file that isn't text, by its first bytes; None for text."""
+    head = next(blocks(document, 16), b"")
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1") or (document.suffix == ".arrow" and head.startswith(b"\xff\xff\xff\xff")):
+        return "arrow"
+    if head.startswith(b"PK\x03\x04"):
+        return "excel"
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        raise InputFileError(
+            f"{document.name} is an old or encrypted Office file", "Save it as .xlsx without a password, or as CSV."
+        )
+    return None
+
+
 def _text_container(document: Document, encoding: str) -> Container:
     head = "".join(decode(blocks(document, SAMPLE_BYTES), encoding))
     first = first_character(head)
+    if document.suffix not in _NAMED and conll.looks_like(head.split("\n", 400)[:400]):
+        return "conll"
     if document.suffix in (".jsonl", ".ndjson"):
         return "json" if first == "[" and not _is_json_lines(head) else "jsonl"
     if first in ("{", "[") and document.suffix not in (".csv", ".tsv"):
@@ -82,6 +105,12 @@ def chunks(document: Document, how: How, limits: Limits, limit: int | None = Non
     """The records of a document; ``limit`` looks at its first bytes only (a cut record at their end is left out)."""
     if how.container == "jsonl":
         return json_lines.read(document, how.encoding, limits, limit)
+    if how.container == "conll":
+        return conll.read(document, how.encoding, limits, limit)
+    if how.container == "excel":
+        return excel.read(document, limits)
+    if how.container in ("parquet", "arrow"):
+        return arrow.read(document, how.container, limits)
     if how.container == "json":
         return json_document.read(document, how.encoding, limits, is_row=row_like, limit=limit)
     return delimited.read(document, how.encoding, limits, how.dialect, limit)

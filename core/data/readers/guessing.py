@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from core.data.elements import guess_task
 from core.data.mapping import check_mapping
 from core.data.readers.base import Document, Fault, Limits
 from core.data.readers.detect import How, columns_of, how_to_read, sample
+from core.data.readers.places import opened
 from core.data.readers.rows import convert
-from core.data.readers.shapes.registry import SHAPES, Shape, find_shape, fitting
-from core.data.readers.sources import documents
+from core.data.readers.shapes.registry import Shape, find_shape, fitting
 from core.errors import InputFileError
 from core.records import Task
 
@@ -68,15 +68,9 @@ def guess(
     InputFileError if it can't be read, or no shape fits and none is given.
     """
     limits = Limits.current()
-    found = documents(Path(path), limits)
-    made = guess_document(found[0], limits, mapping=mapping, shape=shape, encoding=encoding)
-    return made if len(found) == 1 else _replace_documents(made, len(found))
-
-
-def _replace_documents(made: Guess, count: int) -> Guess:
-    from dataclasses import replace
-
-    return replace(made, documents=count)
+    with opened(path, limits) as place:
+        made = guess_document(place.documents[0], limits, mapping=mapping, shape=shape, encoding=encoding)
+        return replace(made, documents=len(place.documents))
 
 
 def guess_document(
@@ -169,6 +163,3 @@ def describe_guess(made: Guess) -> dict[str, Any]:
             {key: json.loads(value) if key == "extra" and value else value for key, value in row.items()} for row in made.preview
         ],
     }
-
-
-ALL_SHAPES = tuple(shape.name for shape in SHAPES)

@@ -24,7 +24,7 @@ def read(document: Document, encoding: str, limits: Limits, limit: int | None = 
 
 
 def _chunk(source: str, lines: Sequence[str], first: int, decoder: RecordDecoder, encoding: str, limits: Limits) -> Chunk:
-    suspicious = any(map(has_bad_bytes, lines))
+    suspicious = has_bad_bytes("".join(lines))
     records: list[Any] = []
     places: list[int] = []
     faults: list[Fault] = []

@@ -7,8 +7,9 @@ Beside the standard decoder: a repeated key is noticed (the later one would sile
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from json.decoder import JSONDecoder
 from typing import Any
 
@@ -21,6 +22,7 @@ class RecordDecoder:
     def __init__(self) -> None:
         self.repeated = ""
         self._decoder = JSONDecoder(object_pairs_hook=self._object, parse_constant=lambda _: None)
+        self._scan: Callable[[str, int], tuple[Any, int]] = self._decoder.scan_once  # type: ignore[attr-defined]
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
@@ -32,7 +34,13 @@ class RecordDecoder:
     def decode(self, text: str) -> Any:
         """The value that the whole text is. ValueError (JSONDecodeError) or RecursionError otherwise."""
         self.repeated = ""
-        return self._decoder.decode(text)
+        try:
+            value, end = self._scan(text, 0)
+        except StopIteration:  # a blank before the value, or no value
+            return self._decoder.decode(text)
+        if end < len(text) and text[end:].strip(" \t\n\r"):
+            raise json.JSONDecodeError("Extra data", text, end)
+        return value
 
     def value_at(self, text: str, start: int) -> tuple[Any, int]:
         """The value that starts at ``start`` (no blank before it), and where it ends."""
@@ -82,6 +90,28 @@ def skip_blank(text: str, at: int) -> int:
 def compact(value: Any) -> str:
     """Compact JSON text of a value, characters as they are; ValueError for numbers that JSON can't hold."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def compact_any(value: Any) -> str:
+    """The same for values that JSON doesn't know: times and decimals as text, bytes by their number, NaN as null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def first_character(text: str) -> str:

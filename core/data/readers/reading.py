@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.data.readers.base import Chunk, Document, Fault, Limits
 from core.data.readers.detect import chunks
 from core.data.readers.guessing import Guess, guess_document
+from core.data.readers.places import Place, opened
 from core.data.readers.rows import BODY, convert
 from core.data.readers.shapes.registry import find_shape
-from core.data.readers.sources import documents, file_hash
 from core.errors import UserError
 from core.records import Reporter
 
@@ -52,24 +53,37 @@ def parse(
     reporter: Reporter,
 ) -> Parsed:
     """Read a path. InputFileError if it can't be read as rows at all."""
-    path = Path(path)
-    found = documents(path, limits)
+    with opened(path, limits) as place:
+        return _parse(place, limits, mapping, shape, encoding, reporter)
+
+
+def _parse(
+    place: Place, limits: Limits, mapping: Mapping[str, str] | None, shape: str | None, encoding: str | None, reporter: Reporter
+) -> Parsed:
     tables: list[pa.Table] = []
     faults: list[Fault] = []
     first: Guess | None = None
     done = 0
-    for document in found:
+    for document in place.documents:
         guess = guess_document(document, limits, mapping=mapping, shape=shape, encoding=encoding)
         first = first or guess
         converter = find_shape(guess.shape).converter(guess.mapping, guess.options)
         for body in convert(_watched(document, guess, limits, reporter), converter, limits):
-            tables.append(body.rows)
+            tables.append(_with_split(body.rows, document.split))
             faults.extend(body.faults)
             done += body.rows.num_rows + len(body.faults)
             reporter.progress(done, 0, message=document.name)
     assert first is not None, "documents() gives at least one"
     rows = pa.concat_tables(tables) if tables else BODY.empty_table()
-    return Parsed(path.name, file_hash(path), rows, faults, first)
+    return Parsed(place.name, place.sha256(), rows, faults, first)
+
+
+def _with_split(rows: pa.Table, split: str) -> pa.Table:
+    """Rows that tell no split are in the one that their document's name tells."""
+    if not split:
+        return rows
+    filled = pc.if_else(pc.equal(rows["split"], ""), pa.scalar(split, pa.large_string()), rows["split"])
+    return rows.set_column(rows.schema.get_field_index("split"), BODY.field("split"), filled)
 
 
 def _watched(document: Document, guess: Guess, limits: Limits, reporter: Reporter) -> Iterator[Chunk]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from core.data.mapping import split_named
 from core.data.readers.base import RowError
-from core.data.readers.json_text import compact
+from core.data.readers.json_text import compact, compact_any
 
 
 class Converted(NamedTuple):
@@ -28,14 +28,18 @@ Converter = Callable[[Any], Converted]
 
 
 def text_of(value: Any) -> str:
-    """A value as text: text as it is, nothing (null, NaN) as ``""``, everything else as compact JSON."""
+    """A value as text: text as it is, nothing (null, NaN) as ``""``, times as ISO 8601, everything else as compact JSON."""
     if isinstance(value, str):
         return value
     if value is None or value != value:
         return ""
+    if isinstance(value, (bytes, bytearray)):
+        raise RowError(f"{len(value)} bytes where a text should be")
     try:
         return compact(value)
-    except (ValueError, TypeError) as error:
+    except TypeError:
+        return compact_any(value) if isinstance(value, (dict, list)) else str(value)
+    except ValueError as error:
         raise RowError(f"a value that JSON can't hold: {error}") from error
 
 
@@ -47,7 +51,7 @@ def fields_of(mapping: Mapping[str, str]) -> dict[str, str]:
 def rest_of(record: Mapping[str, Any], used: frozenset[str]) -> str | None:
     """The columns that weren't mapped, as a JSON object; None when there are none."""
     rest = {key: value for key, value in record.items() if key not in used}
-    return text_of(rest) if rest else None
+    return compact_any(rest) if rest else None
 
 
 def split_of(record: Mapping[str, Any], column: str | None) -> str:

@@ -7,12 +7,14 @@ text, the last question and the last reply. Order of roles is not judged here. K
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.data.mapping import NAMES
 from core.data.readers.base import RowError
 from core.data.readers.json_text import compact
+from core.data.readers.shapes import flat
 from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, split_of, text_of
 
 ROLES = {
@@ -24,6 +26,7 @@ ROLES = {
     "observation": "tool", "tool": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool",
 }  # fmt: skip
 """Role names in use, and the four that are kept. A function call is the assistant's turn before a tool's."""
+_SINGLE = ("instruction", "input", "output")
 _ROLE_KEYS = ("from", "role", "speaker")
 _TEXT_KEYS = ("value", "content", "text")
 
@@ -33,7 +36,7 @@ def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, 
     chosen = next((column for column, field in given.items() if field == "messages"), None)
     candidates = [chosen] if chosen else sorted(columns, key=lambda name: name.lower() not in NAMES["messages"])
     for column in candidates:
-        values = [record[column] for record in records if isinstance(record, dict) and record.get(column)]
+        values = [_turns_of(record[column]) for record in records if isinstance(record, dict) and record.get(column)]
         if values and 2 * sum(map(_is_turns, values)) > len(values):
             mapping = dict(given) | {column: "messages"}
             return mapping | _beside(columns, mapping)
@@ -41,14 +44,24 @@ def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, 
 
 
 def _beside(columns: Sequence[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    taken = set(mapping.values())
-    return {
-        column: field
-        for field in ("system", "split")
-        if field not in taken
-        for column in columns
-        if column.strip().lower() in NAMES[field] and column not in mapping
-    }
+    """Columns beside the turns: system text and split by any of their names, the single texts by their own only."""
+    found: dict[str, str] = {}
+    for field, names in (("system", NAMES["system"]), ("split", NAMES["split"]), *((f, (f,)) for f in _SINGLE)):
+        if field not in mapping.values():
+            column = next((c for c in columns if c.strip().lower() in names and c not in mapping), None)
+            if column is not None:
+                found[column] = field
+    return found
+
+
+def _turns_of(value: Any) -> Any:
+    """A list of turns that was written into a cell as JSON text, read; everything else as it is."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
 
 
 def _is_turns(value: Any) -> bool:
@@ -63,16 +76,24 @@ def _is_turn(turn: Any) -> bool:
     )
 
 
-def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Converter:
-    """Rows out of the column mapped to ``messages``. No turns, an unknown role or a turn that isn't text are faults."""
+def converter(mapping: Mapping[str, str], options: Mapping[str, Any]) -> Converter:
+    """Rows out of the column mapped to ``messages``. No turns, an unknown role or a turn that isn't text are faults.
+
+    A record without turns but with single texts in columns of their own is read as those.
+    """
     fields = fields_of(mapping)
     column, system, split = fields["messages"], fields.get("system"), fields.get("split")
-    used = frozenset(name for name in (column, system, split) if name is not None)
+    single = {field: fields[field] for field in _SINGLE if field in fields}
+    used = frozenset(name for name in (column, system, split, *single.values()) if name is not None)
+    flat_mapping = {name: field for field, name in fields.items() if field not in ("messages", "system")} | {column: "extra"}
+    as_flat = flat.converter(flat_mapping, options) if "output" in single else None
 
     def convert(record: Any) -> Converted:
         if not isinstance(record, dict) or column not in record:
             raise RowError(f"no field {column!r}")
-        turns = record[column]
+        turns = _turns_of(record[column])
+        if not turns and as_flat is not None and any(record.get(name) for name in single.values()):
+            return as_flat({key: value for key, value in record.items() if key != column})
         if not isinstance(turns, list) or not turns:
             raise RowError(f"{column!r} holds no turns")
         messages = [_message(turn, place) for place, turn in enumerate(turns, 1)]
@@ -80,7 +101,9 @@ def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Conver
         if before:
             messages.insert(0, {"role": "system", "content": before})
         extra = None if record.keys() <= used else rest_of(record, used)
-        return row_of(messages, split_of(record, split), extra)
+        row = row_of(messages, split_of(record, split), extra)
+        told = {field: text_of(record.get(name)) for field, name in single.items()}
+        return row._replace(**told) if row.messages is not None and any(told.values()) else row
 
     return convert
 

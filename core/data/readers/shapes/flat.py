@@ -22,16 +22,18 @@ def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Conver
     used = frozenset(column for column in (instruction, input_, output, history, split) if column is not None)
     wanted = tuple(column for column in (instruction, input_) if column is not None)
 
+    def cell(record: Mapping[str, Any], column: str | None) -> str:
+        value = record.get(column) if column is not None else None
+        return value if type(value) is str else text_of(value)
+
     def convert(record: Any) -> Converted:
         if not isinstance(record, dict):
             raise RowError(f"not an object with named fields but {describe(record)}")
         if output not in record:
             raise RowError(f"no field {output!r}")
-        if not any(column in record for column in wanted):
+        if instruction not in record and input_ not in record:
             raise RowError(f"no field {' or '.join(map(repr, wanted))}")
-        asked = text_of(record.get(instruction)) if instruction is not None else ""
-        text = text_of(record.get(input_)) if input_ is not None else ""
-        answer = text_of(record[output])
+        asked, text, answer = cell(record, instruction), cell(record, input_), cell(record, output)
         past = record.get(history) if history is not None else None
         messages = None
         if past:
