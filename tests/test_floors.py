@@ -28,7 +28,7 @@ FLOORS = (
     ("training",),
     ("jobs",),
     ("figures",),
-    ("serving", "parity", "demo", "doctor"),
+    ("serving", "parity", "chat", "demo", "doctor"),
     ("cli",),
     ("__main__",),
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, Response
 
 from pages.ui.registry import PAGES, Entry
 
@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 ANSWER = ".st-key-answer"
 CHART = ".st-key-chart"
+MAIN = '[data-testid="stMain"], [data-testid="stAppScrollToBottomContainer"]'
+"""The scrolling part of a page; a page with a chat input has the second."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -158,8 +160,13 @@ def visit(browser: Browser, *, width: int = 1280, theme: Theme = "light") -> Ite
     tab = Visit(context.new_page())
 
     def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith("Failed to load resource"):  # see on_response
             tab.errors.append(message.text)
+
+    def on_response(response: Response) -> None:
+        # On a page's address the client first looks for the server below it (/Data/_stcore/health): a 404 by design.
+        if response.status >= 400 and "/_stcore/" not in response.url:
+            tab.errors.append(f"{response.status} {response.url}")
 
     def on_request(request: Request) -> None:
         parts = urlsplit(request.url)
@@ -169,6 +176,7 @@ def visit(browser: Browser, *, width: int = 1280, theme: Theme = "light") -> Ite
     tab.page.on("console", on_console)
     tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.on("request", on_request)
+    tab.page.on("response", on_response)
     try:
         yield tab
     finally:
@@ -219,7 +227,7 @@ def screenshot(page: Page, name: str) -> Path:
     SCREENSHOTS.mkdir(exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
     size = page.viewport_size or {"width": 1280, "height": HEIGHT}
-    height = page.evaluate("() => (document.querySelector('[data-testid=\"stMain\"]') || document.body).scrollHeight")
+    height = page.locator(MAIN).first.evaluate("e => e.scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": max(HEIGHT, min(int(height) + 8, 6000))})
     page.wait_for_timeout(300)
     settle(page)

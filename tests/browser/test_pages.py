@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
+from core.demo import EXTRACTION
 from pages.ui.registry import Entry
-from tests.browser.harness import ANSWER, HEIGHT, App, Theme, existing_pages, goto, screenshot, visit
+from tests.browser.harness import ANSWER, HEIGHT, MAIN, App, Theme, existing_pages, goto, screenshot, visit
 
 State = Literal["empty", "full"]
 BROKEN_WORDS = re.compile(r"\b(nan|NaN|None|Traceback|undefined|<NA>|NaT)\b")
@@ -21,16 +22,21 @@ BROKEN_WORDS = re.compile(r"\b(nan|NaN|None|Traceback|undefined|<NA>|NaT)\b")
 def test_page(entry: Entry, state: State, width: int, theme: Theme, browser: Browser, request: pytest.FixtureRequest) -> None:
     app: App = request.getfixturevalue(f"{state}_app")
     with visit(browser, width=width, theme=theme) as tab:
-        goto(tab.page, app.address(entry))
+        goto(tab.page, app.address(entry, **selection(state)))
         screenshot(tab.page, f"{entry.title.lower()}-{width}-{theme}-{state}")
         assert not tab.page.locator('[data-testid="stException"]').count(), exception_text(tab.page)
-        text = tab.page.locator('[data-testid="stMain"]').inner_text()
+        text = tab.page.locator(MAIN).first.inner_text()
         assert not (found := BROKEN_WORDS.search(text)), text[max(0, found.start() - 80) : found.end() + 80]
         assert sideways(tab.page) == []
         assert tab.strangers == []
         assert tab.errors == []
         if state == "full":
             assert_answer_first(tab.page)
+
+
+def selection(state: State) -> dict[str, str]:
+    """What the address selects: the big sample, where there is one."""
+    return {"dataset": EXTRACTION} if state == "full" else {}
 
 
 def exception_text(page: Page) -> str:
@@ -40,9 +46,10 @@ def exception_text(page: Page) -> str:
 def sideways(page: Page) -> list[str]:
     """What makes the page scroll sideways."""
     return page.evaluate(
-        """() => [document.documentElement, document.querySelector('[data-testid="stMain"]')]
+        """main => [document.documentElement, document.querySelector(main)]
           .filter(e => e && e.scrollWidth > e.clientWidth + 1)
-          .map(e => `${e.tagName} ${e.scrollWidth} > ${e.clientWidth}`)"""
+          .map(e => `${e.tagName} ${e.scrollWidth} > ${e.clientWidth}`)""",
+        MAIN,
     )
 
 
