@@ -89,7 +89,7 @@ def test_a_second_visit_reads_what_was_kept(stored: str, monkeypatch: pytest.Mon
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("counted again")
 
-    monkeypatch.setattr("core.lengths.measuring.measure_rows", never)
+    monkeypatch.setattr("core.lengths.measuring._measured", never)
     assert measure(stored, None, chat, ModelRef()).equals(first)
     renamed = chat.model_copy(update={"name": "other", "description": "same text"})
     assert measure(stored, None, renamed, ModelRef()).equals(first)

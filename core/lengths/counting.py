@@ -8,14 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from core.prompts.control import backend, encode
 from core.prompts.render import Segment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+Counts = npt.NDArray[np.int32]
 KEPT = 200_000
 """Most different texts whose counts are remembered between calls, so that memory stays bounded."""
+BATCH = 10_000
+"""Texts that are encoded at once: enough for all cores, and few enough that their encodings stay small."""
 
 
 class Counter:
@@ -25,17 +33,31 @@ class Counter:
         self.tokenizer = tokenizer
         self._known: dict[str, int] = {"": 0}
 
-    def count(self, segments: Sequence[Segment]) -> list[int]:
+    def segments(self, segments: Sequence[Segment]) -> list[int]:
         """Tokens of each segment."""
-        wanted = dict.fromkeys(s.text for s in segments if not s.literal)
-        self.learn([text for text in wanted if text not in self._known])
-        known = self._known
-        counts = [len(encode(self.tokenizer, s.text, s.literal)) if s.literal else known[s.text] for s in segments]
-        if len(known) > KEPT:
-            self._known = {"": 0}
-        return counts
+        plain = self.texts(list(dict.fromkeys(s.text for s in segments if not s.literal)))
+        return [len(encode(self.tokenizer, s.text, s.literal)) if s.literal else plain[s.text] for s in segments]
 
-    def learn(self, texts: Sequence[str]) -> None:
-        """Count texts that aren't known yet."""
-        encoded = backend(self.tokenizer).encode_batch_fast(texts, add_special_tokens=False)
-        self._known.update((text, len(found)) for text, found in zip(texts, encoded, strict=True))
+    def column(self, column: pa.Array) -> Counts:
+        """Tokens of each text of a column."""
+        encoded = pc.dictionary_encode(column)
+        values = encoded.dictionary.to_pylist()
+        known = self.texts(values)
+        counts = np.fromiter((known[text] for text in values), np.int32, len(values))
+        spread: Counts = counts[encoded.indices.to_numpy()]
+        return spread
+
+    def texts(self, texts: Sequence[str]) -> dict[str, int]:
+        """Tokens of different texts."""
+        found = {text: self._known[text] for text in texts if text in self._known}
+        missing = [text for text in texts if text not in found]
+        engine = backend(self.tokenizer)
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            encodings = engine.encode_batch_fast(batch, add_special_tokens=False)
+            found.update(zip(batch, map(len, encodings), strict=True))
+        if len(self._known) + len(missing) > KEPT:
+            self._known = {"": 0}
+        if len(missing) <= KEPT:
+            self._known.update((text, found[text]) for text in missing)
+        return found

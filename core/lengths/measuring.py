@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from core.lengths.chunks import Chunk, Chunks
 from core.lengths.counting import Counter
+from core.lengths.pieces import Pieces
 from core.models.tokenizer import load_tokenizer
 from core.prompts.control import backend
-from core.prompts.render import Rendered, RowError, render
 from core.prompts.templates import text_hash
 from core.records import ModelRef, Reporter, SilentReporter, Template, Version
 from core.store import datasets
@@ -40,13 +41,13 @@ LENGTHS = pa.schema(
     ]
 )
 COLUMNS = ("row_id", "split", "instruction", "input", "output", "messages", "extra")
-CHUNK = 20_000
+CHUNK = 50_000
 FORMAT = 1
 """Part of the cache's key: raised when the counting changes."""
 
 
 class StoppedError(UserError):
-    """The count was stopped; what was counted is kept nowhere."""
+    """The count was stopped; the pieces counted so far are kept."""
 
 
 def measure(
@@ -70,7 +71,11 @@ def measure(
     if path.is_file():
         return pq.read_table(path, memory_map=True)
     rows = datasets.read_rows(dataset, of.number, columns=COLUMNS)
-    table = measure_rows(rows, template, tokenizer, elements=elements, shots=shots, reporter=reporter)
+    pieces = Pieces(Counter(tokenizer), rows.num_rows, path.parent / f"pieces-{content_of(of)}-{fingerprint(tokenizer)}")
+    try:
+        table = _measured(rows, template, pieces, elements, shots, reporter)
+    finally:
+        pieces.save()
     write_parquet(path, table)
     return table
 
@@ -85,44 +90,39 @@ def measure_rows(
     reporter: Reporter | None = None,
 ) -> pa.Table:
     """``measure`` for rows at hand (columns of ``store.schema.ROWS``, at least ``COLUMNS``); nothing is kept."""
-    reporter = reporter or SilentReporter()
-    counter = Counter(tokenizer)
-    parts: list[pa.Table] = []
-    for start in range(0, max(rows.num_rows, 1), CHUNK):
-        if reporter.should_stop():
-            raise StoppedError("The count of tokens was stopped", "Start it again to have it whole.")
-        chunk = rows.slice(start, CHUNK)
-        parts.append(_measure_chunk(chunk, template, counter, elements, shots))
-        reporter.progress(start + chunk.num_rows, rows.num_rows, unit="rows", message="counting tokens")
-    return pa.concat_tables(parts)
+    return _measured(rows, template, Pieces(Counter(tokenizer), rows.num_rows), elements, shots, reporter)
 
 
-def _measure_chunk(
-    rows: pa.Table, template: Template, counter: Counter, elements: Sequence[str], shots: Sequence[Mapping[str, Any]]
+def _measured(
+    rows: pa.Table,
+    template: Template,
+    pieces: Pieces,
+    elements: Sequence[str],
+    shots: Sequence[Mapping[str, Any]],
+    reporter: Reporter | None,
 ) -> pa.Table:
-    made: list[Rendered | str] = []
-    for row in rows.to_pylist():
-        try:
-            made.append(render(template, row, tokenizer=counter.tokenizer, elements=elements, shots=shots))
-        except RowError as fault:
-            made.append(fault.message)
-    counts = counter.count([s for r in made if isinstance(r, Rendered) for s in r.segments])
-    prompt, answer = np.zeros(len(made), np.int32), np.zeros(len(made), np.int32)
-    at = 0
-    for place, rendered in enumerate(made):
-        if isinstance(rendered, Rendered):
-            end = at + len(rendered.segments)
-            prompt[place], answer[place] = sum(counts[at : end - 1]), counts[end - 1]
-            at = end
-    faults = [None if isinstance(r, Rendered) else r for r in made]
-    return lengths_table(rows, prompt, answer, faults)
+    reporter = reporter or SilentReporter()
+    chunks = Chunks(template, pieces, elements, shots)
+    parts: list[pa.Table] = []
+    for start in range(0, rows.num_rows, CHUNK):
+        if reporter.should_stop():
+            raise StoppedError("The count of tokens was stopped", "Start it again: it goes on from what is kept.")
+        chunk = rows.slice(start, CHUNK)
+        parts.append(_table(chunk, chunks.count(chunk, start)))
+        reporter.progress(start + chunk.num_rows, rows.num_rows, unit="rows", message="counting tokens")
+    return pa.concat_tables(parts) if parts else LENGTHS.empty_table()
 
 
-def lengths_table(rows: pa.Table, prompt: Any, answer: Any, faults: Sequence[str | None]) -> pa.Table:
-    """The table of ``measure`` out of counts; rows with a fault get nulls."""
-    wrong = np.array([fault is not None for fault in faults], bool)
-    columns = [pa.array(values, pa.int32(), mask=wrong) for values in (prompt, answer, prompt + answer)]
-    return pa.table([rows["row_id"], rows["split"], *columns, pa.array(faults, pa.large_string())], schema=LENGTHS)
+def _table(rows: pa.Table, counted: Chunk) -> pa.Table:
+    none: pa.Array = pa.nulls(rows.num_rows, pa.large_string())
+    said = [counted.faults.get(place) for place in range(rows.num_rows)] if counted.faults else []
+    wrong = np.zeros(rows.num_rows, bool)
+    wrong[list(counted.faults)] = True
+    counts = (counted.prompt, counted.answer, counted.prompt + counted.answer)
+    columns = [pa.array(values, pa.int32(), mask=wrong) for values in counts]
+    return pa.table(
+        [rows["row_id"], rows["split"], *columns, pa.array(said, pa.large_string()) if said else none], schema=LENGTHS
+    )
 
 
 def cache_path(
@@ -134,10 +134,15 @@ def cache_path(
     kind: str = "lengths",
 ) -> Path:
     """Where the counts of a version for a template's text and a tokenizer are kept."""
-    depends = [FORMAT, version.content_hash or f"{version.dataset}@{version.number}", text_hash(template), fingerprint(tokenizer)]
+    depends = [FORMAT, content_of(version), text_hash(template), fingerprint(tokenizer)]
     key = json.dumps([*depends, list(elements), [dict(s) for s in shots]], sort_keys=True, default=str)
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
     return area("cache", "lengths", version.dataset, f"v{version.number:04d}", f"{kind}-{name}.parquet")
+
+
+def content_of(version: Version) -> str:
+    """What stands for a version's rows in the name of a file."""
+    return (version.content_hash or f"{version.dataset}@{version.number}")[:24]
 
 
 _fingerprints: dict[int, tuple[Any, str]] = {}
