@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ModelError
 from core.models.default import NAME as DEFAULT_NAME
 from core.models.default import default_model_path
+from core.models.weights import weight_files
 from core.records import ModelRef, Quantisation
 
 
@@ -32,6 +32,5 @@ def resolve(ref: ModelRef, progress: Callable[[str], None] | None = None) -> Pat
     if ref.source == "default":
         return default_model_path(progress)
     folder = Path(ref.name)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} is no model folder: it has no config.json", "Give the folder that holds config.json.")
+    weight_files(folder)
     return folder

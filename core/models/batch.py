@@ -1,0 +1,194 @@
+"""Rows that are answered together: one forward pass a step, over a key-value cache padded on the left.
+
+Rows that end leave the batch, rows of another batch can join it, and columns that only hold padding are
+cut off, so a step costs what the rows still in it need. A torch module; knows nothing of who asks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from core.models.sampling import choose, seeded
+from core.models.text import TextStream
+from core.records import GenerationSettings
+
+Finish = Literal["", "stop", "length", "stopped"]
+Event = tuple["Request", str, bool]
+"""A request, new text of its answer, and whether that was the last of it."""
+COMPACT_SHARE = 8
+"""Rows that have ended are dropped once they are one in this many."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One prompt on its way to an answer. ``events`` gets its text as it comes if it is interactive, else only its end."""
+
+    ids: Sequence[int]
+    settings: GenerationSettings
+    text: TextStream
+    ends: frozenset[int]
+    max_new_tokens: int
+    adapter: str | None = None
+    row: int = 0
+    interactive: bool = False
+    events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
+    made: list[int] = field(default_factory=list)
+    finish: Finish = ""
+    error: BaseException | None = None
+    cancelled: bool = False
+    submitted: float = field(default_factory=time.perf_counter)
+    started: float = 0.0
+    first_token: float = 0.0
+    ended: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.generator = seeded(self.settings.seed, self.row)
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, prompt and answer."""
+        return len(self.ids) + len(self.made)
+
+    def end(self, finish: Finish, error: BaseException | None = None) -> None:
+        """Close the request; its last text goes out with the event."""
+        rest = "" if finish == "stopped" or error is not None else self.text.finish()
+        self.ended = time.perf_counter()
+        self.error = error
+        self.finish = finish
+        self.events.put((self, rest, True))
+
+    def take(self, token: int) -> None:
+        """Add the next token of the answer."""
+        now = time.perf_counter()
+        self.first_token = self.first_token or now
+        self.made.append(token)
+        if token in self.ends:
+            self.end("stop")
+            return
+        piece = self.text.push(token)
+        if piece and self.interactive:
+            self.events.put((self, piece, False))
+        if self.text.stopped:
+            self.end("stop")
+        elif len(self.made) >= self.max_new_tokens:
+            self.end("length")
+
+
+class Batch:
+    """Requests under way together. ``forward`` is the model, ``pad`` the identifier that fills the left."""
+
+    def __init__(self, model: Any, requests: Sequence[Request], pad: int, device: torch.device) -> None:
+        from transformers import DynamicCache
+
+        self.requests = list(requests)
+        self._device = device
+        self._cache = DynamicCache(config=model.config.get_text_config())
+        width = max(r.length for r in requests)
+        rows = [[pad] * (width - r.length) + [*r.ids, *r.made] for r in requests]
+        self._next = torch.tensor(rows, device=device)
+        self._lengths = [r.length for r in requests]  # of each row with its next token; kept here to spare a device its waits
+        started = time.perf_counter()
+        for request in requests:
+            request.started = request.started or started
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    @property
+    def width(self) -> int:
+        """Columns of the cache, padding included, after the next step."""
+        return int(self._cache.get_seq_length()) + int(self._next.shape[1])
+
+    @property
+    def joinable(self) -> bool:
+        """Whether other rows can be put beside these (not where a layer keeps only a window)."""
+        from transformers.cache_utils import DynamicLayer
+
+        return all(type(layer) is DynamicLayer for layer in self._cache.layers)
+
+    def step(self, forward: Callable[..., Any], arguments: dict[str, Any] | None = None) -> None:
+        """One token more for each request; the first step reads the prompts. Ended requests leave."""
+        width, fresh = self.width, int(self._next.shape[1])
+        with torch.inference_mode():
+            padding = torch.tensor([width - length for length in self._lengths], device=self._device).unsqueeze(1)
+            columns = torch.arange(width, device=self._device).unsqueeze(0)
+            padded = min(self._lengths) < width
+            output = forward(
+                input_ids=self._next,
+                attention_mask=(columns >= padding).long() if padded else None,
+                position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
+                use_cache=True,
+                logits_to_keep=1,
+                **{cache_argument(forward): self._cache},
+                **(arguments or {}),
+            )
+            tokens = self._choose(output.logits[:, -1])
+            self._next = torch.tensor(tokens, device=self._device).unsqueeze(1)
+            self._lengths = [length + 1 for length in self._lengths]
+        for request, token in zip(self.requests, tokens, strict=True):
+            if not request.finish:
+                request.take(token)
+        self._compact()
+
+    def join(self, other: Batch) -> None:
+        """Take over the rows of another batch that has read its prompts."""
+        width = max(self._cache.get_seq_length(), other._cache.get_seq_length())
+        with torch.inference_mode():
+            for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
+                mine.keys = torch.cat([_widened(mine.keys, width), _widened(theirs.keys, width)])
+                mine.values = torch.cat([_widened(mine.values, width), _widened(theirs.values, width)])
+            self._next = torch.cat([self._next, other._next])
+        self._lengths += other._lengths
+        self.requests += other.requests
+
+    def _choose(self, logits: torch.Tensor) -> list[int]:
+        groups: dict[GenerationSettings, list[int]] = {}
+        for place, request in enumerate(self.requests):
+            groups.setdefault(request.settings, []).append(place)
+        tokens = [0] * len(self)
+        for settings, places in groups.items():
+            members = [self.requests[p] for p in places]
+            part = logits if len(places) == len(self) else logits[places]
+            seen = [[*r.ids, *r.made] for r in members] if settings.repetition_penalty != 1.0 else []
+            for place, token in zip(places, choose(part, settings, [r.generator for r in members], seen), strict=True):
+                tokens[place] = token
+        return tokens
+
+    def _compact(self) -> None:
+        """Drop the rows that ended or were cancelled, and the columns that nobody needs any more."""
+        for request in self.requests:
+            if request.cancelled and not request.finish:
+                request.end("stopped")
+        alive = [place for place, request in enumerate(self.requests) if not request.finish]
+        ended = len(self) - len(alive)
+        if not ended or (alive and ended * COMPACT_SHARE < len(self)):
+            return
+        self.requests = [self.requests[place] for place in alive]
+        if not alive:
+            return
+        index = torch.tensor(alive, device=self._device)
+        with torch.inference_mode():
+            self._cache.batch_select_indices(index)
+            self._next, self._lengths = self._next[index], [self._lengths[place] for place in alive]
+            spare = self.width - max(self._lengths)
+            if spare > 0 and self.joinable:
+                for layer in self._cache.layers:
+                    layer.keys, layer.values = layer.keys[..., spare:, :], layer.values[..., spare:, :]
+
+
+def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
+    """``states`` [rows, heads, columns, size] with padding on the left of its columns."""
+    return torch.nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
+
+
+def cache_argument(forward: Any) -> str:
+    """The name under which a model takes its cache: ``cache`` in newer versions of transformers."""
+    inner = forward.get_base_model() if hasattr(forward, "get_base_model") else forward
+    return "cache" if "cache" in inspect.signature(type(inner).forward).parameters else "past_key_values"

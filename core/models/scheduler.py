@@ -1,0 +1,237 @@
+"""Who is answered when: one thread owns a model, and all that want answers queue for it.
+
+Requests that can go together do (continuous batching): a batch takes in waiting rows as others end, so many
+chats and an evaluation share the model without waiting for one another to finish. Running out of memory
+halves the batch; a row that fits alone is never lost. A torch module; knows nothing of pages or jobs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from core.errors import ModelError
+from core.models.batch import Batch, Request
+
+T = TypeVar("T")
+ALWAYS_ROOM = 16
+"""Rows by which chats may go beyond a full batch of an evaluation, so that they needn't wait for it."""
+QUANTUM = 8
+"""Steps that a batch takes before one with another adapter has its turn."""
+
+
+class Adapting(Protocol):
+    """What the scheduler needs of the adapters."""
+
+    def select(self, names: Sequence[str | None]) -> tuple[Any, dict[str, Any]]:
+        """Make ready for rows with these adapters: the callable to run, and its further arguments."""
+
+    def can_mix(self, names: Sequence[str | None]) -> bool:
+        """Whether rows with these adapters can go in one forward pass."""
+
+
+class Limits(Protocol):
+    """How much fits at once."""
+
+    def rows(self, widest: int, interactive: bool) -> int:
+        """Rows of ``widest`` tokens, prompt and answer, that go in one batch."""
+
+
+class Scheduler:
+    """Runs requests on one model in a thread of its own, until ``close``."""
+
+    def __init__(self, model: Any, adapters: Adapting, limits: Limits, pad: int, device: torch.device) -> None:
+        self._model, self._adapters, self._limits, self._pad, self._device = model, adapters, limits, pad, device
+        self._changed = threading.Condition()
+        self._waiting: deque[Request] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._batches: list[Batch] = []
+        self._ceiling = 2**30  # rows; lowered when memory ran out
+        self._steps = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="tunewise-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue requests, in this order; interactive ones go before those that aren't."""
+        with self._changed:
+            self._check_open()
+            if requests and requests[0].interactive:
+                before = sum(r.interactive for r in self._waiting)
+                for place, request in enumerate(requests):
+                    self._waiting.insert(before + place, request)
+            else:
+                self._waiting.extend(requests)
+            self._changed.notify_all()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do something with the model between two steps, in its thread, and return what it returns."""
+        if threading.current_thread() is self._thread:
+            return work()
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_open()
+            self._calls.append((work, future))
+            self._changed.notify_all()
+        return future.result()
+
+    def cancel(self, requests: Sequence[Request]) -> None:
+        """End these at the next step; what waits ends at once."""
+        with self._changed:
+            for request in requests:
+                request.cancelled = True
+                if request in self._waiting:
+                    self._waiting.remove(request)
+                    request.end("stopped")
+
+    def position(self, request: Request) -> int:
+        """How many requests wait before this one; 0 when it is next or being answered."""
+        with self._changed:
+            return self._waiting.index(request) if request in self._waiting else 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is waiting or under way."""
+        with self._changed:
+            return bool(self._waiting or self._calls or self._batches)
+
+    def close(self) -> None:
+        """End everything that is under way as stopped, and the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ModelError("The model was released while it was asked", "Ask again: it is loaded anew.")
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._closed or self._calls or self._waiting or self._batches):
+                    self._changed.wait()
+                if self._closed:
+                    break
+                calls = list(self._calls)
+                self._calls.clear()
+            for work, future in calls:
+                try:
+                    future.set_result(work())
+                except BaseException as error:  # belongs to the caller
+                    future.set_exception(error)
+            self._admit()
+            if self._batches:
+                self._advance(self._batches[0])
+        self._finish_all()
+
+    def _finish_all(self) -> None:
+        with self._changed:
+            waiting, calls = list(self._waiting), list(self._calls)
+            self._waiting.clear()
+            self._calls.clear()
+        for request in [*waiting, *(r for b in self._batches for r in b.requests)]:
+            if not request.finish:
+                request.end("stopped")
+        self._batches.clear()
+        for _, future in calls:
+            future.set_exception(ModelError("The model was released while it was asked", "Ask again: it is loaded anew."))
+
+    def _admit(self) -> None:
+        """Let waiting requests in, where there is room: read their prompts and put them beside the others."""
+        group = self._next_group()
+        if not group:
+            return
+        fresh = Batch(self._model, group, self._pad, self._device)
+        if not self._step(fresh) or not fresh.requests:
+            return
+        host = next((b for b in self._batches if self._together(b, fresh)), None)
+        if host is None:
+            self._batches.append(fresh)
+            return
+        try:
+            host.join(fresh)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            self._batches.remove(host)
+            self._recover([*host.requests, *fresh.requests], error)
+
+    def _next_group(self) -> list[Request]:
+        with self._changed:
+            if not self._waiting:
+                return []
+            first = self._waiting[0]
+            running = [b for b in self._batches if self._adapters.can_mix([first.adapter, *(r.adapter for r in b.requests)])]
+            widest = max([first.length + first.max_new_tokens, *(b.width for b in running)])
+            capacity = min(self._ceiling, self._limits.rows(widest, first.interactive))
+            room = capacity + ALWAYS_ROOM * first.interactive - sum(len(b) for b in self._batches)
+            if self._batches and room < (1 if first.interactive else max(1, capacity // 4)):
+                return []
+            group: list[Request] = []
+            for request in list(self._waiting):
+                names = [r.adapter for r in [*group, request]]
+                if len(group) >= max(1, room) or request.interactive != first.interactive or not self._adapters.can_mix(names):
+                    break
+                group.append(self._waiting.popleft())
+            return group
+
+    def _together(self, host: Batch, fresh: Batch) -> bool:
+        names = [r.adapter for r in [*host.requests, *fresh.requests]]
+        return host.joinable and fresh.joinable and self._adapters.can_mix(names)
+
+    def _advance(self, batch: Batch) -> None:
+        if not self._step(batch) or not batch.requests:
+            self._batches.remove(batch)
+            return
+        self._steps += 1
+        if self._steps % QUANTUM == 0 and len(self._batches) > 1:
+            self._batches.append(self._batches.pop(0))
+
+    def _step(self, batch: Batch) -> bool:
+        """One step; whether the batch still stands. A fault ends its requests with that error."""
+        requests = list(batch.requests)
+        try:
+            forward, arguments = self._adapters.select([r.adapter for r in requests])
+            batch.step(forward, arguments)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            self._recover(requests, error)
+            return False
+        except Exception as error:
+            _fail(requests, error)
+            return False
+        return True
+
+    def _recover(self, requests: Sequence[Request], error: BaseException) -> None:
+        """After running out of memory: smaller batches from now on, and these rows go on from where they were."""
+        alive = [r for r in requests if not r.finish]
+        if not out_of_memory(error):
+            _fail(alive, error)
+        elif len(alive) <= 1:
+            hint = "Ask for fewer new tokens, shorten the prompt, load the model in nf4, or free memory by ending other jobs."
+            tokens = alive[0].length if alive else 0
+            _fail(alive, ModelError(f"Out of memory on {self._device} with one row of {tokens} tokens", hint))
+        else:
+            self._ceiling = max(1, len(alive) // 2)
+            with self._changed:
+                self._waiting.extendleft(reversed(alive))
+        error.__traceback__ = None  # it holds the tensors that didn't fit
+        from core.models.memory import release_memory
+
+        release_memory()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    text = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _fail(requests: Sequence[Request], error: BaseException) -> None:
+    for request in requests:
+        if not request.finish:
+            request.end("stopped", error)

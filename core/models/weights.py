@@ -1,0 +1,43 @@
+"""What lies in a model folder: weight files, their size, and what is refused. Knows nothing of loading."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.errors import ModelError
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+_HARMLESS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "tokenizer.bin")
+
+
+def is_pickled(name: str) -> bool:
+    """Whether a file by its name holds weights in a format that can run code when it is loaded (or isn't read here)."""
+    return name.lower().endswith(PICKLED) and Path(name).name not in _HARMLESS
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder; ModelError says what is wrong with a folder that isn't one."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"There is no folder {folder}", "Give a model folder, 'default', 'hub:org/name' or 'modelscope:org/name'."
+        )
+    if not (folder / "config.json").is_file():
+        hint = "Give the folder that holds config.json, tokenizer.json and *.safetensors."
+        if (folder / "adapter_config.json").is_file():
+            hint = "This is an adapter: give its base model here, and choose the adapter as a run."
+        raise ModelError(f"{folder} is no model folder: it has no config.json", hint)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [p.name for p in folder.iterdir() if is_pickled(p.name)]
+        if pickled:
+            raise ModelError(
+                f"{folder} has pickled weights ({pickled[0]}), which can run any code when they are loaded",
+                "Use the model's safetensors files, or convert it once on a machine that you can lose.",
+            )
+        raise ModelError(f"{folder} has no weights (*.safetensors)", "Download or copy the model again.")
+    return files
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of the weights on disk, in bytes."""
+    return sum(path.stat().st_size for path in weight_files(folder))
