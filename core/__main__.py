@@ -9,11 +9,11 @@ import importlib
 import sys
 
 import typer
-from click.exceptions import ClickException, Exit
+from typer.exceptions import Exit, TyperException
 
 from core.errors import SpecError, UserError
 
-AREAS = ("data", "tokens", "training", "evaluation", "jobs", "doctor", "whole")
+AREAS = ("data", "cleaning", "tokens", "training", "evaluation", "jobs", "doctor", "whole")
 
 app = typer.Typer(
     name="core",
@@ -47,8 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Exit as error:
         return error.exit_code
-    except ClickException as error:
-        error.show()
+    except TyperException as error:  # an unknown command or option, a missing argument, a value out of range
+        print(f"Error: {error.format_message()}", file=sys.stderr)
+        print("Hint: `python -m core --help` lists the commands; each has its own --help.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -1,8 +1,8 @@
-"""Near duplicates: rows whose texts share most of their character 5-grams.
+"""Near duplicates: texts that share most of their character 5-grams.
 
 MinHash signatures with banding propose pairs (Broder 1997; Leskovec, Rajaraman & Ullman, Mining of Massive
 Datasets, ch. 3), exact Jaccard similarity decides. Characters rather than words, since Chinese has no spaces.
-Knows nothing of answers or of what is done about what it finds.
+Knows nothing of rows, answers or of what is done about what it finds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 Codes = npt.NDArray[np.int64]
 SHINGLE = 5
@@ -177,43 +175,3 @@ def connected(count: int, left: Codes, right: Codes) -> Codes:
         if one != other:
             parent[max(one, other)] = min(one, other)
     return np.array([root(place) for place in range(count)], dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class NearTexts:
-    """The texts of a table as they are compared: ``texts`` distinct within ``groups``, and each row's place among them."""
-
-    texts: list[str]
-    groups: Codes
-    place: Codes
-
-
-def compared_texts(rows: pa.Table) -> NearTexts:
-    """What of each row is compared for nearness.
-
-    An instruction that stands in at least three rows is a template: only the inputs are compared, and only
-    among rows of the same instruction. Other rows are compared by instruction and input together.
-    A conversation is compared by its turns.
-    """
-    from core.data.codes import column_codes, group_codes, is_first
-
-    instruction = column_codes(rows["instruction"])
-    counts = np.bincount(instruction, minlength=1)
-    has_input = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(rows["input"])), 0).to_numpy()
-    talk = pc.is_valid(rows["messages"]).to_numpy()
-    template = (counts[instruction] >= 3) & has_input & ~talk
-    joined = pc.binary_join_element_wise(rows["instruction"], rows["input"], pa.scalar("\n", pa.large_string()))
-    text = pc.if_else(pa.array(template), rows["input"], pc.if_else(pa.array(has_input), joined, rows["instruction"]))
-    if talk.any():
-        text = pc.if_else(pa.array(talk), pc.fill_null(rows["messages"], ""), text)
-    group = np.where(template, instruction + 1, 0)
-    codes = group_codes(text, group)
-    first = is_first(codes)
-    return NearTexts(text.filter(pa.array(first)).to_pylist(), group[first], codes)
-
-
-def near_clusters(rows: pa.Table, threshold: float = 0.8) -> Codes:
-    """A number for each row, equal for rows whose texts are equal or linked by near-duplicate pairs."""
-    compared = compared_texts(rows)
-    pairs = near_pairs(compared.texts, threshold, compared.groups)
-    return connected(len(compared.texts), pairs.left, pairs.right)[compared.place]

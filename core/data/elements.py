@@ -22,7 +22,6 @@ def infer_elements(rows: pa.Table) -> tuple[str, ...]:
     """Names that occur in at least 1 % of the answered rows, in order of first appearance.
 
     Answered rows are those whose answer is a JSON object that names at least one element; ``{}`` says nothing of names.
-    The rule is that of ``core.data.rules.infer_elements``, by names alone: values needn't be read for it.
     """
     counts: Counter[str] = Counter()
     answered = 0

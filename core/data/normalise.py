@@ -59,14 +59,23 @@ def to_simplified() -> dict[int, str]:
     return {ord(source): target for source, target in _dictionary("TSCharacters").items() if source != target}
 
 
+def _encodable(char: str, encoding: str) -> bool:
+    try:
+        char.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @cache
 def script_characters() -> tuple[frozenset[str], frozenset[str]]:
-    """Characters found only in simplified text, and those found only in traditional text (by OpenCC's tables)."""
-    to_hans, to_hant = _dictionary("TSCharacters"), _dictionary("STCharacters")
-    hant = {char for char, simple in to_hans.items() if simple != char}
-    hans = {char for char, full in to_hant.items() if full != char and char not in to_hans}
-    both = {char for char in hant if char in to_hant}
-    return frozenset(hans - hant), frozenset(hant - hans - both)
+    """Characters found only in simplified text, and those found only in traditional text.
+
+    OpenCC's tables, less what the other script's old national code (GB 2312, Big5) has as well, such as 著 and 后.
+    """
+    hant = {char for char, simple in _dictionary("TSCharacters").items() if simple != char and not _encodable(char, "gb2312")}
+    hans = {char for char, full in _dictionary("STCharacters").items() if full != char and not _encodable(char, "big5")}
+    return frozenset(hans - hant), frozenset(hant - hans)
 
 
 _QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "`": "'", "´": "'", "–": "-", "—": "-", "−": "-"})

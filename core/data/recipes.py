@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import yaml
 
 from core.data import ledger
+from core.data.elements import infer_elements
 from core.data.operations.base import Context, State
 from core.data.operations.registry import BOUND, OPERATIONS, operation_of
 from core.errors import InputFileError, NotFoundError, SpecError, UserError
@@ -152,9 +153,10 @@ def apply(name: str, steps: Sequence[Step], note: str = "", reporter: Reporter |
 
 def _save(dataset: Dataset, parent: Version, recipe: tuple[Step, ...], state: State, changes: pa.Table, note: str) -> Version:
     number = parent.number + 1
-    elements = given_elements(dataset, recipe)
-    if elements and elements != dataset.elements and any(step.params.get("elements") for step in recipe):
-        dataset = dataset.model_copy(update={"elements": elements, "elements_inferred": False})
+    given = given_elements(dataset, recipe)
+    inferred = not given and dataset.task == "extraction"
+    elements = infer_elements(state.rows) if inferred else given
+    dataset = dataset.model_copy(update={"elements": elements, "elements_inferred": inferred})
     made = Version(
         dataset=dataset.name,
         number=number,

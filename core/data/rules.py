@@ -6,20 +6,16 @@ done about the rows that it finds.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.answers import Answer, parse_answer
+from core.data.elements import infer_elements
 from core.records import Dataset, Task
 
 Mask = npt.NDArray[np.bool_]
-RARE = 0.01
-"""An element in fewer of the answered rows than this isn't inferred as one of the dataset's."""
 
 
 def blank(column: pa.ChunkedArray) -> Mask:
@@ -57,24 +53,10 @@ def parse_column(outputs: pa.ChunkedArray) -> list[Answer]:
     return [parsed[code] for code in encoded.indices.to_pylist()]
 
 
-def infer_elements(answers: Iterable[Answer]) -> tuple[str, ...]:
-    """The elements that at least 1 % of the answered rows have, in order of first appearance.
-
-    A row is answered when its answer is readable and has an element (``{}`` has none).
-    """
-    counts: Counter[str] = Counter()
-    answered = 0
-    for answer in answers:
-        if answer.elements:
-            answered += 1
-            counts.update(answer.elements.keys())
-    return tuple(name for name, count in counts.items() if count >= RARE * answered)
-
-
-def known_elements(dataset: Dataset, answers: Iterable[Answer], given: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
-    """The elements of a dataset, and whether they are inferred from these answers rather than given."""
+def known_elements(dataset: Dataset, rows: pa.Table, given: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
+    """The elements of a dataset, and whether they are inferred from these rows rather than given."""
     chosen = given or (() if dataset.elements_inferred else dataset.elements)
-    return (chosen, False) if chosen else (infer_elements(answers), True)
+    return (chosen, False) if chosen else (infer_elements(rows), True)
 
 
 def unreadable_answers(rows: pa.Table) -> tuple[Mask, dict[int, str]]:

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from core.data.codes import group_codes, renumber
 from core.data.keys import question_codes
+from core.data.near import near_rows
 from core.data.operations.base import Context, Operation, Outcome, State
 from core.data.rules import parse_column
 from core.errors import SpecError
@@ -86,9 +87,7 @@ def units_of(rows: pa.Table, *, near: float | None = None, group: str = "") -> C
         codes[alone] = codes.max(initial=0) + 1 + np.arange(int(alone.sum()))
         links.append(renumber(codes))
     if near is not None:
-        from core.data.duplicates import near_clusters
-
-        links.append(near_clusters(rows, near))
+        links.append(renumber(near_rows(rows, near).cluster))
     for codes in links:
         units = _joined(units, codes)
     return units

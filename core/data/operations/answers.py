@@ -17,7 +17,7 @@ from core.data.grounding import Source
 from core.data.keys import source_texts
 from core.data.operations.base import Context, Operation, Outcome, State, then
 from core.data.repair import propose_repair
-from core.data.rules import known_elements, parse_column, unreadable_answers
+from core.data.rules import known_elements, unreadable_answers
 
 Items = list[tuple[str, Any]]
 
@@ -95,7 +95,7 @@ class UnknownElements(_AnswerOperation):
     def resolved(self, state: State, context: Context) -> Self:
         if self.elements is not None:
             return self
-        known, _ = known_elements(context.dataset, parse_column(state.rows["output"]), context.elements)
+        known, _ = known_elements(context.dataset, state.rows, context.elements)
         return self.model_copy(update={"elements": known})
 
     def run(self, state: State, context: Context) -> Outcome:

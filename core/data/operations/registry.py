@@ -10,13 +10,15 @@ from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
 from core.data.operations.rows import (
     DropEmpty,
     DropExactDuplicates,
+    DropNearDuplicates,
     DropRows,
+    DropTurnFaults,
     Filter,
     ResolveConflicts,
     ResolveLeaks,
     Sample,
 )
-from core.data.operations.text import Normalise
+from core.data.operations.text import ConvertScript, MaskPersonal, Normalise, RepairMojibake, StripControl, StripMarkup
 from core.data.split import SplitRows
 from core.errors import SpecError
 from core.records import Step
@@ -24,7 +26,12 @@ from core.records import Step
 OPERATIONS: dict[str, type[Operation]] = {
     "import": BringIn,
     "mix": MixIn,
+    "repair_mojibake": RepairMojibake,
+    "strip_markup": StripMarkup,
+    "strip_control": StripControl,
     "normalise": Normalise,
+    "convert_script": ConvertScript,
+    "mask_personal": MaskPersonal,
     "drop_empty": DropEmpty,
     "fix_json": FixJson,
     "lists_of_strings": ListsOfStrings,
@@ -33,8 +40,10 @@ OPERATIONS: dict[str, type[Operation]] = {
     "unknown_elements": UnknownElements,
     "ungrounded_values": UngroundedValues,
     "drop_exact_duplicates": DropExactDuplicates,
+    "drop_near_duplicates": DropNearDuplicates,
     "resolve_conflicts": ResolveConflicts,
     "resolve_leaks": ResolveLeaks,
+    "drop_turn_faults": DropTurnFaults,
     "filter": Filter,
     "sample": Sample,
     "drop_rows": DropRows,

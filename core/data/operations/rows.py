@@ -10,9 +10,14 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from core.data.codes import is_first
+from core.data.conflicts import conflicting_groups, merged_answers, winners
+from core.data.detect.turns import turn_fault
 from core.data.keys import question_and_answer_codes, question_codes, whole_codes
-from core.data.operations.base import Context, Mask, Operation, Outcome, Positions, State
+from core.data.leaks import leaking_rows
+from core.data.near import near_duplicates, near_rows
+from core.data.operations.base import Context, Mask, Operation, Outcome, Positions, State, then
 from core.data.rules import empty_rows, first_of_group
+from core.errors import UserError
 
 
 def _names_of(rows: pa.Table, places: Positions) -> list[str]:
@@ -46,6 +51,28 @@ class DropExactDuplicates(Operation):
         return self.drop(state, context, mask, [f"equal to {name}" for name in _names_of(state.rows, kept)])
 
 
+class DropNearDuplicates(Operation):
+    """Rows whose text is nearly that of an earlier row (Jaccard similarity of character 5-grams); the earliest is kept.
+
+    Rows of the same wording with other values stay.
+    """
+
+    op: ClassVar[str] = "drop_near_duplicates"
+    title: ClassVar[str] = "Drop near duplicates"
+    threshold: float = Field(default=0.8, ge=0.5, le=1)
+
+    def run(self, state: State, context: Context) -> Outcome:
+        questions, _ = question_and_answer_codes(state.rows)
+        found = near_duplicates(near_rows(state.rows, self.threshold), questions, whole_codes(state.rows))
+        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
+        mask[list(found)] = True
+        others = _names_of(state.rows, np.array([other for other, _ in found.values()], dtype=np.int64))
+        reasons = [
+            f"nearly equal to {name} ({similarity:.2f})" for name, (_, similarity) in zip(others, found.values(), strict=True)
+        ]
+        return self.drop(state, context, mask, reasons)
+
+
 class ResolveLeaks(Operation):
     """Rows of dev and test whose question stands in train: dropped, or the train rows dropped, or moved into train."""
 
@@ -56,8 +83,6 @@ class ResolveLeaks(Operation):
     threshold: float = Field(default=0.8, ge=0.5, le=1)
 
     def run(self, state: State, context: Context) -> Outcome:
-        from core.data.leaks import leaking_rows
-
         held, train = leaking_rows(state.rows, near=self.threshold if self.near else None)
         if self.action == "drop_from_train":
             mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
@@ -75,6 +100,19 @@ class ResolveLeaks(Operation):
         others = pa.array([pairs[place] for place in sorted(pairs)], pa.int64())
         taken = state.rows.select(["split", "row_id"]).take(others).to_pydict()
         return list(zip(taken["split"], taken["row_id"], strict=True))
+
+
+class DropTurnFaults(Operation):
+    """Conversations whose turns are out of order, empty, or end without an answer."""
+
+    op: ClassVar[str] = "drop_turn_faults"
+    title: ClassVar[str] = "Drop faulty conversations"
+    aside: bool = Field(default=True, description="keep them in quarantine")
+
+    def run(self, state: State, context: Context) -> Outcome:
+        faults = ["" if text is None else turn_fault(text) for text in state.rows["messages"].to_pylist()]
+        mask = np.array([bool(fault) for fault in faults], dtype=np.bool_)
+        return self.drop(state, context, mask, [fault for fault in faults if fault], aside=self.aside)
 
 
 class Filter(Operation):
@@ -101,8 +139,6 @@ def condition(rows: pa.Table, column: str, test: str, value: str | int, ignore_c
 
     UserError if the value doesn't fit the test.
     """
-    from core.errors import UserError
-
     cells = pc.fill_null(rows[column], "")
     met: Mask
     if test in ("longer_than", "shorter_than"):
@@ -181,8 +217,6 @@ class ResolveConflicts(Operation):
     rule: Literal["drop_all", "keep_first", "majority", "merge"] = "drop_all"
 
     def run(self, state: State, context: Context) -> Outcome:
-        from core.data.conflicts import conflicting_groups, merged_answers, winners
-
         questions, answers = question_and_answer_codes(state.rows)
         conflicting = conflicting_groups(questions, answers)
         if not conflicting.any():
@@ -196,8 +230,6 @@ class ResolveConflicts(Operation):
         return self.drop(state, context, conflicting & ~kept, f"another answer than {names[self.rule]} to the same question")
 
     def _merge(self, state: State, context: Context, merged: dict[int, str], conflicting: Mask) -> Outcome:
-        from core.data.operations.base import then
-
         first = self.put(state, context, "output", merged, "united with the other answers to the same question")
         mask = conflicting.copy()
         mask[list(merged)] = False

@@ -5,11 +5,13 @@ Input and answer get the same treatment, so that a value that stood in the input
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from core.data import normalise as forms
+from core.data.detect import characters, markup, mojibake, personal
 from core.data.operations.base import Context, Operation, Outcome, State
 from core.data.texts import TextFunction, map_texts
 
@@ -52,3 +54,62 @@ class Normalise(_TextOperation):
         if self.width:
             text = forms.narrow(text, self.punctuation)
         return forms.tidy_spaces(text, self.join_lines) if self.whitespace else text
+
+
+class StripMarkup(_TextOperation):
+    """HTML tags, comments and character references taken out or made characters."""
+
+    op: ClassVar[str] = "strip_markup"
+    title: ClassVar[str] = "Strip HTML"
+
+    def run(self, state: State, context: Context) -> Outcome:
+        return self._map(state, context, _if(markup.has_markup, markup.strip_markup), markup.PATTERN, "HTML taken out")
+
+
+class StripControl(_TextOperation):
+    """Control characters, zero-width characters and direction marks taken out."""
+
+    op: ClassVar[str] = "strip_control"
+    title: ClassVar[str] = "Strip control and zero-width characters"
+
+    def run(self, state: State, context: Context) -> Outcome:
+        return self._map(state, context, characters.strip_hidden, characters.PATTERN, "unseen characters taken out")
+
+
+class RepairMojibake(_TextOperation):
+    """Wrong decodings undone where that is sure: a proposal to be looked at in the preview. Lost characters stay."""
+
+    op: ClassVar[str] = "repair_mojibake"
+    title: ClassVar[str] = "Repair wrong encodings"
+
+    def run(self, state: State, context: Context) -> Outcome:
+        repair = _if(mojibake.is_mojibake, mojibake.repair_mojibake)
+        return self._map(state, context, repair, mojibake.PATTERN, "decoded anew")
+
+
+class ConvertScript(_TextOperation):
+    """Traditional characters written as simplified ones, character by character."""
+
+    op: ClassVar[str] = "convert_script"
+    title: ClassVar[str] = "Write traditional Chinese as simplified"
+
+    def run(self, state: State, context: Context) -> Outcome:
+        table = forms.to_simplified()
+        return self._map(state, context, lambda text: text.translate(table), r"\p{Han}", "traditional to simplified")
+
+
+class MaskPersonal(_TextOperation):
+    """Identity, phone and card numbers and e-mail addresses starred, in input and answer alike."""
+
+    op: ClassVar[str] = "mask_personal"
+    title: ClassVar[str] = "Mask personal data"
+    kinds: tuple[personal.Kind, ...] = Field(default=personal.KINDS, min_length=1)
+
+    def run(self, state: State, context: Context) -> Outcome:
+        kinds = self.kinds
+        reason = "masked: " + ", ".join(kinds)
+        return self._map(state, context, lambda text: personal.mask_personal(text, kinds), personal.PATTERN, reason)
+
+
+def _if(test: Callable[[str], bool], function: TextFunction) -> TextFunction:
+    return lambda text: function(text) if test(text) else text

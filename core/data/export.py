@@ -1,0 +1,209 @@
+"""Writing a version's rows, ledger or quarantine to a file that other tools read.
+
+``jsonl``, ``json``, ``csv`` and ``parquet`` hold what an import reads back as the same rows; ``alpaca``,
+``sharegpt`` and ``openai`` are the shapes of those names, ``datasets`` a folder for ``load_from_disk``.
+Knows nothing of pages.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from core.errors import SpecError, UserError
+from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
+from core.store.files import atomic_file, write_parquet
+
+Format = Literal["jsonl", "json", "csv", "parquet", "alpaca", "sharegpt", "openai", "datasets"]
+FORMATS: dict[str, str] = {
+    "jsonl": ".jsonl",
+    "json": ".json",
+    "csv": ".csv",
+    "parquet": ".parquet",
+    "alpaca": ".json",
+    "sharegpt": ".json",
+    "openai": ".jsonl",
+    "datasets": "",
+}
+"""Formats and the ending of their files."""
+What = Literal["rows", "ledger", "quarantine"]
+Record = dict[str, Any]
+_BATCH = 10_000
+_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def harmless(cell: str) -> str:
+    """A cell that a spreadsheet won't take for a formula: ``'`` before ``= + - @``, tab or carriage return at its start."""
+    return f"'{cell}" if cell.startswith(_DANGEROUS) else cell
+
+
+def messages_of(row: Record) -> list[dict[str, str]]:
+    """A row's turns. A single turn: the instruction is the system text, the input the question; without input, the
+    instruction is the question."""
+    if row["messages"] is not None:
+        turns: list[dict[str, str]] = json.loads(row["messages"])
+        return turns
+    asked, system = (row["input"], row["instruction"]) if row["input"].strip() else (row["instruction"], "")
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
+
+
+def _extra(row: Record) -> Record:
+    return json.loads(row["extra"]) if row["extra"] else {}
+
+
+def _own(row: Record, talk: bool) -> Record:
+    """A row as an import reads it back; in a dataset with conversations each row is one."""
+    if talk:
+        body: Record = {"messages": messages_of(row)}
+    else:
+        body = {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
+    split = {"split": row["split"]} if row["split"] else {}
+    return body | split | {key: value for key, value in _extra(row).items() if key not in body and key != "split"}
+
+
+def _alpaca(row: Record) -> Record:
+    if row["messages"] is None:
+        return {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
+    turns = json.loads(row["messages"])
+    system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
+    said = [turn["content"] for turn in turns if turn["role"] != "system"]
+    roles = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
+        raise UserError(
+            f"Row {row['row_id']} is no plain exchange of user and assistant, which alpaca can't hold",
+            "Export as sharegpt or openai.",
+        )
+    past = [[said[i], said[i + 1]] for i in range(0, len(said) - 2, 2)]
+    return {"instruction": said[-2], "input": "", "output": said[-1], "system": system, "history": past}
+
+
+_SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+def _sharegpt(row: Record) -> Record:
+    turns = messages_of(row)
+    system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
+    talk = [{"from": _SHAREGPT[t["role"]], "value": t["content"]} for t in turns if t["role"] != "system"]
+    return {"conversations": talk} | ({"system": system} if system else {})
+
+
+def _openai(row: Record) -> Record:
+    return {"messages": messages_of(row)}
+
+
+def _batches(table: pa.Table) -> Iterator[Record]:
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()
+
+
+def _json_lines(path: Path, records: Iterable[Record]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _json_array(path: Path, records: Iterable[Record]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write("[")
+        for number, record in enumerate(records):
+            file.write((",\n" if number else "\n") + json.dumps(record, ensure_ascii=False))
+        file.write("\n]\n")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _csv(path: Path, records: Callable[[], Iterable[Record]]) -> None:
+    columns = list(dict.fromkeys(key for record in records() for key in record))
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([harmless(column) for column in columns])
+        for record in records():
+            writer.writerow([harmless(_text(record.get(column))) for column in columns])
+
+
+def _datasets_folder(path: Path, rows: pa.Table) -> None:
+    from datasets import Dataset, DatasetDict
+
+    parts: dict[str, list[Record]] = {name or "train": [] for name in rows["split"].unique().to_pylist()} or {"train": []}
+    for row in _batches(rows):
+        own = {"instruction": row["instruction"], "input": row["input"], "output": row["output"], "messages": None}
+        if row["messages"] is not None:
+            own["messages"] = json.loads(row["messages"])
+        parts[row["split"] or "train"].append(own)
+    talk = rows["messages"].null_count < rows.num_rows
+    made = {}
+    for name, listed in parts.items():
+        made[name] = Dataset.from_list(listed) if talk else Dataset.from_list(listed).remove_columns("messages")
+    DatasetDict(made).save_to_disk(str(path))
+
+
+def _table_of(name: str, version: int, what: What, split: str | None) -> pa.Table:
+    if what == "rows":
+        return read_rows(name, version, split=split)
+    return read_ledger(name, version) if what == "ledger" else read_quarantine(name, version)
+
+
+def export(
+    name: str,
+    form: str,
+    path: Path,
+    *,
+    version: int | None = None,
+    split: str | None = None,
+    what: What = "rows",
+    overwrite: bool = False,
+) -> int:
+    """Write rows (of one split), ledger or quarantine of a version to ``path``; returns how many.
+
+    Ledger and quarantine: as jsonl, json, csv or parquet. UserError if the path exists and may not be overwritten.
+    """
+    if form not in FORMATS or (what != "rows" and form in ("alpaca", "sharegpt", "openai", "datasets")):
+        usable = FORMATS if what == "rows" else ("jsonl", "json", "csv", "parquet")
+        raise SpecError(f"The {what} can't be exported as {form!r}", f"Formats: {', '.join(usable)}.")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there already", "Choose another path, or allow overwriting it.")
+    table = _table_of(name, get_version(name, version).number, what, split)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(table, form, path, what)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}", "Choose a folder that can be written.") from None
+    return int(table.num_rows)
+
+
+def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
+    if form == "datasets":
+        _datasets_folder(path, table)
+        return
+    talk = what == "rows" and table["messages"].null_count < table.num_rows
+    shapes: dict[str, Callable[[Record], Record]] = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
+    if what != "rows":
+        shapes[form] = dict
+    shape = shapes.get(form, partial(_own, talk=talk))
+
+    def records() -> Iterator[Record]:
+        return (shape(row) for row in _batches(table))
+
+    if form == "parquet":
+        if what == "rows":
+            flat = [{key: _text(value) for key, value in record.items()} for record in records()]
+            columns = list(dict.fromkeys(key for record in flat for key in record))
+            table = pa.table({c: pa.array([record.get(c) for record in flat], pa.large_string()) for c in columns})
+        write_parquet(path, table)
+        return
+    with atomic_file(path) as temporary:
+        if form == "csv":
+            _csv(temporary, records)
+        elif form in ("jsonl", "openai"):
+            _json_lines(temporary, records())
+        else:
+            _json_array(temporary, records())

@@ -1,0 +1,171 @@
+"""Near duplicates among rows: their texts nearly the same, and not the same wording with other values.
+
+What is compared is the text in a folded form (width, case, white space), so that spacing alone makes no
+difference. Two texts that are equal once their gold values are taken out, and whose values differ, are of one
+template: that is variety to be kept, no duplicate. Knows nothing of what is done about them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.data.answers import parse_answer
+from core.data.codes import column_codes, group_codes, is_first
+from core.data.duplicates import Pairs, connected, near_pairs
+from core.data.rules import first_of_group
+
+Codes = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+_WIDE_SPACE = r"[ ]*([\x{2E80}-\x{9FFF}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}])[ ]*"
+
+
+def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts with width (NFKC) and case folded, white space one space, none beside Chinese characters, none at the ends."""
+    lower = pc.utf8_lower(pc.utf8_normalize(column, "NFKC"))
+    found = pc.match_substring_regex(lower, r"[\s\x{85}\x{A0}\x{200B}-\x{200F}\x{2028}\x{2029}\x{FEFF}]")
+    if not pc.any(found).as_py():
+        return lower
+    some = lower.filter(found)
+    some = pc.replace_substring_regex(some, r"[\x{200B}-\x{200F}\x{FEFF}]+", "")
+    some = pc.replace_substring_regex(some, r"[\s\x{85}\x{A0}\x{2028}\x{2029}]+", " ")
+    some = pc.replace_substring_regex(some, _WIDE_SPACE, r"\1")
+    some = pc.utf8_trim(some, characters=" ")
+    mask = found.combine_chunks()
+    return pa.chunked_array([pc.replace_with_mask(whole_array(lower), whole_array(mask), whole_array(some))])
+
+
+def whole_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    merged = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(merged.chunks) if isinstance(merged, pa.ChunkedArray) else merged
+
+
+@dataclass(frozen=True, slots=True)
+class NearTexts:
+    """The texts of a table as they are compared, each once within its group, and each row's place among them."""
+
+    texts: list[str]
+    groups: Codes
+    place: Codes
+
+
+def compared_texts(rows: pa.Table) -> NearTexts:
+    """What of each row is compared for nearness.
+
+    An instruction that stands in at least three rows is a template: only the inputs are compared, and only
+    among rows of the same instruction. Other rows are compared by instruction and input together.
+    A conversation is compared by its turns.
+    """
+    instruction = column_codes(rows["instruction"])
+    counts = np.bincount(instruction, minlength=1)
+    has_input = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(rows["input"])), 0).to_numpy()
+    talk = pc.is_valid(rows["messages"]).to_numpy()
+    template = (counts[instruction] >= 3) & has_input & ~talk
+    if template.all():
+        text = rows["input"]
+    else:
+        joined = pc.binary_join_element_wise(rows["instruction"], rows["input"], pa.scalar("\n", pa.large_string()))
+        text = pc.if_else(pa.array(template), rows["input"], pc.if_else(pa.array(has_input), joined, rows["instruction"]))
+        text = pc.if_else(pa.array(talk), pc.fill_null(rows["messages"], ""), text)
+    group = np.where(template, instruction + 1, 0)
+    text = folded(text)
+    codes = group_codes(text, group)
+    first = is_first(codes)
+    return NearTexts(text.filter(pa.array(first)).to_pylist(), group[first], codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Near-duplicate rows of a table.
+
+    ``cluster``: for each row the position of the first row of its cluster (itself where there is no other).
+    ``pairs``: positions of rows, the first row of each text, with their similarity.
+    """
+
+    cluster: Codes
+    pairs: Pairs
+    place: Codes
+
+
+def near_rows(rows: pa.Table, threshold: float = 0.8) -> Near:
+    """Near-duplicate rows by exact Jaccard similarity of folded texts; pairs of one template with other values left out."""
+    compared = compared_texts(rows)
+    found = near_pairs(compared.texts, threshold, compared.groups)
+    first = np.flatnonzero(is_first(compared.place))
+    left, right = first[found.left], first[found.right]
+    kept = ~_same_template(rows, left, right)
+    linked = connected(len(compared.texts), found.left[kept], found.right[kept])
+    cluster = first[linked][compared.place]
+    return Near(cluster, Pairs(left[kept], right[kept], found.similarity[kept]), compared.place)
+
+
+def masked(text: str, answer: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A text with the values of its answer replaced by their elements' names, and the values that were replaced."""
+    taken: list[tuple[str, str]] = []
+    for element, value in sorted(parse_answer(answer).pairs, key=lambda pair: -len(pair[1])):
+        if value.strip() and value in text:
+            text = text.replace(value, f"\x00{element}\x01")
+            taken.append((element, value))
+    return text, tuple(sorted(taken))
+
+
+def _same_template(rows: pa.Table, left: Codes, right: Codes) -> Mask:
+    """Pairs of rows whose texts are equal without their values, and whose values differ."""
+    places = np.unique(np.concatenate([left, right]))
+    taken = rows.select(["input", "output"]).take(pa.array(places)).to_pylist()
+    made = {int(place): masked(row["input"], row["output"]) for place, row in zip(places, taken, strict=True)}
+    same = [
+        made[a][1] != made[b][1] and made[a][0] == made[b][0] and bool(made[a][1])
+        for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+    return np.array(same, dtype=np.bool_)
+
+
+def near_duplicates(near: Near, questions: Codes, whole: Codes) -> dict[int, tuple[int, float]]:
+    """Rows to be called near duplicates, each with the row that it is nearest to and their similarity.
+
+    These are the rows of a cluster that ask something else than its first row, exact duplicates aside.
+    """
+    best: dict[int, tuple[float, int]] = {}
+    for a, b, similarity in zip(near.pairs.left.tolist(), near.pairs.right.tolist(), near.pairs.similarity.tolist(), strict=True):
+        if similarity > best.get(b, (0.0, 0))[0]:
+            best[b] = (similarity, a)
+    first_text = first_of_group(near.place)
+    found: dict[int, tuple[int, float]] = {}
+    for place in np.flatnonzero((questions != questions[near.cluster]) & is_first(whole)).tolist():
+        text = int(first_text[place])
+        if text == int(near.cluster[place]):
+            found[place] = (text, 1.0)
+        else:
+            similarity, other = best.get(text, (0.0, int(near.cluster[place])))
+            found[place] = (other, similarity)
+    return found
+
+
+def near_leaks(near: Near, questions: Codes, in_train: Mask, held: Mask) -> tuple[dict[int, int], dict[int, int]]:
+    """Held-out rows with nearly the text of a train row, and those train rows, each with one row of the other side."""
+    sides: dict[int, tuple[list[int], list[int]]] = {}
+    linked = set(near.place[near.pairs.left].tolist()) | set(near.place[near.pairs.right].tolist())
+    several = np.bincount(near.place, minlength=1)[near.place] > 1
+    wanted = several | np.isin(near.place, np.fromiter(linked, np.int64, len(linked)))
+    for row in np.flatnonzero(wanted & (in_train | held)).tolist():
+        sides.setdefault(int(near.place[row]), ([], []))[0 if in_train[row] else 1].append(row)
+    out: dict[int, int] = {}
+    back: dict[int, int] = {}
+    ends = zip(near.place[near.pairs.left].tolist(), near.place[near.pairs.right].tolist(), strict=True)
+    for one, other in [(text, text) for text in sides] + [pair for a, b in ends for pair in ((a, b), (b, a))]:
+        trained, tested = sides.get(one, ([], []))[0], sides.get(other, ([], []))[1]
+        for row in tested:
+            match = next((train for train in trained if questions[train] != questions[row]), None)
+            if match is not None:
+                out.setdefault(row, match)
+        for train in trained:
+            match = next((row for row in tested if questions[train] != questions[row]), None)
+            if match is not None:
+                back.setdefault(train, match)
+    return out, back
