@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -205,11 +207,20 @@ def quarantine(
     name: Name,
     version: VersionOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many rows at most.")] = 20,
+    propose: Annotated[str, typer.Option("--propose", help="Show a proposal for the row with this identifier.")] = "",
+    repair: Annotated[str, typer.Option("--repair", help="Take in the row with this identifier, its text from --text.")] = "",
+    text: Annotated[str, typer.Option("--text", help="The mended text for --repair; - reads standard input.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the rows that were kept aside, each with file, line and reason."""
+    """Show the rows that were kept aside, each with file, line and reason; propose a repair; take a mended row in."""
     from core.store import datasets as store
 
+    if propose:
+        _propose(name, propose, as_json)
+        return
+    if repair:
+        _repair(name, repair, sys.stdin.read() if text == "-" else text, as_json)
+        return
     which = store.get_version(name, version)
     aside = store.read_quarantine(name, which.number)
     rows = aside.slice(0, limit).to_pylist()
@@ -219,6 +230,30 @@ def quarantine(
         [[r["quarantine_id"], r["source"], r["line"], _short(r["reason"], 60), _short(r["raw"], 60)] for r in rows],
     )
     emit(value, as_json, lines if rows else f"Nothing of {name} is kept aside.")
+
+
+def _propose(name: str, quarantine_id: str, as_json: bool) -> None:
+    from core.data.quarantine import propose
+
+    made = propose(name, quarantine_id)
+    value = {"dataset": name, **asdict(made)}
+    lines = [
+        made.how,
+        *(f"{change.kind}: {change.before!r} → {change.after!r}" for change in made.changes if change.kind != "kept"),
+    ]
+    if made.text is not None:
+        lines += ["", made.text, "", f"Take it in: python -m core quarantine {name} --repair {quarantine_id} --text '…'"]
+    if made.problem:
+        lines.append(f"Still not usable: {made.problem}")
+    emit(value, as_json, lines)
+
+
+def _repair(name: str, quarantine_id: str, text: str, as_json: bool) -> None:
+    from core.data.quarantine import repair
+
+    version = repair(name, quarantine_id, text)
+    value = {"dataset": name, "version": version.number, "rows": version.rows, "quarantined": version.quarantined}
+    emit(value, as_json, f"Taken in: version {version.number} has {version.rows:,} rows, {version.quarantined:,} are kept aside")
 
 
 def _short(text: str, width: int) -> str:

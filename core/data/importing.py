@@ -126,6 +126,10 @@ def _params(parsed: Parsed, prefix: str, split: str, elements: tuple[str, ...]) 
     return {
         "file": parsed.source,
         "sha256": parsed.sha256,
+        "container": parsed.guess.container,
+        "delimiter": parsed.guess.how.dialect.delimiter,
+        "quoted": parsed.guess.how.dialect.quoted,
+        "columns": list(parsed.guess.columns),
         "shape": parsed.guess.shape,
         "mapping": dict(parsed.guess.mapping),
         "encoding": parsed.guess.encoding,

@@ -16,15 +16,23 @@ from core.data.readers.text import line_batches
 
 CHUNK = 5_000
 TOKENS, TAGS = "tokens", "tags"
-_LEAST = 0.9
+_LEAST, _HALF = 0.9, 0.5
+SUFFIXES = (".conll", ".bio", ".bioes", ".bmes", ".iob", ".ner")
 
 
-def looks_like(lines: Sequence[str]) -> bool:
-    """Whether nearly all lines that aren't blank are a token and a tag, and some tag isn't ``O``."""
+def looks_like(lines: Sequence[str], suffix: str = "") -> bool:
+    """Whether nearly all lines that aren't blank are a token and a tag, and some tag isn't ``O``.
+
+    Half of them are enough where the file's ending says that it is CoNLL.
+    """
     separator = _separator(lines)
     filled = [line for line in lines if line.strip() and not _is_comment(line) and not line.startswith("-DOCSTART-")]
     tags = [pair[1] for line in filled if (pair := _pair(line, separator)) and TAG.match(pair[1])]
-    return len(filled) >= 2 and len(tags) >= _LEAST * len(filled) and any(tag != "O" for tag in tags)
+    return (
+        len(filled) >= 2
+        and len(tags) >= (_HALF if suffix in SUFFIXES else _LEAST) * len(filled)
+        and any(tag != "O" for tag in tags)
+    )
 
 
 def read(document: Document, encoding: str, limits: Limits, limit: int | None = None) -> Chunks:

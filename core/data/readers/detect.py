@@ -66,7 +66,7 @@ def _binary_container(document: Document) -> Container | None:
 def _text_container(document: Document, encoding: str) -> Container:
     head = "".join(decode(blocks(document, SAMPLE_BYTES), encoding))
     first = first_character(head)
-    if document.suffix not in _NAMED and conll.looks_like(head.split("\n", 400)[:400]):
+    if document.suffix not in _NAMED and conll.looks_like(head.split("\n", 400)[:400], document.suffix):
         return "conll"
     if document.suffix in (".jsonl", ".ndjson"):
         return "json" if first == "[" and not _is_json_lines(head) else "jsonl"

@@ -23,7 +23,7 @@ from core.data.readers.shapes.registry import find_shape
 from core.errors import UserError
 from core.records import Reporter
 
-_SPECIAL = re.compile(r"^record \d+, line \d+:|'[^']*'|\\x[0-9a-f]{2}(?:, \\x[0-9a-f]{2})*(?: …)?|\b\d[\d,]*\b")
+_SPECIAL = re.compile(r"^record \d+, line \d+:|'[^']*'|\\x[0-9a-f]{2}(?:, \\x[0-9a-f]{2})*(?: …)?|(?<![\w-])\d[\d,]*\b")
 """What differs between reasons of one kind: places, quoted names, bytes, numbers."""
 
 
