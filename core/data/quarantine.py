@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,13 +127,19 @@ def difference(before: str, after: str) -> tuple[Change, ...]:
         "insert": "added",
         "replace": "replaced",
     }
-    same = len(os.path.commonprefix([before, after]))
-    tail = min(len(os.path.commonprefix([before[::-1], after[::-1]])), len(before) - same, len(after) - same)
+    same = _shared(before, after)
+    tail = min(_shared(before[::-1], after[::-1]), len(before) - same, len(after) - same)
     old, new = before[same : len(before) - tail], after[same : len(after) - tail]
     codes = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     middle = [Change(kinds[tag], old[a:b], new[c:d]) for tag, a, b, c, d in codes]
     first, last = (tuple([Change("kept", end, end)] if end else []) for end in (before[:same], before[len(before) - tail :]))
     return (*first, *middle, *last)
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts have in common at their start."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def repair(name: str, quarantine_id: str, corrected_text: str, note: str = "") -> Version:
