@@ -48,8 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exit as error:
         return error.exit_code
     except TyperException as error:  # an unknown command or option, a missing argument, a value out of range
-        print(f"Error: {error.format_message()}", file=sys.stderr)
-        print("Hint: `python -m core --help` lists the commands; each has its own --help.", file=sys.stderr)
+        if error.format_message():  # none when the help was printed for want of arguments
+            print(f"Error: {error.format_message()}", file=sys.stderr)
+            print("Hint: `python -m core --help` lists the commands; each has its own --help.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -92,3 +92,12 @@ def test_a_tiny_generation() -> None:
     said = doctor.try_generation()
     assert 0 < said.tokens <= 16
     assert said.tokens_per_second > 0
+
+
+@pytest.mark.parametrize("arguments", [["docter"], ["doctor", "--generat"], ["import"], ["show", "a", "--limit", "many"]])
+def test_a_wrong_command_line_ends_with_2_and_a_hint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Error: ")
+    assert "--help" in printed.err
