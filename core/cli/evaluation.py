@@ -29,6 +29,9 @@ def evaluate(
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter answers.")] = "",
     template: Annotated[str, typer.Option("--template", help="The run's own by default, else `chat`.")] = "",
     shots: Annotated[int, typer.Option("--shots", min=0, help="Worked examples in the prompt, from the train split.")] = 0,
+    shots_how: Annotated[
+        Literal["fixed", "retrieved"], typer.Option(help="The same examples for all, or the most alike.")
+    ] = "fixed",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the split.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
     perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
@@ -42,7 +45,12 @@ def evaluate(
     from core.records import EvaluationSpec, GenerationSettings
     from core.store.runs import get_evaluation
 
-    chosen: dict[str, Any] = {"shots": shots, "name": label, "generation": GenerationSettings(max_new_tokens=max_new_tokens)}
+    chosen: dict[str, Any] = {
+        "shots": shots,
+        "shots_how": shots_how,
+        "name": label,
+        "generation": GenerationSettings(max_new_tokens=max_new_tokens),
+    }
     chosen |= _model(model, quantisation, run)
     chosen |= {"run": run} if run else {}
     chosen |= {"template": template} if template else {}

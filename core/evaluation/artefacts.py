@@ -41,6 +41,7 @@ PREDICTIONS = pa.schema(
         pa.field("nll_tokens", pa.int64()),
         pa.field("split", pa.large_string(), nullable=False),
         pa.field("source", pa.large_string(), nullable=False),
+        pa.field("repaired", pa.large_string()),  # what an unreadable prediction was read as for the repaired score
     ]
 )
 _FLUSH_ROWS = 32

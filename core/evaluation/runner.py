@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from core.models.engine import Engine
 
-SCORED_AT_ONCE = 64
-"""Gold answers whose likelihood is measured between two looks at the reporter."""
+ANSWERING, MEASURING = "answering", "perplexity of the gold answers"
 
 
 @dataclass(frozen=True)
@@ -64,26 +63,27 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
     started = time.monotonic()
     rows = load_rows(evaluation)
     questions, left_out = ask(evaluation, rows)
-    for row_id, reason in left_out.items():
-        reporter.log(f"row {row_id} is left out: {reason}")
-    if not questions:
-        raise UserError(
-            f"The template {evaluation.template.ref} can ask none of the rows: {next(iter(left_out.values()))}",
-            "Choose another template.",
-        )
     answers, likelihoods = Journal(folder / "predictions.jsonl"), Journal(folder / "likelihoods.jsonl")
     try:
-        done = _work(evaluation, questions, answers, likelihoods, reporter, engine)
+        too_long = _work(evaluation, questions, answers, likelihoods, reporter, engine)
     finally:
         answers.close()
         likelihoods.close()
     evaluation = evaluation.model_copy(update={"seconds": evaluation.seconds + time.monotonic() - started})
-    if not done:
+    if too_long is None:
         reporter.log(f"stopped with {len(answers.records):,} of {len(questions):,} answers kept")
         return save_evaluation(evaluation)
-    reporter.progress(len(questions), len(questions), message="scoring")
-    predictions = predictions_table(questions, answers.records, likelihoods.records)
-    return finish(evaluation, predictions, left_out)
+    left_out |= too_long
+    answered = [q for q in questions if q.row_id not in too_long]
+    if not answered:
+        raise UserError(
+            f"No row can be asked: {next(iter(left_out.values()))}",
+            "Another template, fewer worked examples or another model may help.",
+        )
+    for row_id, reason in left_out.items():
+        reporter.log(f"row {row_id} is left out: {reason}")
+    reporter.progress(len(answered), len(answered), message="scoring")
+    return finish(evaluation, predictions_table(answered, answers.records, likelihoods.records), left_out)
 
 
 def load_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -129,17 +129,25 @@ def _work(
     likelihoods: Journal,
     reporter: Reporter,
     engine: Engine | None,
-) -> bool:
-    """Answer and measure what isn't kept yet; False when a stop was obeyed."""
-    by_length = sorted(questions, key=lambda q: (len(q.prompt), q.row_id))
-    to_answer = [q for q in by_length if q.row_id not in answers.records]
-    to_measure = [q for q in by_length if q.gold and q.row_id not in likelihoods.records]
+) -> dict[str, str] | None:
+    """Answer and measure what isn't kept yet. None when a stop was obeyed, else the rows that are too long for the model."""
+    to_answer = [q for q in questions if q.row_id not in answers.records]
+    to_measure = [q for q in questions if q.gold and q.row_id not in likelihoods.records]
     if not to_answer and not to_measure:
-        return True
+        return {}
     with _engine(evaluation, engine, reporter) as ready:
-        return _answer(evaluation, to_answer, len(questions), answers, reporter, ready) and _measure(
-            evaluation, to_measure, len(questions), likelihoods, reporter, ready
-        )
+        room = ready.context
+        too_long = {
+            q.row_id: f"its prompt has {len(q.prompt):,} tokens, and the model reads {room:,} at most"
+            for q in to_answer
+            if len(q.prompt) >= room
+        }
+        to_answer = [q for q in to_answer if q.row_id not in too_long]
+        to_measure = [q for q in to_measure if len(q.prompt) + len(q.gold) < room]
+        total = len(questions) - len(too_long)
+        done = _answer(evaluation, to_answer, total, answers, reporter, ready)
+        done = done and _measure(evaluation, to_measure, total, likelihoods, reporter, ready)
+    return too_long if done else None
 
 
 @contextmanager
@@ -182,7 +190,7 @@ def _answer(
     if not questions:
         return True
     before = total - len(questions)
-    reporter.progress(before, total, message="answering")
+    reporter.progress(before, total, message=ANSWERING)
 
     def keep(place: int, answered: Any) -> None:
         if answered.finish == "stopped":
@@ -198,7 +206,7 @@ def _answer(
                 "finish": answered.finish,
             }
         )
-        reporter.progress(len(answers.records), total, message="answering")
+        reporter.progress(len(answers.records), total, message=ANSWERING)
 
     from core.models.tokenizer import load_tokenizer
 
@@ -213,17 +221,19 @@ def _answer(
 def _measure(
     evaluation: Evaluation, questions: Sequence[Question], total: int, likelihoods: Journal, reporter: Reporter, engine: Engine
 ) -> bool:
-    """Measure the missing likelihoods of gold answers given their prompts."""
-    for start in range(0, len(questions), SCORED_AT_ONCE):
-        if reporter.should_stop():
-            return False
-        part = questions[start : start + SCORED_AT_ONCE]
-        reporter.progress(total - len(questions) + start, total, message="perplexity of the gold answers")
-        found = engine.score([q.prompt for q in part], [q.gold for q in part], adapter=evaluation.spec.arm.run)
-        for question, (nll, tokens) in zip(part, found, strict=True):
-            likelihoods.add({"row_id": question.row_id, "nll": nll, "nll_tokens": tokens})
-        likelihoods.sync()
-    return True
+    """Measure the missing likelihoods of gold answers given their prompts, each kept as it comes."""
+    before = total - len(questions)
+    reporter.progress(before, total, message=MEASURING)
+
+    def keep(place: int, measured: tuple[float, int]) -> None:
+        nll, tokens = measured
+        likelihoods.add({"row_id": questions[place].row_id, "nll": nll, "nll_tokens": tokens})
+        reporter.progress(len(likelihoods.records), total, message=MEASURING)
+
+    prompts, gold = [q.prompt for q in questions], [q.gold for q in questions]
+    engine.score(prompts, gold, evaluation.spec.arm.run, should_stop=reporter.should_stop, on_row=keep)
+    likelihoods.sync()
+    return all(question.row_id in likelihoods.records for question in questions)
 
 
 def predictions_table(
@@ -251,6 +261,8 @@ def finish(evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str,
     """Score predictions, write the tables, the record and last the manifest; returns the complete record."""
     scored = score_frame(predictions, evaluation.task, evaluation.elements)
     scores = {**scored.scores, "left_out": dict(left_out)} if left_out else scored.scores
+    repairs = pa.array(scored.repairs or [None] * predictions.num_rows, pa.large_string())
+    predictions = predictions.set_column(predictions.schema.get_field_index("repaired"), "repaired", repairs)
     artefacts.write_tables(evaluation, predictions, scored.statistics, scored.pairs)
     complete = evaluation.model_copy(
         update={"rows": predictions.num_rows, "scores": scores, "signature": scored.signature, "complete": True}

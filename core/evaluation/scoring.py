@@ -18,15 +18,23 @@ import pyarrow as pa
 
 from core.data.answers import parse_answer
 from core.evaluation import statistics as inference
-from core.evaluation.metrics import classification, extraction, generation, perplexity
+from core.evaluation.metrics import classification, extraction, generation, modes, perplexity
 from core.evaluation.metrics.error_kinds import Matched, match_row
 from core.evaluation.metrics.rows import Metric, Statistics
 from core.evaluation.resampling import RESAMPLES, SEED
 from core.records import Task
 
-RATES = ("exact_match", "json_valid", "accuracy")
+RATES = (
+    "exact_match",
+    "json_valid",
+    "accuracy",
+    "normalised_exact_match",
+    "repaired_exact_match",
+    "repaired_json_valid",
+)
 """Metrics that are shares of rows: their intervals are Wilson's, sound near 0 and 1."""
 _THINK = re.compile(r"^\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
+_NORMALISER = modes.Normaliser()
 _OPEN_THINK = re.compile(r"^\s*<think>")
 
 PAIRS = pa.schema(
@@ -45,13 +53,15 @@ PAIRS = pa.schema(
 @dataclass(frozen=True)
 class Scored:
     """What became of a table: ``scores`` (JSON-ready, fixed keys of ``score``), statistics of each row, and for
-    extraction the fate of each pair (columns of ``PAIRS``). For classification ``labels`` is the label read from each row."""
+    extraction the fate of each pair (columns of ``PAIRS``). For classification ``labels`` is the label read from each row;
+    for extraction ``repairs`` is what an unreadable answer was read as for the repaired score, none where it wasn't."""
 
     scores: dict[str, Any]
     statistics: Statistics
     signature: dict[str, str]
     pairs: pa.Table
     labels: tuple[str, ...] = ()
+    repairs: tuple[str | None, ...] = ()
 
 
 def strip_thinking(text: str) -> str:
@@ -62,27 +72,36 @@ def strip_thinking(text: str) -> str:
 
 
 def score_frame(
-    frame: Any, task: Task = "extraction", elements: Sequence[str] | None = None, *, with_intervals: bool = True
+    frame: Any,
+    task: Task = "extraction",
+    elements: Sequence[str] | None = None,
+    *,
+    with_intervals: bool = True,
+    normalise: modes.Normaliser = _NORMALISER,
 ) -> Scored:
     """Score a table with columns ``input``, ``output`` and ``prediction`` (a pyarrow table, pandas frame or mapping of lists).
 
     ``elements``: the schema of an extraction task or the classes of a classification; none: those of the gold answers
     (and then no element counts as unknown). Optional columns ``nll`` and ``nll_tokens`` (gold answer given the prompt),
     ``tokens_in``, ``tokens_out`` and ``seconds`` give perplexity and cost. ``scores["intervals"]`` holds a 95 %
-    interval for each metric by name. KeyError if a needed column is missing.
+    interval for each metric by name. ``normalise``: what the normalised score of an extraction overlooks. KeyError if a
+    needed column is missing.
     """
     columns = _columns(frame)
     predictions = [strip_thinking(text) for text in columns["prediction"]]
     gold = columns["output"]
     pairs = PAIRS.empty_table()
     labels: tuple[str, ...] = ()
+    repairs: tuple[str | None, ...] = ()
     if task == "extraction":
         schema = tuple(elements) if elements else None
         matched = [
             match_row(parse_answer(g), p, s, schema=schema) for g, p, s in zip(gold, predictions, columns["input"], strict=True)
         ]
-        base = extraction.row_statistics(matched, schema)
-        scores = extraction.scores(base)
+        repairs = tuple(modes.repair(p, row.predicted) for p, row in zip(predictions, matched, strict=True))
+        strict = extraction.row_statistics(matched, schema)
+        base = strict.beside(modes.row_statistics(matched, repairs, strict, normalise))
+        scores = extraction.scores(base) | modes.scores(base)
         pairs = pairs_table(matched)
     elif task == "classification":
         base, scores, labels = _classify(gold, predictions, elements)
@@ -99,12 +118,18 @@ def score_frame(
     if with_intervals:
         scores["intervals"] = {name: list(interval) for name, interval in score_intervals(statistics).items()}
     signature = signature_of(task, tokeniser, elements, statistics.names)
-    return Scored({**scores, "signature": signature}, statistics, signature, pairs, labels)
+    if task == "extraction":
+        signature |= {
+            "normalised": f"{normalise.signature}|version:1",
+            "partial": "longest common run/longer text|optimal|version:1",
+        }
+        signature |= {"repaired": "code fence off, else json-repair|version:1"}
+    return Scored({**scores, "signature": signature}, statistics, signature, pairs, labels, repairs)
 
 
 def metrics_of(names: Collection[str]) -> dict[str, Metric]:
     """Every metric that statistics with these columns allow, by its flat name (``micro_f1``, ``f1:ELEMENT``, ``bleu``, …)."""
-    found = extraction.metrics(names) or classification.metrics(names)
+    found = (extraction.metrics(names) | modes.metrics(names)) or classification.metrics(names)
     if not found and "exact_match" in names:
         found = {"exact_match": extraction.share("exact_match")}
     return found | generation.metrics(names) | perplexity.metrics(names)

@@ -18,9 +18,10 @@ from tests.tiny import make_tiny_tokenizer
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny tokenizer (with an empty config.json, so that it resolves as a model)."""
+    """Folder of a tiny tokenizer, with an empty config and no weights inside, so that it resolves as a model."""
     folder = make_tiny_tokenizer(tmp_path_factory.mktemp("tiny"))
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     return folder
 
 
@@ -49,7 +50,14 @@ def make_evaluation(dataset: str, tiny: Path) -> Callable[..., Evaluation]:
             shots=changes.pop("shots", 0),
             generation=GenerationSettings(max_new_tokens=32),
         )
-        spec = EvaluationSpec(dataset=dataset, version=1, split="test", arm=arm, limit=changes.pop("limit", None))
+        spec = EvaluationSpec(
+            dataset=dataset,
+            version=1,
+            split="test",
+            arm=arm,
+            limit=changes.pop("limit", None),
+            perplexity=changes.pop("perplexity", True),
+        )
         values = {"name": evaluation_id, "task": "extraction", "elements": ("人", "地"), "template": TEMPLATE, "version": 1}
         return Evaluation(evaluation_id=evaluation_id, spec=spec, **{**values, **changes})
 

@@ -31,7 +31,8 @@ GOLDEN = [
     ({"人": ["张三丰"]}, {"姓名": ["张三丰"]}, ("人", "职务"), ["format", "missed"]),
     ({}, {}, None, []),
     ({"年薪": [50]}, {"年薪": ["50"]}, None, ["correct"]),
-    ({"日期": ["2020-03-01"]}, {"日期": ["2020-03"]}, None, ["boundary"]),  # gold isn't in the source either
+    ({"日期": ["约2021年初"]}, {"日期": ["2021年初"]}, None, ["boundary"]),  # gold isn't in the source either
+    ({}, {"日期": ["2020-03-01"]}, None, ["spurious"]),  # in the source, written another way
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -87,19 +88,29 @@ def test_finished_evaluation_is_not_run_again(make_evaluation: Make, engine: Cal
     assert again.prompts == []
 
 
-def test_worked_examples_are_the_same_and_never_the_row_itself(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+def people(prompt: str) -> list[str]:
+    """Who is named in the questions of a prompt, worked examples first."""
+    return re.findall(r"张三\d+(?= 住在 )", prompt)
+
+
+def test_fixed_examples_are_the_same_for_all_rows(make_evaluation: Make, engine: Callable[..., Any]) -> None:
     answering = engine()
     run_evaluation(make_evaluation(shots=2, limit=5), SilentReporter(), answering)
-    assert len(answering.prompts) == 5
-    assert all('张三0 住在 Oslo0\n{"人": ["张三0"]' in prompt and "张三1 住在" in prompt for prompt in answering.prompts)
-    on_train = make_evaluation("e-2", shots=2)
-    on_train = on_train.model_copy(update={"spec": on_train.spec.model_copy(update={"split": "train", "limit": 1})})
+    named = [people(prompt) for prompt in answering.prompts]
+    assert {len(names) for names in named} == {3}
+    assert len({tuple(names[:2]) for names in named}) == 1
+
+
+@pytest.mark.parametrize("how", ["fixed", "retrieved"])
+def test_no_row_is_its_own_example(make_evaluation: Make, engine: Callable[..., Any], how: str) -> None:
+    evaluation = make_evaluation(shots=3)
+    arm = evaluation.spec.arm.model_copy(update={"shots_how": how})
     answering = engine()
-    run_evaluation(on_train, SilentReporter(), answering)
-    (prompt,) = answering.prompts
-    assert prompt.count("张三0 住在") == 1
-    assert "张三1 住在" in prompt
-    assert "张三2 住在" in prompt
+    spec = evaluation.spec.model_copy(update={"split": "train", "arm": arm})
+    run_evaluation(evaluation.model_copy(update={"spec": spec}), SilentReporter(), answering)
+    named = [people(prompt) for prompt in answering.prompts]
+    assert len(named) == 24
+    assert all(len(set(names)) == 4 for names in named)
 
 
 def test_too_few_worked_examples(make_evaluation: Make, engine: Callable[..., Any]) -> None:
@@ -113,6 +124,21 @@ def test_thinking_is_kept_raw_and_not_scored(make_evaluation: Make, engine: Call
     predictions = artefacts.read_predictions("e-1")
     assert predictions["raw"][0].as_py().startswith("<think>")
     assert predictions["prediction"][0].as_py().startswith("{")
+
+
+def test_rows_longer_than_the_model_reads_are_named(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    answering = engine()
+    lengths = sorted(
+        len(answering.tokenizer.encode(f"张三{n} 住在 Oslo{n % 7}\n", add_special_tokens=False)) for n in range(24, 64)
+    )
+    answering.context = lengths[-1]
+    done = run_evaluation(make_evaluation(perplexity=False), SilentReporter(), answering)
+    assert 0 < len(done.scores["left_out"]) == sum(n == lengths[-1] for n in lengths)
+    assert done.rows == 40 - len(done.scores["left_out"])
+    assert all("tokens" in reason for reason in done.scores["left_out"].values())
+    answering.context = 3
+    with pytest.raises(UserError, match="No row can be asked"):
+        run_evaluation(make_evaluation("e-2"), SilentReporter(), answering)
 
 
 def test_no_rows(make_evaluation: Make, engine: Callable[..., Any]) -> None:

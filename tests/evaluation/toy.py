@@ -48,6 +48,7 @@ class FakeEngine:
     attached: list[str] = field(default_factory=list)
     scored: int = 0
     crash_after: int | None = None
+    context: int = 2048
 
     def attach(self, run_id: str, folder: Path) -> None:
         self.attached.append(run_id)
@@ -76,10 +77,20 @@ class FakeEngine:
         return found
 
     def score(
-        self, prompts: Sequence[list[int]], answers: Sequence[list[int]], adapter: str | None = None
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        adapter: str | None = None,
+        *,
+        should_stop: Callable[[], bool] | None = None,
+        on_row: Callable[[int, tuple[float, int]], None] | None = None,
     ) -> list[tuple[float, int]]:
-        self.scored += len(prompts)
-        return [(0.5 * len(answer), len(answer)) for answer in answers]
+        found = [(0.5 * len(answer), len(answer)) for answer in answers]
+        for place, value in enumerate(found):
+            self.scored += 1
+            if on_row is not None:
+                on_row(place, value)
+        return found
 
     def close(self) -> None: ...
 

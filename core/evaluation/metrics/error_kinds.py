@@ -19,11 +19,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from core.data.answers import Answer, parse_answer
-from core.data.normalise import comparable
+from core.data.grounding import locate
 from core.evaluation.metrics.assignment import assign
 
 ERROR_KINDS = ("missed", "spurious", "boundary", "wrong_element", "hallucinated", "duplicate", "format")
@@ -110,11 +109,9 @@ def _outcomes(
 
 
 def grounded(value: str, source: str) -> bool:
-    """Whether a value stands in the source, as it is or but for width, case, script and white space. No source: True."""
-    return not source or value in source or _comparable(value) in _comparable(source)
-
-
-_comparable = lru_cache(maxsize=8192)(comparable)
+    """Whether a value stands in the source, as it is or but for width, case, script, white space and how a number
+    or date is written. No source: True."""
+    return not source or value in source or not value.strip() or locate(value, source).kind in ("exact", "normalised")
 
 
 def overlap(left: str, right: str) -> float:

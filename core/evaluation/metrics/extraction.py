@@ -73,11 +73,11 @@ def f1(tp: Floats, predicted: Floats, gold: Floats) -> Floats:
 PARTS = {"precision": precision, "recall": recall, "f1": f1}
 
 
-def micro(part: str, prefix: str = "") -> Metric:
-    """``precision``, ``recall`` or ``f1`` over all elements' pairs; ``prefix`` names another counting, e.g. ``normalised_``."""
+def micro(part: str) -> Metric:
+    """``precision``, ``recall`` or ``f1`` over all elements' pairs."""
 
     def metric(sums: Sums) -> Floats:
-        return PARTS[part](*(sums.group(f"{prefix}{kind}").sum(axis=-1) for kind in ("tp", "predicted", "gold")))
+        return PARTS[part](*(sums.group(kind).sum(axis=-1) for kind in ("tp", "predicted", "gold")))
 
     return metric
 
