@@ -49,13 +49,29 @@ class Chunks:
 
     def count(self, rows: pa.Table, start: int) -> Chunk:
         """Tokens of the rows [start, start + n) of the version."""
-        blank = np.zeros(rows.num_rows, np.int32)
-        made = Chunk(blank, blank.copy(), {})
-        single = pc.is_null(rows["messages"]).to_numpy(zero_copy_only=False) if rows.num_rows else np.zeros(0, bool)
+        made = Chunk(np.zeros(rows.num_rows, np.int32), np.zeros(rows.num_rows, np.int32), {})
+        planned, rest = self.assign(rows)
+        for plan, held in planned:
+            made.prompt[held] = self.pieces.count(plan.prompt, rows, start, held)[held]
+            made.answer[held] = self.pieces.count(plan.answer, rows, start, held)[held]
+        self._one_by_one(rows, rest, made)
+        return made
+
+    def assign(self, rows: pa.Table) -> tuple[list[tuple[Plan, Mask]], Mask]:
+        """Plans, each with the rows that it renders, and the rows that have to be rendered one by one."""
+        single = pc.is_null(rows["messages"]).to_numpy(zero_copy_only=False)
         left = single & ~suspicious(rows, controls(self.tokenizer))
         slow = ~left
+        planned: list[tuple[Plan, Mask]] = []
+
+        def take(plan: Plan) -> None:
+            held = left & plan.holds(rows) if left.any() else left
+            if held.any():
+                planned.append((plan, held.copy()))
+                left[held] = False
+
         for plan in self.plans:
-            left = self._by_plan(plan, rows, start, left, made)
+            take(plan)
         while left.any() and self.tries > 0:
             self.tries -= 1
             place = int(np.argmax(left))
@@ -64,9 +80,8 @@ class Chunks:
                 slow[place], left[place] = True, False
             else:
                 self.plans.append(learnt)
-                left = self._by_plan(learnt, rows, start, left, made)
-        self._one_by_one(rows, slow | left, made)
-        return made
+                take(learnt)
+        return planned, slow | left
 
     def _learn(self, rows: pa.Table, place: int, left: Mask) -> Plan | None:
         """A plan from the row at ``place`` that was right for it and others; none if that can't be."""
@@ -86,13 +101,6 @@ class Chunks:
                 self.tries = 0
                 return None
         return plan
-
-    def _by_plan(self, plan: Plan, rows: pa.Table, start: int, left: Mask, made: Chunk) -> Mask:
-        held = left & plan.holds(rows) if left.any() else left
-        if held.any():
-            made.prompt[held] = self.pieces.count(plan.prompt, rows, start, held)[held]
-            made.answer[held] = self.pieces.count(plan.answer, rows, start, held)[held]
-        return left & ~held
 
     def _one_by_one(self, rows: pa.Table, wanted: Mask, made: Chunk) -> None:
         places = np.flatnonzero(wanted)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import SpecError
 from core.prompts.control import backend, controls, encode, pick_mark
+from core.prompts.grounded import gold_places, span
 from core.prompts.render import Rendered, RowError, Segment, render
-from core.prompts.shorten import characters, window
+from core.prompts.shorten import characters, token_range, window
 from core.records import Overflow, Template
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def build_example(
     """Ids and labels of a row, or why there are none.
 
     ``loss_on`` "all" learns the prompt too; ``turns`` "all" learns every assistant turn of a conversation, "last"
-    its last. ``grounded`` are the characters [from, to) of the input that hold the gold values (``shorten_around``).
+    its last. ``grounded`` are the characters [from, to) of the input that ``shorten_around`` keeps (the gold values').
     SpecError when the template doesn't fit the tokenizer; a fault of the row alone is a Dropped.
     """
     row_id = str(row.get("row_id", ""))
@@ -114,7 +115,9 @@ def build_example(
             return Dropped(row_id, f"{length:,} tokens, more than {max_length:,}", "too_long", length)
         if row.get("messages"):
             return Dropped(row_id, f"{length:,} tokens; a conversation has no input to shorten", "too_long", length)
-        cut = _Cut(template, row, tokenizer, elements, shots, made)
+        if overflow == "shorten_around" and grounded is None:
+            grounded = span(gold_places(row))
+        cut = Cut(template, row, tokenizer, elements, shots, made)
         found = cut.fit(max_length, overflow, grounded)
         if found is None:
             rest = f"{length:,} tokens; prompt and answer are too long even without the input"
@@ -159,8 +162,8 @@ def _labelled(
 
 
 @dataclass
-class _Cut:
-    """Shortens the input of one row until the whole fits."""
+class Cut:
+    """Shortens the input of one row until the whole fits. ``whole``: the row as it is rendered uncut."""
 
     template: Template
     row: Mapping[str, Any]
@@ -194,39 +197,32 @@ class _Cut:
         """Where each token of the input ends (characters of the input), and how many tokens all else has."""
         prompt = self.whole.segments[0]
         total = sum(len(encode(self.tokenizer, s.text, s.literal)) for s in self.whole.segments)
-        at = None if prompt.literal else input_place(self.template, self.row, text, prompt.text, self)
+        at = None if prompt.literal else self._place(text, prompt.text)
+        engine = backend(self.tokenizer)
         if at is None:
-            offsets = backend(self.tokenizer).encode(text, add_special_tokens=False).offsets
-            ends = [end for _, end in offsets]
+            ends = [end for _, end in engine.encode(text, add_special_tokens=False).offsets]
         else:
-            offsets = backend(self.tokenizer).encode(prompt.text, add_special_tokens=False).offsets
-            ends = [end - at for start, end in offsets if start >= at and end <= at + len(text) and end > at]
+            ends = ends_inside(engine.encode(prompt.text, add_special_tokens=False).offsets, at, len(text))
         return ends, max(0, total - len(ends))
 
-
-def input_place(template: Template, row: Mapping[str, Any], text: str, prompt: str, cut: _Cut) -> int | None:
-    """Where the input begins in the prompt; none if it isn't there once, whole and unchanged."""
-    at = prompt.find(text)
-    if at < 0 or not text:
-        return None
-    if prompt.find(text, at + 1) < 0:
-        return at
-    mark = pick_mark([prompt, str(row.get("output") or "")])
-    try:
-        marked = render(
-            template, {**row, "input": mark + text + mark}, tokenizer=cut.tokenizer, elements=cut.elements, shots=cut.shots
-        ).prompt
-    except SpecError:
-        return None
-    at = marked.find(mark)
-    inside = marked[at + 1 : at + 1 + len(text)]
-    return at if marked.count(mark) == 2 and inside == text and marked.replace(mark, "") == prompt else None
+    def _place(self, text: str, prompt: str) -> int | None:
+        """Where the input begins in the prompt; none if it isn't there once, whole and unchanged."""
+        at = prompt.find(text)
+        if at < 0 or not text:
+            return None
+        if prompt.find(text, at + 1) < 0:
+            return at
+        mark = pick_mark([prompt, str(self.row.get("output") or "")])
+        row = {**self.row, "input": mark + text + mark}
+        try:
+            marked = render(self.template, row, tokenizer=self.tokenizer, elements=self.elements, shots=self.shots).prompt
+        except SpecError:
+            return None
+        at = marked.find(mark)
+        inside = marked[at + 1 : at + 1 + len(text)]
+        return at if marked.count(mark) == 2 and inside == text and marked.replace(mark, "") == prompt else None
 
 
-def token_range(ends: Sequence[int], grounded: tuple[int, int] | None) -> tuple[int, int]:
-    """The tokens [first, last) that touch the characters ``grounded``; (-1, -1) for none."""
-    if grounded is None or not ends:
-        return -1, -1
-    first = next((i for i, end in enumerate(ends) if end > grounded[0]), len(ends) - 1)
-    last = next((i + 1 for i, end in enumerate(ends) if end >= grounded[1]), len(ends))
-    return first, last
+def ends_inside(offsets: Sequence[tuple[int, int]], at: int, length: int) -> list[int]:
+    """Ends, counted from ``at``, of the tokens that lie wholly in the characters [at, at + length)."""
+    return [end - at for start, end in offsets if start >= at and at < end <= at + length]

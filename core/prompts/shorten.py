@@ -6,6 +6,7 @@ simulated cut is the real one.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 from core.records import Overflow
@@ -40,3 +41,13 @@ def characters(ends: Sequence[int], start: int, end: int) -> tuple[int, int]:
         stop -= 1
     begin = ends[start - 1] if start else 0
     return begin, max(begin, ends[stop - 1] if stop > start else begin)
+
+
+def token_range(ends: Sequence[int], place: tuple[int, int] | None) -> tuple[int, int]:
+    """The tokens [first, last) that hold the characters ``place`` wholly; (-1, -1) for none."""
+    if place is None or not ends or place[0] < 0:
+        return -1, -1
+    first = bisect.bisect_right(ends, place[0])
+    last = bisect.bisect_left(ends, place[1])
+    whole = last < len(ends) and ends[last] == place[1]
+    return first, bisect.bisect_right(ends, place[1]) if whole else min(last + 1, len(ends))
