@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from core.demo import EXTRACTION, clean_samples, load_samples
 from core.evaluation import artefacts
-from core.evaluation.scoring import score_frame
+from core.evaluation.runner import finish
 from core.prompts.templates import find_template
 from core.records import (
     Arm,
@@ -39,7 +39,7 @@ from core.store.database import forget_engines
 from core.store.datasets import get_dataset, read_rows
 from core.store.files import write_json, write_text
 from core.store.jobs import add_job, add_metrics, change_job, log_path
-from core.store.runs import run_folder, save_conversation, save_evaluation, save_run
+from core.store.runs import run_folder, save_conversation, save_run
 
 STEPS = 50
 ELEMENTS = ("person", "organization", "position", "date", "place", "amount")
@@ -130,9 +130,7 @@ def _evaluation(name: str, version: int, run: str | None, *, quality: float, see
     }
     for column, values in columns.items():
         answered = answered.append_column(column, pa.array(values))
-    answered = answered.select(artefacts.PREDICTIONS.names)
-    elements = get_dataset(EXTRACTION).elements
-    scored = score_frame(answered, "extraction", elements or None)
+    answered = answered.append_column("repaired", pa.nulls(size, pa.large_string())).select(artefacts.PREDICTIONS.names)
     arm = Arm(model=ModelRef(quantisation="nf4"), run=run, template="chat", shots=shots, name=name)
     identifier = new_id("evaluation")
     job = add_job("evaluate", {"evaluation": identifier}, title=f"Evaluate {name}", subject=identifier)
@@ -141,19 +139,13 @@ def _evaluation(name: str, version: int, run: str | None, *, quality: float, see
         name=name,
         spec=EvaluationSpec(dataset=EXTRACTION, version=version, split="test", limit=100, arm=arm),
         task="extraction",
-        elements=elements,
+        elements=get_dataset(EXTRACTION).elements,
         template=find_template("chat"),
         version=version,
         job_id=job.job_id,
-        rows=size,
-        scores=scored.scores,
-        signature=scored.signature,
         seconds=38.0,
-        complete=True,
     )
-    save_evaluation(evaluation)
-    artefacts.write_tables(evaluation, answered, scored.statistics, scored.pairs)
-    artefacts.write_manifest(evaluation)
+    finish(evaluation, answered)
     _finish(job.job_id, size, "rows", seconds=38)
     return identifier
 
