@@ -18,9 +18,9 @@ from core.store import datasets
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 EXTRACTION, CLASSIFICATION, CONVERSATIONS = "samples", "samples-intents", "samples-chat"
 SAMPLE_FILES = (
-    (EXTRACTION, "extraction.jsonl", "extraction"),
-    (CLASSIFICATION, "classification.jsonl", "classification"),
     (CONVERSATIONS, "conversations.jsonl", "chat"),
+    (CLASSIFICATION, "classification.jsonl", "classification"),
+    (EXTRACTION, "extraction.jsonl", "extraction"),  # last, so that pages, which show the newest first, open on it
 )
 TEST_ROWS = 60
 MAX_NEW_TOKENS = 64

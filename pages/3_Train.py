@@ -59,7 +59,7 @@ def history() -> None:
                 "data": ", ".join(f"{name} v{number}" for name, number in run.data_versions.items()),
                 "method": run.spec.method,
                 "template": run.template.ref,
-                "loss": run.summary.get("train_loss"),
+                "loss": run.summary.get("loss"),
                 "seconds": formats.duration(run.seconds or None),
                 "at": run.created_at,
             }
@@ -72,7 +72,7 @@ def history() -> None:
         "data": tables.text("Data"),
         "method": tables.text("Method"),
         "template": tables.text("Template"),
-        "loss": tables.decimal("Training loss", "Mean over the whole run, in nats a token"),
+        "loss": tables.decimal("Training loss", "Of the last step, in nats a token"),
         "seconds": tables.text("Time"),
         "at": tables.moment("Queued"),
     }

@@ -55,8 +55,9 @@ if talk.turns and st.button("Ask the last question again", icon=":material/refre
     again = exchanges(talk)[-1][0].content
     place = max(i for i, turn in enumerate(talk.turns) if turn.role == "user")
     talk = save_conversation(talk.model_copy(update={"turns": talk.turns[:place]}))
+tried = chatview.try_one(selection) if not talk.turns else None
 typed = st.chat_input("Type or paste a text", key="chat_text", submit_mode="stop")
-text = again or typed
+text = again or tried or typed
 if text:
     try:
         ask(talk, text, choice)

@@ -227,3 +227,27 @@ def _elements(values: dict[str, list[marks.Value]]) -> str:
 
 def _plain(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>$~:" else c for c in text)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _examples(dataset: str, version: int) -> list[str]:
+    """A few texts to try: the first and last rows of test, short enough to read."""
+    table = read_rows(dataset, version, columns=["input", "messages"], split="test")
+    texts = [
+        t.as_py() for t, m in zip(table["input"], table["messages"], strict=True) if not m.is_valid and 0 < len(t.as_py()) <= 200
+    ]
+    return list(dict.fromkeys([*texts[:2], *texts[-1:]]))
+
+
+def try_one(selection: Selection) -> str | None:
+    """Rows of test that can be asked with one click; the text of the one that was clicked."""
+    if selection.dataset is None or selection.version is None:
+        return None
+    texts = _examples(selection.dataset.name, selection.version.number)
+    if not texts:
+        return None
+    st.caption(f"Try a row of {selection.dataset.name} that no training has seen")
+    for place, text in enumerate(texts):
+        if st.button(_plain(" ".join(text.split())), key=f"try_{place}", type="tertiary", icon=":material/chat_bubble_outline:"):
+            return text
+    return None

@@ -16,11 +16,12 @@ from core.store.jobs import get_job, log_tail, read_metrics
 from core.training.spec import dump_spec
 from pages.ui import charts, formats, shell, states, tables
 
+METHODS = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 COLUMNS = {
     "step": tables.whole("Step"),
     "loss": tables.decimal("Loss", "Mean negative log-likelihood of the trained tokens, in nats", 4),
-    "eval_loss": tables.decimal("Dev loss", "The same on the dev rows, without training on them", 4),
-    "micro_f1": tables.decimal("Dev micro-F1", "Of answers generated for dev rows; strict (element, value) pairs"),
+    "dev_loss": tables.decimal("Dev loss", "The same on the dev rows, without training on them", 4),
+    "dev_micro_f1": tables.decimal("Dev micro-F1", "Of answers generated for dev rows; strict (element, value) pairs"),
     "learning_rate": st.column_config.NumberColumn("Learning rate", format="%.2e"),
     "grad_norm": tables.decimal("Gradient norm", "Before clipping", 3),
     "tokens_per_second": tables.whole("Tokens/s", "Real tokens, padding left out"),
@@ -28,8 +29,12 @@ COLUMNS = {
 
 
 def measured(job_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was measured at each step, and at each look at dev."""
-    return pd.DataFrame(read_metrics(job_id)), pd.DataFrame(read_metrics(job_id, "eval"))
+    """What was measured at each step, and at each look at dev (``eval_loss``, ``micro_f1``)."""
+    steps = pd.DataFrame(read_metrics(job_id))
+    looks = {"dev_loss": "eval_loss", "dev_micro_f1": "micro_f1"}
+    there = [name for name in looks if name in steps]
+    dev = steps[["step", *there]].dropna(subset=there, how="all").rename(columns=looks) if there else pd.DataFrame()
+    return steps, dev
 
 
 def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tuple[str, str]:
@@ -39,7 +44,9 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     best = ""
     if "micro_f1" in dev and dev["micro_f1"].notna().any():
         best = f", best dev micro-F1 {formats.score(dev['micro_f1'].max())}"
-    how = f"{run.spec.method.upper()} of {run.spec.model.label} on {', '.join(f'{n} v{v}' for n, v in run.data_versions.items())}"
+    how = (
+        f"{METHODS[run.spec.method]} of {run.spec.model.label} on {', '.join(f'{n} v{v}' for n, v in run.data_versions.items())}"
+    )
     at = job.progress
     if job.state == "queued":
         return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", how
@@ -80,11 +87,10 @@ def _draw(run: Run, *, live: bool) -> None:
         _cards(run, job, steps)
     with st.container(key="chart"):
         if "loss" in steps:
-            both = steps.merge(dev, on="step", how="outer") if "step" in dev else steps
-            present = {name: column for name, column in COLUMNS.items() if name in both}
+            present = {name: column for name, column in COLUMNS.items() if name in steps}
             alt = "Training loss over steps, raw and smoothed, with dev loss and dev micro-F1 where measured"
             figure = figures.curves(steps, dev if len(dev) else None, total=job.progress.total if live else None)
-            charts.show(figure, key="loss", alt=alt, table=both, columns=present, name=f"{run.run_id}-steps")
+            charts.show(figure, key="loss", alt=alt, table=steps, columns=present, name=f"{run.run_id}-steps")
         else:
             st.caption("The curve starts with the first step.")
     if not live:
@@ -106,7 +112,7 @@ def _controls(job: Job) -> None:
 def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
     last = steps.iloc[-1]
     speed = steps["tokens_per_second"].dropna() if "tokens_per_second" in steps else pd.Series(dtype=float)
-    memory = steps["memory_mb"].dropna() if "memory_mb" in steps else pd.Series(dtype=float)
+    memory = steps["memory_gb"].dropna() if "memory_gb" in steps else pd.Series(dtype=float)
     spent = (
         run.seconds or ((job.ended_at or job.heartbeat or job.created_at) - (job.started_at or job.created_at)).total_seconds()
     )
@@ -118,7 +124,7 @@ def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
         cells[2].metric("Time spent", formats.duration(spent))
     else:
         cells[2].metric("Time left", formats.duration(job.progress.eta_seconds))
-    cells[3].metric("Peak memory", formats.size(memory.max() * 1e6) if len(memory) else formats.DASH)
+    cells[3].metric("Peak memory", formats.size(memory.max() * 1e9) if len(memory) else formats.DASH)
 
 
 def _details(run: Run, job: Job, steps: pd.DataFrame) -> None:

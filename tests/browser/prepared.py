@@ -73,11 +73,11 @@ def _run(name: str, version: int) -> str:
     rng = random.Random(5)
     steps = [(step, _step(step, rng)) for step in range(1, STEPS + 1)]
     looks = [
-        (step, {"eval_loss": 0.2 + 1.4 * math.exp(-step / 12), "micro_f1": 0.88 * (1 - math.exp(-step / 14))})
+        (step, {"dev_loss": 0.2 + 1.4 * math.exp(-step / 12), "dev_micro_f1": 0.88 * (1 - math.exp(-step / 14))})
         for step in (10, 20, 30, 40, 50)
     ]
     add_metrics(job.job_id, steps)
-    add_metrics(job.job_id, looks, kind="eval")
+    add_metrics(job.job_id, looks)
     save_run(
         Run(
             run_id=run_id,
@@ -90,7 +90,7 @@ def _run(name: str, version: int) -> str:
             dropped_rows=3,
             steps=STEPS,
             seconds=361.0,
-            summary={"loss": 0.11, "eval_loss": 0.23},
+            summary={"loss": 0.11, "dev_loss": 0.23},
             complete=True,
         )
     )

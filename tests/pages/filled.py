@@ -89,7 +89,7 @@ def _run(version: int) -> tuple[str, str]:
         Run(
             run_id=run_id, name=spec.name, spec=spec, template=find_template("chat"), job_id=job.job_id,
             data_versions={NAME: version}, trained_rows=36, dropped_rows=1, steps=20, seconds=48.0, complete=True,
-            summary={"loss": 0.41, "eval_loss": 0.52},
+            summary={"loss": 0.41, "dev_loss": 0.52},
         )
     )  # fmt: skip
     add_metrics(
@@ -99,9 +99,7 @@ def _run(version: int) -> tuple[str, str]:
             for step in range(1, 21)
         ],
     )
-    add_metrics(
-        job.job_id, [(10, {"eval_loss": 0.8, "micro_f1": 0.42}), (20, {"eval_loss": 0.52, "micro_f1": 0.71})], kind="eval"
-    )
+    add_metrics(job.job_id, [(10, {"dev_loss": 0.8, "dev_micro_f1": 0.42}), (20, {"dev_loss": 0.52, "dev_micro_f1": 0.71})])
     change_job(
         job.job_id, state="finished", started_at=now(), heartbeat=now(),
         progress=Progress(done=20, total=20, unit="steps", rate=0.4, eta_seconds=0.0),
