@@ -13,13 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from core.data.importing import import_file
-from core.evaluation import artefacts
-from core.evaluation.scoring import score_frame
+from core.evaluation.runner import finish
 from core.prompts.templates import find_template
 from core.records import Arm, DatasetUse, Evaluation, EvaluationSpec, ModelRef, Progress, Run, TrainSpec, new_id, now
 from core.store.files import write_json
 from core.store.jobs import add_job, add_metrics, change_job, log_path
-from core.store.runs import run_folder, save_evaluation, save_run
+from core.store.runs import run_folder, save_run
 
 NAME = "notices"
 INSTRUCTION = "Extract person, organization, date as JSON lists. 抽取要素。"
@@ -126,22 +125,19 @@ def _evaluation(version: int, run: str | None, name: str, keep: int) -> str:
             "prediction": predictions, "raw": predictions, "tokens_in": [60] * size, "tokens_out": [24] * size,
             "seconds": [0.4] * size, "finish": ["stop"] * size, "nll": [8.0 + keep] * size, "nll_tokens": [20] * size,
             "split": table["split"], "source": table["source"],
+            "repaired": pa.nulls(size, pa.large_string()),
         }
     )  # fmt: skip
     elements = get_dataset(NAME).elements
-    scored = score_frame(answered, "extraction", elements or None)
     arm = Arm(model=ModelRef(), run=run, template="chat", name=name)
     spec = EvaluationSpec(dataset=NAME, version=version, split="test", arm=arm)
     evaluation_id = new_id("evaluation")
     job = add_job("evaluate", {"evaluation": evaluation_id}, title=f"Evaluate {name}", subject=evaluation_id)
     evaluation = Evaluation(
         evaluation_id=evaluation_id, name=name, spec=spec, task="extraction", elements=elements, template=find_template("chat"),
-        version=version, job_id=job.job_id, rows=size, scores=scored.scores,
-        signature=scored.signature, seconds=9.5, complete=True,
+        version=version, job_id=job.job_id, seconds=9.5,
     )  # fmt: skip
-    save_evaluation(evaluation)
-    artefacts.write_tables(evaluation, answered, scored.statistics, scored.pairs)
-    artefacts.write_manifest(evaluation)
+    finish(evaluation, answered)
     change_job(job.job_id, state="finished", started_at=now(), heartbeat=now(), progress=Progress(done=size, total=size))
     return evaluation_id
 
