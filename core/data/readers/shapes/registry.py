@@ -38,8 +38,8 @@ def _flat(_records: Sequence[Any], columns: Sequence[str], given: Given) -> dict
 SHAPES: tuple[Shape, ...] = (
     Shape("conversation", "Conversations", conversation.matches, conversation.converter, ("messages",)),
     Shape("tags", "Tokens with tags", tags.matches, tags.converter, ("tokens", "tags"), tags.options),
-    Shape("fragments", "Text in fragments", fragments.matches, fragments.converter, ("spans",)),
     Shape("spans", "Text with annotated places", spans.matches, spans.converter, ("input", "spans")),
+    Shape("fragments", "Text in fragments", fragments.matches, fragments.converter, ("spans",)),
     Shape("turns", "Lists of questions and answers", turns.matches, turns.converter, ("input", "output")),
     Shape("flat", "Texts in named columns", _flat, flat.converter, ("output",)),
 )

@@ -25,12 +25,13 @@ Span = tuple[int | None, int | None, str, str | None]
 
 
 def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
-    """Column → field if records have a text and a column of annotations."""
+    """Column → field if records have a text and a column of annotations, and no answer of their own."""
     objects = [record for record in records if isinstance(record, dict)]
     by_field = {field: column for column, field in given.items()}
     text = by_field.get("input") or _first(columns, TEXT_NAMES, lambda name: any(_text_in(r.get(name)) for r in objects))
     spans = by_field.get("spans") or _first(columns, SPAN_NAMES, lambda name: _are_spans([r.get(name) for r in objects]))
-    if text is None or spans is None or text == spans:
+    answered = "spans" not in by_field and any(column.lower() in ("output", "outputs", "输出") for column in columns)
+    if text is None or spans is None or text == spans or answered:
         return None
     mapping = dict(given) | {text: "input", spans: "spans"}
     rest = {c: f for c, f in guess_flat(columns, mapping).items() if f in ("instruction", "split") and c not in mapping}
