@@ -43,8 +43,9 @@ def is_packed(model: Any) -> bool:
 def restore_training_layout(model: Any) -> int:
     """Unpack the layers of ``model`` that are packed; returns how many were.
 
-    For a model that was used outside ``inference``: the scales come back rounded to bf16 (bitsandbytes'
-    inverse), about 0.2 % off. ``inference`` restores them exactly.
+    For a model that was used outside ``inference``, which restores exactly: the scales were rounded to bf16 when
+    they were packed (0.2 %), and stay that, in float32. (bitsandbytes' inverse would quantise them a second time
+    on top, and leaves them transposed where they weren't quantised before.)
     """
     import torch
 
@@ -56,10 +57,9 @@ def restore_training_layout(model: Any) -> int:
     with torch.no_grad(), torch.inference_mode(False):
         for layer in packed:
             state = layer.weight.quant_state
-            nested = getattr(state, "original_nested", False)
+            scales = state.absmax.T.reshape(-1).float().clone()
             data, state = unpack(layer.weight.data.clone(), state)
-            if not nested:  # bitsandbytes leaves the scales of a weight without double quantisation transposed
-                state.absmax = state.absmax.T.reshape(-1).float().clone()
+            state.absmax, state.nested, state.state2, state.offset = scales, False, None, None
             layer.weight.data = data
             layer.weight.quant_state = state
             layer.quant_state = state
