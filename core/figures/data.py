@@ -5,20 +5,24 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import BASE, FAULT, GOLD, NEUTRAL, figure, wrapped
+from core.figures.style import BASE, CHOSEN, FAULT, GOLD, NEUTRAL, OTHERS, figure, wrapped
 
-SEVERITIES = {"mend": (FAULT, "to be mended"), "look": (NEUTRAL, "worth a look")}
+SEVERITIES = {
+    "error": (FAULT, "", "harms training"),
+    "warning": (NEUTRAL, "/", "worth a look"),
+    "note": (NEUTRAL, ".", "good to know"),
+}
 
 
-def issue_bars(frame: pd.DataFrame, *, title: str = "", chosen: str | None = None) -> go.Figure:
-    """Issues as bars, the largest on top; a click gives the issue's key.
+def issue_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """Issues as bars in the order given, from the top; a click gives the issue's key.
 
-    ``frame``: ``key``, ``label``, ``rows`` (count), ``share`` (of all rows), ``severity`` (``mend`` or ``look``).
-    ``chosen`` is drawn full, the others then lighter.
+    ``frame``: ``key``, ``label``, ``rows`` (count), ``share`` (of all rows), ``severity`` (``error``, ``warning``
+    or ``note``).
     """
-    ordered = frame.sort_values(["rows", "label"], ascending=[True, False])
-    made = figure(title, height=70 + 27 * max(3, len(ordered)), x="Rows", legend=ordered["severity"].nunique() > 1)
-    for severity, (colour, words) in SEVERITIES.items():
+    ordered = frame.iloc[::-1]
+    made = figure(title, height=84 + 25 * max(3, len(ordered)), x="Rows", legend=ordered["severity"].nunique() > 1)
+    for severity, (colour, shape, words) in SEVERITIES.items():
         part = ordered[ordered["severity"] == severity]
         if part.empty:
             continue
@@ -30,15 +34,18 @@ def issue_bars(frame: pd.DataFrame, *, title: str = "", chosen: str | None = Non
             customdata=part[["key", "share"]].to_numpy().tolist(),
             marker={
                 "color": colour,
-                "opacity": [1.0 if chosen in (None, key) else 0.45 for key in part["key"]],
-                "pattern": {"shape": "" if severity == "mend" else "/", "fgopacity": 0.35, "size": 5},
+                "pattern": {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5},
             },
             text=[f"{rows:,} · {_share(share)}" for rows, share in zip(part["rows"], part["share"], strict=True)],
             textposition="outside",
             cliponaxis=False,
+            selected=CHOSEN,
+            unselected=OTHERS,
             hovertemplate="%{y}: %{x:,} rows, %{customdata[1]:.1%} of all<extra></extra>",
         )
-    made.update_layout(barmode="overlay", yaxis={"categoryorder": "array", "categoryarray": ordered["label"].tolist()})
+    made.update_layout(
+        barmode="overlay", bargap=0.32, yaxis={"categoryorder": "array", "categoryarray": ordered["label"].tolist()}
+    )
     made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.22])
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, BASE, FAULT, NEUTRAL, SERIES, TUNED, figure, wrapped
+from core.figures.style import AXIS, BASE, CHOSEN, FAULT, NEUTRAL, OTHERS, SERIES, TUNED, figure, wrapped
 
 KINDS = {"base": (BASE, "circle", "prompt alone"), "tuned": (TUNED, "diamond", "fine-tune")}
 
@@ -37,6 +37,8 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
             error_x=_errors(part, colour),
             text=[f"{value:.2f}" for value in part["value"]],
             textposition="top center",
+            selected=CHOSEN,
+            unselected=OTHERS,
             customdata=part[["key", "low", "high"]]
             .astype(object)
             .where(part[["key", "low", "high"]].notna(), None)
@@ -99,6 +101,8 @@ def error_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             customdata=part["key"].tolist(),
+            selected=CHOSEN,
+            unselected=OTHERS,
             hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: %{{x:,}}<extra></extra>",
         )
     made.update_layout(barmode="group", margin={"t": 66 if title else 34})

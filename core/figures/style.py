@@ -24,6 +24,9 @@ SERIES = (BASE, TUNED, GOLD, FAULT, NEUTRAL, "#8d6bb0", "#b59a2a")
 """At most seven series, in this order."""
 GRID = "rgba(157,162,169,0.22)"
 AXIS = "rgba(157,162,169,0.55)"
+CHOSEN: dict[str, Any] = {"marker": {"opacity": 1.0}, "textfont": {"color": NEUTRAL}}
+OTHERS: dict[str, Any] = {"marker": {"opacity": 0.4}, "textfont": {"color": NEUTRAL}}
+"""A mark that was clicked, and the others of its figure."""
 
 
 def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", legend: bool = False, **layout: Any) -> go.Figure:

@@ -58,12 +58,14 @@ def marked(text: str, marks: Sequence[Mark]) -> str:
         piece = html.escape(text[start:end])
         if over:
             looks = " ".join(sorted({mark.look for mark in over}))
+            if "hit" in looks and not text[start:end].isprintable():
+                piece = html.escape(_visible(text[start:end]))
             piece = f'<mark class="{looks}">{piece}</mark>'
             labels = dict.fromkeys(mark.label for mark in over if mark.end == end and mark.label)
             if labels:
                 piece += f'<span class="tw-label">{html.escape(", ".join(labels))}</span>'
         parts.append(piece)
-    return f'<div class="tw-text">{"".join(parts)}</div>'
+    return f'<div class="tw-text tw-row">{"".join(parts)}</div>'
 
 
 def key(*, predicted: bool, hits: bool = False) -> str:
@@ -92,6 +94,11 @@ def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f"<th>{text}</th>" for text in heads)
     return f'<table class="tw-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def escape(text: str) -> str:
+    """Text as HTML."""
+    return html.escape(text)
 
 
 def facts(entries: Sequence[tuple[str, str]]) -> str:

@@ -65,8 +65,8 @@ def strip() -> Selection:
 
 
 def _pick(key: str, label: str, options: list[str], on_change: object = None) -> str | None:
-    if st.session_state.get(key) not in (None, *options):
-        del st.session_state[key]
+    if options and st.session_state.get(key) not in (None, *options):
+        st.session_state[key] = options[0]
     if not options:
         st.selectbox(label, ["none yet"], key=f"{key}_none", disabled=True)
         return None

@@ -53,10 +53,10 @@ def empty(
 
 def error(fault: UserError, *, kept: str = "") -> None:
     """A fault that the user can mend: what, the way out, and that nothing is lost (``kept``)."""
-    lines = [f"**{_plain(fault.message)}**"]
+    lines = [f"**{plain(fault.message)}**"]
     if isinstance(fault, SpecError) and len(fault.faults) > 1:
-        lines.append("\n".join(f"- {_plain(text)}" for text in fault.faults))
-    lines += [_plain(text) for text in (fault.hint, kept) if text]
+        lines.append("\n".join(f"- {plain(text)}" for text in fault.faults))
+    lines += [plain(text) for text in (fault.hint, kept) if text]
     st.error("\n\n".join(lines), icon=":material/error:")
 
 
@@ -101,7 +101,7 @@ def ended(job: Job) -> None:
     if job.state == "failed" and job.error:
         error(UserError(job.error, job.hint or "The log says more."), kept="What it had written is kept.")
     else:
-        st.warning(f"**{_plain(job.title)}**: {STATE_WORDS[job.state].lower()}. What it had written is kept.")
+        st.warning(f"**{plain(job.title)}**: {STATE_WORDS[job.state].lower()}. What it had written is kept.")
     with st.container(horizontal=True):
         if st.button("Take it up again", key=f"resume_{job.job_id}", icon=":material/resume:"):
             with catching():
@@ -129,7 +129,7 @@ def progress_line(job: Job) -> str:
 def _progress(job: Job) -> None:
     with st.container(key=f"working_{job.job_id}", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**{_plain(job.title)}**", width="content")
+            st.markdown(f"**{plain(job.title)}**", width="content")
             badge(job.state)
             st.space("stretch")
             if job.state != "stopping" and st.button("Stop", key=f"stop_{job.job_id}", icon=":material/stop_circle:"):
@@ -139,6 +139,6 @@ def _progress(job: Job) -> None:
         st.progress(min(1.0, max(0.0, share)), text=f":gray[{progress_line(job)}]")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown leaves as it is."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>$~:" else c for c in text)

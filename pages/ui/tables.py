@@ -77,12 +77,13 @@ def page_of(total: int, *, key: str, size: int = 20) -> tuple[int, int]:
     pages = max(1, -(-total // size))
     at = min(st.session_state.get(key, 0), pages - 1)
     if pages > 1:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("", key=f"{key}_back", icon=":material/chevron_left:", help="Back", disabled=at == 0):
-                st.session_state[key] = at - 1
-                st.rerun()
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
+            back, on = ":material/chevron_left:", ":material/chevron_right:"
+            st.button("", key=f"{key}_back", icon=back, help="Back", disabled=at == 0, on_click=_turn, args=(key, at - 1))
             st.markdown(f":gray[{at * size + 1:,} to {min(total, (at + 1) * size):,} of {total:,}]", width="content")
-            if st.button("", key=f"{key}_on", icon=":material/chevron_right:", help="On", disabled=at == pages - 1):
-                st.session_state[key] = at + 1
-                st.rerun()
+            st.button("", key=f"{key}_on", icon=on, help="On", disabled=at == pages - 1, on_click=_turn, args=(key, at + 1))
     return at * size, min(total, (at + 1) * size)
+
+
+def _turn(key: str, page: int) -> None:
+    st.session_state[key] = page

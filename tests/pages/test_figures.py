@@ -65,18 +65,18 @@ def test_histogram_counts_every_row_once(tokens: list[int], limit: int) -> None:
     assert made.layout.xaxis.range[1] >= max(max(tokens), limit)
 
 
-def test_issue_bars_put_the_largest_on_top() -> None:
+def test_issue_bars_keep_order_and_keys() -> None:
     frame = pd.DataFrame(
         {
             "key": ["leak_exact", "empty", "markup"],
             "label": ["Leaks", "Empty", "Markup"],
             "rows": [3, 40, 12],
             "share": [0.003, 0.04, 0.012],
-            "severity": ["mend", "mend", "look"],
+            "severity": ["error", "error", "note"],
         }
     )
     made = data.issue_bars(frame)
-    assert list(made.layout.yaxis.categoryarray) == ["Leaks", "Markup", "Empty"]
+    assert list(made.layout.yaxis.categoryarray)[::-1] == list(frame["label"])
     assert {key for bar in made.data for key, _ in bar.customdata} == set(frame["key"])
 
 

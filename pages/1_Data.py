@@ -1,0 +1,64 @@
+"""Is my data good? Health, issues and their rows, the recipe that mends them; versions, ledger, quarantine, export."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.demo import EXTRACTION, load_samples
+from pages.ui import datatabs, dataview, importer, issues, recipe, shell, states
+
+chosen = shell.begin("Data")
+opened = st.session_state.pop("data_import_open", False)
+if chosen.dataset is None or chosen.version is None:
+    pressed = states.empty(
+        "What is wrong with your data, and the rows behind it",
+        "Import a file and this page counts duplicates, conflicts, broken answers, leaks between splits, values that "
+        "aren't in the text, personal data and more, opens the rows of each, and mends them in steps that can each be undone.",
+        "data",
+        action="Import a file",
+        also="Open the sample",
+    )
+    if pressed == "Open the sample":
+        with states.catching("Nothing was changed."), st.spinner("Reading the samples"):
+            load_samples()
+            shell.select(dataset=EXTRACTION)
+            st.rerun()
+    if opened or pressed:
+        importer.dialog()
+    st.stop()
+
+dataset, version = chosen.dataset, chosen.version
+with states.catching("Your data is as it was."):
+    found = dataview.profiled(dataset.name, version.number, version.content_hash)
+    frame = issues.frame(found)
+    with st.container(horizontal=True, vertical_alignment="top"):
+        with st.container(width="stretch"):
+            shell.answer(*dataview.sentence(found, frame, version))
+        if st.button("Import a file", key="data_import", icon=":material/upload_file:"):
+            opened = True
+    if opened:
+        importer.dialog()
+
+    left, right = st.columns([7, 4], gap="large")
+    with left:
+        if frame.empty:
+            with st.container(key="chart"):
+                st.caption("No issue was found. The rows are under Edit by hand below.")
+        else:
+            clicked = dataview.chart(frame)
+            dataview.rows_of_issue(dataset, version, found, frame, clicked)
+    with right:
+        recipe.panel(dataset, version)
+
+    tabs = {
+        "Edit by hand": datatabs.edit,
+        "Versions": datatabs.versions,
+        "Ledger": datatabs.ledger,
+        "Quarantine": datatabs.quarantine,
+        "Split": datatabs.splitting,
+        "Export": datatabs.exporting,
+    }
+    for tab, draw in zip(st.tabs(list(tabs), key="data_view", bind="query-params"), tabs.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw(dataset, version)

@@ -1,0 +1,104 @@
+"""Pieces of Data: the health sentence, the issues, the rows of the chosen one. Finds no issue itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from core.data.operations.registry import OPERATIONS
+from core.data.profile import Profile, profile
+from core.figures import data as figures
+from core.records import Dataset, Version
+from core.store.datasets import read_rows
+from pages.ui import charts, formats, issues, recipe, rowview, tables
+
+WINDOW = 100
+
+
+@st.cache_resource(show_spinner="Looking through the rows", max_entries=8)
+def profiled(name: str, number: int, _hash: str) -> Profile:
+    """The profile of a version, which core keeps on disk."""
+    return profile(name, number)
+
+
+def sentence(found: Profile, frame: pd.DataFrame, version: Version) -> tuple[str, str]:
+    """Whether the data is good, with its numbers."""
+    rows, where = formats.plural(found.rows, "row"), formats.splits(version.split_sizes)
+    detail = f"Version {version.number}: {where}."
+    if version.quarantined:
+        detail += f" {formats.plural(version.quarantined, 'row')} kept aside in quarantine."
+    if not found.faulty:
+        return f"None of {rows} has a fault that harms training.", detail
+    worst = frame.iloc[0]
+    share = formats.percent(found.faulty / max(1, found.rows))
+    lead = f"most often: {worst['label'].lower()} ({formats.count(worst['rows'])})"
+    return f"{formats.count(found.faulty)} of {rows} ({share}) have a fault that harms training; {lead}.", detail
+
+
+def chart(frame: pd.DataFrame) -> str | None:
+    """The issues as bars; returns the key of the one that was clicked."""
+    with st.container(key="chart"):
+        points = charts.show(
+            figures.issue_bars(frame),
+            key="issues",
+            alt="Issues of this version by the number of rows, the most on top",
+            table=frame[["label", "rows", "share", "meaning"]],
+            columns={
+                "label": tables.text("Issue"), "rows": tables.whole("Rows"), "share": tables.share("Share"),
+                "meaning": tables.text("What it is", width="large"),
+            },
+            select=True,
+        )  # fmt: skip
+    return str(points[0]["customdata"][0]) if points else None
+
+
+def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.DataFrame, clicked: str | None) -> None:
+    """A picker of the issue, its rows page by page, the chosen row in the row view."""
+    keys = frame["key"].tolist()
+    if clicked and clicked != st.session_state.get("_issue_clicked"):
+        st.session_state["issue"] = clicked
+    st.session_state["_issue_clicked"] = clicked
+    if st.session_state.get("issue") not in (None, *keys):
+        st.session_state["issue"] = keys[0]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", bind="query-params", width=340)
+        op = issues.issue(key).operation
+        if op in OPERATIONS and st.button("Put the remedy into the recipe", key="issue_remedy", icon=":material/add:"):
+            recipe.propose(dataset.name, op)
+            st.rerun()
+    st.caption(f"{issues.issue(key).title}: {formats.count(found.issues[key])}.")
+    ids, details = found.rows_of(key), found.details(key)
+    start, end = tables.page_of(len(ids), key=f"issue_page_{key}", size=WINDOW)
+    rows = fetch(dataset.name, version.number, tuple(ids[start:end])).assign(detail=details[start:end])
+    columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="large")}
+    if rows["detail"].astype(bool).any():
+        columns |= {"detail": tables.text("What was found", width="medium")}
+    columns |= {"output": tables.text("Answer", width="medium")}
+    place = tables.pick(rows, columns, alt=f"Rows: {issues.label(key)}", key=f"issue_rows_{key}_{start}", height=230)
+    if len(rows):
+        row = rows.iloc[place or 0]
+        draw(row, dataset, key=f"issue_row_{key}", issue=key)
+
+
+def draw(row: pd.Series, dataset: Dataset, *, key: str, issue: str = "") -> None:
+    """One row of a dataset in the row view."""
+    where = f"{row['source']}, line {formats.count(row['line'])}" if row["source"] else row["row_id"]
+    st.caption(f"{where}" + (f", {row['split']}" if row["split"] else ""))
+    rowview.show(
+        row["input"], row["output"], key=f"{key}_{row['row_id']}", extraction=dataset.task == "extraction",
+        instruction=row["instruction"], messages=row["messages"] if isinstance(row["messages"], str) else None,
+        hits=issues.hits(issue, row["input"]),
+    )  # fmt: skip
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def fetch(name: str, number: int, row_ids: tuple[str, ...]) -> pd.DataFrame:
+    """Rows by their identifiers, in the order asked for."""
+    table = read_rows(name, number)
+    wanted = pa.array(row_ids, pa.large_string())
+    places = pc.index_in(wanted, table["row_id"].combine_chunks())
+    kept = np.asarray(pc.drop_null(places))
+    return table.take(pa.array(kept)).to_pandas()
