@@ -17,7 +17,9 @@ Codes = npt.NDArray[np.int64]
 SHINGLE = 5
 PERMUTATIONS = 128
 SEED = 7
-CHUNK = 20_000
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+CHUNK = 2_000
+"""Texts hashed at a time: small enough to stay in the processor's cache."""
 BUCKET = 64
 """In a larger bucket each text is paired with the first and with its neighbours only, not with every other."""
 RECALL = 0.995
@@ -49,22 +51,27 @@ def code_points(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], Codes]:
 
 
 def shingle_hashes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """64-bit hashes of all character 5-grams, flat, and where each text's begin. A shorter text is one shingle, padded."""
+    """64-bit hashes of all character 5-grams, flat, and where each text's begin. A shorter text is one shingle, padded.
+
+    A polynomial in the code points modulo 2^64, then mixed (the finaliser of SplitMix64).
+    """
     padded = [text if len(text) >= SHINGLE else text.ljust(SHINGLE, "\0") for text in texts]
     points, starts = code_points(padded)
     size = max(len(points) - SHINGLE + 1, 0)
-    hashes = np.zeros(size, dtype=np.uint64)
-    for shift in range(SHINGLE):
-        hashes *= np.uint64(0x9E3779B97F4A7C15)
-        hashes += points[shift : shift + size]
-        hashes ^= hashes >> np.uint64(29)
+    wide = points.astype(np.uint64)
+    hashes = wide[:size] * _FACTOR
+    for shift in range(1, SHINGLE):
+        hashes += wide[shift : shift + size]
+        hashes *= _FACTOR
+    folded = hashes >> np.uint64(30)
+    hashes ^= folded
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
-    hashes ^= hashes >> np.uint64(32)
-    counts = np.diff(starts) - (SHINGLE - 1)
+    np.right_shift(hashes, np.uint64(27), out=folded)
+    hashes ^= folded
     inside = np.ones(size, dtype=np.bool_)
-    ends = starts[1:-1]
     for back in range(1, SHINGLE):
-        inside[ends - back] = False
+        inside[starts[1:-1] - back] = False
+    counts = np.diff(starts) - (SHINGLE - 1)
     return hashes[inside], np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
 
 
@@ -96,7 +103,7 @@ def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: flo
     packed = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
     left, right = np.divmod(packed, count if count else 1)
     close = np.empty(len(left), dtype=np.bool_)
-    slack = 5 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5 if threshold < 1 else 0.0
+    slack = 4.5 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5 if threshold < 1 else 0.0
     for begin in range(0, len(left), 200_000):
         window = slice(begin, begin + 200_000)
         close[window] = (signature[left[window]] == signature[right[window]]).mean(axis=1) >= threshold - slack
@@ -123,22 +130,21 @@ def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, count: int) -> lis
 
 
 def _exact(texts: Sequence[str], left: Codes, right: Codes) -> npt.NDArray[np.float64]:
-    """Exact Jaccard similarity of the pairs' sets of 5-grams."""
-    shingles: dict[int, frozenset[str]] = {}
+    """Jaccard similarity of the pairs' sets of 5-grams, each 5-gram known by its 64 bits.
 
-    def of(place: int) -> frozenset[str]:
-        held = shingles.get(place)
-        if held is None:
-            if len(shingles) > 20_000:
-                shingles.clear()
-            held = shingles[place] = shingle_set(texts[place])
-        return held
-
+    Two different 5-grams of a pair have the same bits with a probability below 1e-13.
+    """
     similarity = np.empty(len(left), dtype=np.float64)
-    for number, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
-        one, other = of(a), of(b)
-        common = len(one & other)
-        similarity[number] = common / (len(one) + len(other) - common)
+    for begin in range(0, len(left), CHUNK):
+        window = slice(begin, begin + CHUNK)
+        needed = np.unique(np.concatenate([left[window], right[window]]))
+        hashes, starts = shingle_hashes([texts[place] for place in needed.tolist()])
+        values, ends = hashes.tolist(), starts.tolist()
+        held = [frozenset(values[ends[n] : ends[n + 1]]) for n in range(len(needed))]
+        ones, others = (np.searchsorted(needed, side[window]).tolist() for side in (left, right))
+        for number, (a, b) in enumerate(zip(ones, others, strict=True), start=begin):
+            common = len(held[a] & held[b])
+            similarity[number] = common / (len(held[a]) + len(held[b]) - common)
     return similarity
 
 

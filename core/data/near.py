@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from core.data.answers import parse_answer
 from core.data.codes import column_codes, group_codes, is_first
 from core.data.duplicates import Pairs, connected, near_pairs
-from core.data.rules import first_of_group
+from core.data.rules import blank, first_of_group
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -63,7 +63,7 @@ def compared_texts(rows: pa.Table) -> NearTexts:
     """
     instruction = column_codes(rows["instruction"])
     counts = np.bincount(instruction, minlength=1)
-    has_input = pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(rows["input"])), 0).to_numpy()
+    has_input = ~blank(rows["input"])
     talk = pc.is_valid(rows["messages"]).to_numpy()
     template = (counts[instruction] >= 3) & has_input & ~talk
     if template.all():

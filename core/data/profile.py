@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from core.data.checks.answers import answer_findings, empty_findings, no_answer_findings
 from core.data.checks.base import ISSUES, Finding, Issue
 from core.data.checks.groups import group_findings
-from core.data.checks.texts import language_findings, length_findings, text_findings, turn_findings
+from core.data.checks.texts import language_and_length_findings, text_findings, turn_findings
 from core.data.recipes import given_elements
 from core.data.rules import known_elements
 from core.records import Dataset, Reporter, SilentReporter, Task, Version
@@ -147,8 +147,7 @@ def profile_rows(
     parts: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
         ("empty rows", lambda: empty_findings(rows, task)),
         ("characters", lambda: text_findings(rows)),
-        ("languages", lambda: language_findings(rows)),
-        ("lengths", lambda: length_findings(rows)),
+        ("languages and lengths", lambda: language_and_length_findings(rows)),
         ("conversations", lambda: turn_findings(rows)),
         ("answers", lambda: answer_findings(rows, elements) if task == "extraction" else no_answer_findings()),
         ("duplicates and leaks", lambda: group_findings(rows, task, threshold)),
@@ -198,7 +197,10 @@ def _keep(folder: Path, about: dict[str, Any], made: Profile) -> None:
     try:
         with atomic_folder(folder) as temporary:
             write_parquet(temporary / "found.parquet", made._found)
-            write_json(temporary / "summary.json", {"issues": made.issues, "facts": made.facts, "elements": made.elements, "inferred": made.elements_inferred})
+            write_json(
+                temporary / "summary.json",
+                {"issues": made.issues, "facts": made.facts, "elements": made.elements, "inferred": made.elements_inferred},
+            )
             write_json(temporary / "about.json", about)
     except FileExistsError:
         return  # another process kept the same profile at the same moment

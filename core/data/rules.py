@@ -20,7 +20,8 @@ Mask = npt.NDArray[np.bool_]
 
 def blank(column: pa.ChunkedArray) -> Mask:
     """Cells that hold nothing but white space."""
-    found: Mask = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0).to_numpy()
+    column = pc.fill_null(column, "")
+    found: Mask = pc.or_(pc.equal(column, ""), pc.utf8_is_space(column)).to_numpy()
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from core.data.checks.base import Finding, of_details, of_mask
 from core.data.codes import group_codes, is_first
 from core.data.conflicts import conflicting_groups
-from core.data.keys import Codes, question_and_answer_codes, whole_codes
+from core.data.keys import Codes, question_and_answer_codes
 from core.data.near import masked, near_duplicates, near_leaks, near_rows
 from core.data.rules import first_of_group
 from core.records import Task
@@ -38,7 +38,7 @@ def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8) -> list[F
     """All findings that compare rows."""
     names = Names(rows)
     questions, answers = question_and_answer_codes(rows)
-    whole = whole_codes(rows)
+    whole = group_codes(questions, answers)
     exact = ~is_first(whole)
     first = first_of_group(whole)
     normal = ~is_first(_normal_codes(rows)) & ~exact

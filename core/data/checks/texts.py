@@ -88,7 +88,7 @@ def text_findings(rows: pa.Table) -> list[Finding]:
     texts = Texts(rows)
     garbled = texts.matching(mojibake.PATTERN, mojibake.is_mojibake)
     unseen = texts.matching(characters.PATTERN, characters.has_hidden)
-    decoded = texts.matching(r"[\x{80}-\x{9F}]") & ~texts.matching(characters.PATTERN.replace(r"\x{7F}-\x{9F}", r"\x{7F}"))
+    decoded = ~texts.matching(characters.PATTERN_BUT_LATIN)  # what a wrong decoding leaves is that, and no control character
     return [
         of_mask("mojibake", garbled),
         of_mask("control_character", unseen & ~(decoded & garbled)),
@@ -99,10 +99,14 @@ def text_findings(rows: pa.Table) -> list[Finding]:
     ]
 
 
-def language_findings(rows: pa.Table) -> list[Finding]:
-    """Mixed scripts and rare languages, with the number of rows in each language as facts."""
+def language_and_length_findings(rows: pa.Table) -> list[Finding]:
+    """Mixed scripts, rare languages (rows of each language as facts), and rows far longer or shorter than the others."""
     texts = pc.if_else(pc.is_null(rows["messages"]), source_texts(rows), pc.fill_null(rows["messages"], "")).to_pylist()
     counts = language.count_kinds(texts)
+    return [*_language_findings(texts, counts), *_length_findings(counts)]
+
+
+def _language_findings(texts: list[str], counts: language.Counts) -> list[Finding]:
     named = language.languages(counts)
     sizes = np.bincount(named, minlength=len(language.LANGUAGES))
     chinese = [language.LANGUAGES.index(name) for name in ("Hans", "Hant", "Han")]
@@ -120,20 +124,21 @@ def language_findings(rows: pa.Table) -> list[Finding]:
     return [Finding("language_mix", finding.positions, finding.details, facts={"languages": facts})]
 
 
-def length_findings(rows: pa.Table) -> list[Finding]:
-    """Rows far longer or shorter than the others: more than ``SPREAD`` interquartile ranges beyond the quartiles.
+def _length_findings(counts: language.Counts) -> list[Finding]:
+    """Rows more than ``SPREAD`` interquartile ranges beyond the quartiles of the logarithm of the length.
 
-    Of the logarithm of characters (Tukey's outer fences), the range at least 0.15 so that even lengths make no outliers.
+    These are Tukey's outer fences, the range at least 0.15 so that even lengths make no outliers. A Chinese character
+    weighs as three Latin letters, so that a set in both languages has one measure.
     """
-    single = pc.is_null(rows["messages"])
-    sizes = pc.if_else(single, pc.utf8_length(source_texts(rows)), pc.utf8_length(pc.fill_null(rows["messages"], ""))).to_numpy()
+    sizes = counts.sum(axis=1)
     facts: dict[str, object] = {}
     over = under = np.zeros(len(sizes), dtype=np.bool_)
     if len(sizes):
-        logs = np.log1p(sizes)
+        weights = language.weighted_lengths(counts)
+        logs = np.log1p(weights)
         low, middle, high = np.quantile(logs, [0.25, 0.5, 0.75])
         spread = max(high - low, 0.15)
-        over = (logs > high + SPREAD * spread) & (sizes > 3 * np.expm1(middle))
+        over = (logs > high + SPREAD * spread) & (weights > 3 * np.expm1(middle))
         under = (logs < low - SPREAD * spread) & (sizes > 0)
         p50, p95 = np.quantile(sizes, [0.5, 0.95])
         facts = {"characters": {"p50": int(p50), "p95": int(p95), "max": int(sizes.max()), "min": int(sizes.min())}}

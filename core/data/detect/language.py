@@ -77,6 +77,13 @@ def languages(counts: Counts) -> npt.NDArray[np.int64]:
     return named
 
 
+def weighted_lengths(counts: Counts) -> Counts:
+    """The texts' lengths in Latin letters: a Chinese, Japanese or Korean character counts three."""
+    wide = counts[:, [_HAN, _HANS, _HANT, _KANA, _HANGUL]].sum(axis=1)
+    lengths: Counts = counts.sum(axis=1) + 2 * wide
+    return lengths
+
+
 def mixes_scripts(counts: Counts) -> npt.NDArray[np.bool_]:
     """Texts that hold both simplified-only and traditional-only characters, at least two of each and a tenth."""
     fewer = np.minimum(counts[:, _HANS], counts[:, _HANT])

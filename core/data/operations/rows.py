@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from core.data.codes import is_first
+from core.data.codes import group_codes, is_first
 from core.data.conflicts import conflicting_groups, merged_answers, winners
 from core.data.detect.turns import turn_fault
 from core.data.keys import question_and_answer_codes, question_codes, whole_codes
@@ -62,8 +62,8 @@ class DropNearDuplicates(Operation):
     threshold: float = Field(default=0.8, ge=0.5, le=1)
 
     def run(self, state: State, context: Context) -> Outcome:
-        questions, _ = question_and_answer_codes(state.rows)
-        found = near_duplicates(near_rows(state.rows, self.threshold), questions, whole_codes(state.rows))
+        questions, answers = question_and_answer_codes(state.rows)
+        found = near_duplicates(near_rows(state.rows, self.threshold), questions, group_codes(questions, answers))
         mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
         mask[list(found)] = True
         others = _names_of(state.rows, np.array([other for other, _ in found.values()], dtype=np.int64))
