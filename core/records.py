@@ -192,7 +192,12 @@ class TrainSpec(Record):
     lora_alpha: int = Field(default=32, ge=1)
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     target_modules: tuple[str, ...] | None = None
-    gradient_checkpointing: bool = False
+    use_dora: bool = Field(default=False, description="weight-decomposed LoRA: a little better, slower")
+    use_rslora: bool = Field(default=False, description="scale LoRA by alpha over the root of r: for large r")
+    neftune_alpha: float | None = Field(default=None, gt=0, description="noise on embeddings against overfitting; 5 is usual")
+    optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_8bit"] = "auto"
+    gradient_checkpointing: bool | None = Field(default=None, description="none: on a GPU by its free memory, else off")
+    packing: bool | None = Field(default=None, description="rows end to end without padding; none: where the GPU can")
 
     max_length: int = Field(default=1024, ge=8)
     overflow: Overflow = "drop"
@@ -201,10 +206,14 @@ class TrainSpec(Record):
     log_every: int = Field(default=1, ge=1, description="steps between two logged losses")
     eval_every: int | None = Field(default=None, ge=1, description="steps between two looks at dev; none: at the end")
     eval_rows: int = Field(default=64, ge=1, description="rows of dev that are looked at")
+    eval_max_new_tokens: int = Field(default=128, ge=1, description="longest answer at a look at dev")
+    best_metric: Literal["micro_f1", "exact_match", "loss"] = Field(default="micro_f1", description="what the best checkpoint is")
+    patience: int | None = Field(default=None, ge=1, description="looks at dev without a better one before it stops; none: never")
     save_every: int = Field(default=25, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)
 
     seed: int = 7
+    report_to: tuple[str, ...] = Field(default=(), description="transformers' integrations, e.g. tensorboard")
     launch_backend: str = "local"
     gpus: int = Field(default=1, ge=1)
 

@@ -38,6 +38,12 @@ TORCH_MODULES = frozenset(
         "core.models.load",
         "core.models.engine",
         "core.models.cpu4bit",
+        "core.training.callbacks",
+        "core.training.dev",
+        "core.training.loss",
+        "core.training.prepare",
+        "core.training.runner",
+        "core.training.trainer",
     }
 )
 """Modules that import torch at their top: for workers, and for functions that a user's request for a generation calls."""

@@ -1,9 +1,76 @@
-"""Commands of this area (none yet)."""
+"""Commands on trainings: ``train`` and ``runs``."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from core.cli.common import AsJson, emit, say, table
+from core.cli.jobs import follow
 
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
+
+    @app.command()
+    def train(
+        spec: Annotated[Path, typer.Argument(help="A YAML file, at least `data: DATASET`.")],
+        set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the file, e.g. epochs=3.")] = None,
+        wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Queue a training; with --wait follow it to its end (exit 1 if it does not finish)."""
+        from core.jobs.queue import enqueue_training
+        from core.store.runs import get_run
+        from core.training.spec import load_spec
+
+        job, run = enqueue_training(load_spec(spec, set_ or ()))
+        values: dict[str, Any] = {"job": job.job_id, "run": run.run_id, "name": run.name, "state": job.state}
+        if not wait:
+            emit(values, as_json, f"{job.job_id} trains {run.run_id} ({run.name}): {job.state}.")
+            return
+        say(f"{job.job_id} trains {run.run_id} ({run.name})")
+        job, run = follow(job), get_run(run.run_id)
+        values |= {"state": job.state, "steps": run.steps, "seconds": run.seconds, "scores": run.summary}
+        values |= {"trained_rows": run.trained_rows, "dropped_rows": run.dropped_rows}
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in run.summary.items())
+        emit(values, as_json, f"{run.name} is {job.state} after {run.steps:,} steps and {run.seconds:,.0f} s. {numbers}".rstrip())
+        if job.state != "finished":
+            raise typer.Exit(1)
+
+    @app.command()
+    def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest.")] = 50, as_json: AsJson = False) -> None:
+        """List runs, the newest first, with what became of them."""
+        from core.store.jobs import list_jobs
+        from core.store.runs import list_runs
+
+        states = {job.subject: job.state for job in list_jobs()}
+        listed = list_runs()[:limit] if limit > 0 else list_runs()
+        values: list[dict[str, Any]] = [
+            {
+                "run": run.run_id,
+                "name": run.name,
+                "state": states.get(run.run_id, "finished" if run.complete else "lost"),
+                "method": run.spec.method,
+                "model": run.spec.model.label,
+                "data": [use.dataset for use in run.spec.data],
+                "template": run.template.ref,
+                "steps": run.steps,
+                "seconds": run.seconds,
+                "scores": run.summary,
+            }
+            for run in listed
+        ]
+        lines = [
+            (v["run"], v["name"], v["state"], v["method"], v["model"], " ".join(v["data"]), v["steps"], *_numbers(v["scores"]))
+            for v in values
+        ]
+        headings = ("run", "name", "state", "method", "model", "data", "steps", "loss", "dev F1")
+        emit({"runs": values}, as_json, table(headings, lines) if lines else ["No runs yet."])
+
+
+def _numbers(scores: dict[str, float]) -> tuple[str, str]:
+    shown = [f"{scores[key]:.3f}" if key in scores else "" for key in ("loss", "dev_micro_f1")]
+    return shown[0], shown[1]

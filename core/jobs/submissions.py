@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from core.prompts.templates import find_template
 from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, new_id
 from core.store.datasets import get_dataset, get_version
 from core.store.runs import get_run, list_evaluations, list_runs, mark_template_used
@@ -16,8 +17,6 @@ from core.training.spec import check, freeze_versions, write_spec
 
 def prepare_training(spec: TrainSpec) -> Run:
     """The record of a run that is about to be queued, its spec.yaml written. SpecError lists all faults."""
-    from core.prompts.templates import find_template
-
     check(spec)
     spec, versions = freeze_versions(spec)
     template = find_template(spec.template)
@@ -39,8 +38,6 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
 
     An arm with a run gets the run's own model and template unless it names others.
     """
-    from core.prompts.templates import find_template
-
     dataset = get_dataset(spec.dataset)
     version = get_version(spec.dataset, spec.version)
     arm = spec.arm

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from core.errors import SpecError, UserError
+from core.prompts.templates import find_template
 from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
 from core.store.datasets import get_version
 from core.store.files import write_text
@@ -73,8 +74,6 @@ def learning_rate(spec: TrainSpec) -> float:
 
 def validate(spec: TrainSpec) -> list[str]:
     """All reasons why a spec can't be carried out here; empty when it can."""
-    from core.prompts.templates import find_template
-
     faults: list[str] = []
     for place, use in _uses(spec):
         try:

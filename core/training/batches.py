@@ -1,0 +1,39 @@
+"""How the rows of one optimiser step are cut into forward passes: sorted by length, so that little is padded.
+
+The loss of a step is a mean over all its learnt tokens, so how it is cut changes its speed and not its result.
+Knows nothing of torch and of what a row means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def split_step(
+    lengths: Sequence[int], largest: int | None, overhead: int = 64, most_tokens: int | None = None
+) -> list[list[int]]:
+    """Places of ``lengths`` in groups, each a forward pass padded to its longest row; longest rows first.
+
+    Groups minimise the padded tokens plus ``overhead`` tokens a group (what a pass costs beside its tokens), none with
+    more than ``largest`` rows or, unless it is one row, ``most_tokens`` padded tokens. Dynamic programme, O(rows times
+    ``largest``).
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    count = len(order)
+    largest = min(largest or count, count)
+    best = [0.0] + [float("inf")] * count
+    begin = [0] * (count + 1)
+    for end in range(1, count + 1):
+        for start in range(end - 1, max(-1, end - largest - 1), -1):
+            padded = lengths[order[start]] * (end - start)
+            if most_tokens is not None and padded > most_tokens and end - start > 1:
+                break
+            cost = best[start] + padded + overhead
+            if cost < best[end]:
+                best[end], begin[end] = cost, start
+    groups: list[list[int]] = []
+    end = count
+    while end > 0:
+        groups.append(order[begin[end] : end])
+        end = begin[end]
+    return groups[::-1]

@@ -1,0 +1,149 @@
+"""What happens between two steps: metrics out, a stop obeyed, looks at dev, checkpoints made whole. A torch module.
+
+Knows nothing of jobs: it talks to a ``Reporter``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from core.models.load import LoadedModel
+from core.models.memory import allocated_memory
+from core.records import Reporter, TrainSpec
+from core.training.checkpoints import rotate, seal
+from core.training.dev import DevRows, Looks, look
+from core.training.trainer import StepTrainer
+
+
+class Watcher(TrainerCallback):  # type: ignore[misc]
+    """Follows one training. ``stopped``: a stop was obeyed before the last step; ``tokens`` and ``seconds`` of this process."""
+
+    def __init__(
+        self, spec: TrainSpec, reporter: Reporter, loaded: LoadedModel, dev: DevRows | None, looks: Looks, folder: Path
+    ) -> None:
+        self.stopped = False
+        self.converged = False
+        self.tokens = 0
+        self.steps = 0
+        self.seconds = 0.0
+        self.trainer: StepTrainer | None = None
+        self.looks = looks
+        self._spec, self._reporter, self._loaded, self._dev, self._folder = spec, reporter, loaded, dev, folder
+        self._began = time.perf_counter()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._reporter.progress(state.global_step, state.max_steps, unit="steps")
+        step = state.global_step
+        if self._dev is not None and step > 0 and self._is_due(step) and step not in self.looks.steps:
+            self._look(control, step, last=False)  # the stop that this run goes on after came before its look
+            control.should_save = False
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        assert self.trainer is not None
+        step, last = state.global_step, state.global_step >= state.max_steps
+        report = self.trainer.last
+        spent = time.perf_counter() - self._began
+        self.tokens += report.tokens
+        self.steps += 1
+        self.seconds += spent
+        control.should_log = step % self._spec.log_every == 0 or last
+        control.should_save = control.should_save or step % self._spec.save_every == 0 or last
+        if state.is_world_process_zero:
+            self._reporter.metrics(step, {"tokens_per_second": report.tokens / spent, **self._memory()})
+            message = f"loss {report.loss:.3f}, {report.tokens / spent:,.0f} tokens/s"
+            self._reporter.progress(step, state.max_steps, unit="steps", message=message)
+        self._stop_if_asked(control, last)
+        if not self.stopped and self._dev is not None and (last or self._is_due(step)):
+            self._look(control, step, last)
+        self._began = time.perf_counter()
+        return control
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        values: dict[str, float] = {key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate") if key in logs}
+        values["epoch"] = float(state.epoch or 0.0)
+        self._reporter.metrics(state.global_step, values)
+        assert self.trainer is not None
+        report = self.trainer.last
+        self._reporter.log(
+            f"step {state.global_step}/{state.max_steps}: loss {values['loss']:.4f}, grad norm "
+            f"{values.get('grad_norm', float('nan')):.3g}, lr {values.get('learning_rate', 0.0):.3g}, {report.tokens:,} tokens "
+            f"in {report.seconds:.2f} s, {report.passes} passes"
+        )
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+        if not state.is_world_process_zero:
+            return
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        largest = self.trainer.passes.largest if self.trainer is not None else None
+        seal(checkpoint, {"largest_pass": largest})
+        best = self.looks.best()
+        rotate(Path(args.output_dir), self._spec.keep_checkpoints, None if best is None else int(best["step"]))
+        self._reporter.log(f"checkpoint of step {state.global_step} saved")
+
+    def _stop_if_asked(self, control: TrainerControl, last: bool) -> None:
+        if self._agreed(self._reporter.should_stop()) and not last:
+            self.stopped = True
+            control.should_save = control.should_training_stop = True
+            self._reporter.log("stopping: the checkpoint of this step is saved")
+
+    def _is_due(self, step: int) -> bool:
+        return self._spec.eval_every is not None and step % self._spec.eval_every == 0
+
+    def _look(self, control: TrainerControl, step: int, last: bool) -> None:
+        """Look at dev on the first device; the others wait, and learn whether training ends here."""
+        ends = False
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0:
+            assert self._dev is not None
+            began = time.perf_counter()
+            found = look(self._loaded, self._dev, self._spec.eval_max_new_tokens, self._reporter)
+            if found is not None:
+                values, answers = found
+                is_best = self.looks.add(step, values, self._dev, answers)
+                control.should_save = control.should_save or is_best
+                self._reporter.metrics(step, {f"dev_{key}": value for key, value in values.items()})
+                shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+                best = ", the best so far" if is_best else ""
+                self._reporter.log(f"dev at step {step}: {shown}{best} ({time.perf_counter() - began:.1f} s)")
+                patience = self._spec.patience
+                ends = patience is not None and self.looks.since_best() >= patience
+            else:
+                self._reporter.log("the look at dev was cut short by a stop")
+        control.should_save = self._agreed(control.should_save)
+        if self._agreed(ends) and not last:
+            self.converged = True
+            control.should_save = control.should_training_stop = True
+            self._reporter.log(f"no better look at dev for {self._spec.patience} times: training ends here")
+        elif not last:
+            self._stop_if_asked(control, last)
+
+    def _memory(self) -> dict[str, float]:
+        if self._loaded.device.type == "cuda":
+            return {"memory_gb": torch.cuda.max_memory_allocated(self._loaded.device) / 1e9}
+        return {"memory_gb": allocated_memory("cpu") / 1e9}
+
+    def _agreed(self, value: bool) -> bool:
+        """The same answer on all devices: yes if any says yes."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return value
+        flag = torch.tensor(int(value), device=self._loaded.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)

@@ -1,0 +1,138 @@
+"""Looks at dev while a run trains: loss of the gold answers and scores of answers that are really generated.
+
+The model is in training before and after; in between it is only read (4-bit layers on a CPU are put back as they
+were). All looks of a run are kept in ``dev.json``, so early stopping survives a resume. A torch module.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.evaluation.scoring import score_frame
+from core.models.cpu4bit import inference
+from core.models.engine import Engine
+from core.models.load import LoadedModel
+from core.prompts.examples import answer_ids, prompt_ids
+from core.prompts.render import RowError, stop_strings
+from core.records import DatasetUse, GenerationSettings, Reporter, Task, Template, TrainSpec
+from core.store.datasets import get_dataset, read_rows
+from core.store.files import write_json, write_text
+from core.training.prepare import short_adapter
+
+SAMPLES = 8
+SAMPLE_FILE = "samples.jsonl"
+LOOKS_FILE = "dev.json"
+
+
+@dataclass(frozen=True)
+class DevRows:
+    """Rows of dev as prompts and gold answers."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    prompts: tuple[Sequence[int], ...]
+    golds: tuple[Sequence[int], ...]
+    task: Task
+    elements: tuple[str, ...]
+    stop: tuple[str, ...]
+
+
+def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: Any) -> DevRows:
+    """The rows of dev that are looked at: the first ``eval_rows``, spread over it, that fit into ``max_length``."""
+    dataset = get_dataset(use.dataset)
+    rows: list[Mapping[str, Any]] = []
+    prompts, golds = [], []
+    table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
+    stride = max(1, len(table) // spec.eval_rows)
+    for row in table[::stride]:
+        if row["messages"]:
+            row["output"] = json.loads(row["messages"])[-1].get("content") or ""
+        try:
+            prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
+            gold = answer_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
+        except RowError:
+            continue
+        if gold and len(prompt) + len(gold) <= spec.max_length and len(rows) < spec.eval_rows:
+            rows.append(row)
+            prompts.append(prompt)
+            golds.append(gold)
+    stop = stop_strings(template, tokenizer)
+    return DevRows(tuple(rows), tuple(prompts), tuple(golds), dataset.task, dataset.elements, tuple(stop))
+
+
+def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter) -> tuple[dict[str, float], list[str]] | None:
+    """Loss (nats a token), micro_f1 and exact_match on the rows of dev, and the answers; none if a stop was asked for.
+
+    For classification micro_f1 is the accuracy, which it equals with one label a row.
+    """
+    device = [loaded.device] if loaded.device.type == "cuda" else []
+    kept = (torch.random.fork_rng(devices=device), inference(loaded.model), short_adapter(loaded.model, loaded.dtype))
+    with kept[0], kept[1], kept[2], Engine(loaded) as engine:
+        settings = GenerationSettings(max_new_tokens=most_tokens)
+        answered = engine.generate(dev.prompts, settings, stop=dev.stop, should_stop=reporter.should_stop)
+        if any(answer.finish == "stopped" for answer in answered):
+            return None
+        scored = engine.score(dev.prompts, dev.golds, should_stop=reporter.should_stop)
+    loss = sum(nll for nll, _ in scored) / max(1, sum(tokens for _, tokens in scored))
+    if math.isnan(loss) and reporter.should_stop():
+        return None
+    texts = [answer.text for answer in answered]
+    frame = {
+        "input": [str(row["input"] or "") for row in dev.rows],
+        "output": [row["output"] for row in dev.rows],
+        "prediction": texts,
+    }
+    scores = score_frame(frame, dev.task, dev.elements or None, with_intervals=False).scores
+    f1 = scores.get("micro", {}).get("f1", scores.get("accuracy", scores.get("exact_match", 0.0)))
+    return {"loss": loss, "micro_f1": float(f1), "exact_match": float(scores.get("exact_match", f1))}, texts
+
+
+class Looks:
+    """All looks of a run in the order of steps, kept in its folder; which was best, and how long ago."""
+
+    def __init__(self, folder: Path, metric: str, up_to_step: int = 0) -> None:
+        self._folder, self._metric = folder, metric
+        path = folder / LOOKS_FILE
+        there = json.loads(path.read_text("utf-8")) if path.is_file() else []
+        self.records: list[dict[str, float]] = [record for record in there if record["step"] <= up_to_step]
+        samples = _read_lines(folder / SAMPLE_FILE)
+        self._samples = [line for line in samples if json.loads(line)["step"] <= up_to_step]
+
+    def add(self, step: int, values: Mapping[str, float], dev: DevRows, answers: Sequence[str]) -> bool:
+        """Keep a look with some of its answers; says whether it is the best so far (ties: the earlier one)."""
+        before = self.best()
+        record = {"step": float(step), **values}
+        self.records.append(record)
+        for row, answer in list(zip(dev.rows, answers, strict=True))[:SAMPLES]:
+            sample = {"step": step, **{k: row[k] for k in ("row_id", "input", "output")}, "prediction": answer}
+            self._samples.append(json.dumps(sample, ensure_ascii=False))
+        write_json(self._folder / LOOKS_FILE, self.records)
+        write_text(self._folder / SAMPLE_FILE, "".join(f"{line}\n" for line in self._samples))
+        return before is None or self._gain(record) > self._gain(before)
+
+    @property
+    def steps(self) -> set[int]:
+        """The steps after which dev was looked at."""
+        return {int(record["step"]) for record in self.records}
+
+    def best(self) -> dict[str, float] | None:
+        """The best look by the run's metric; none before the first."""
+        return max(self.records, key=lambda record: (self._gain(record), -record["step"])) if self.records else None
+
+    def since_best(self) -> int:
+        """Looks after the best one."""
+        best = self.best()
+        return 0 if best is None else sum(record["step"] > best["step"] for record in self.records)
+
+    def _gain(self, record: Mapping[str, float]) -> float:
+        return -record["loss"] if self._metric == "loss" else record[self._metric]
+
+
+def _read_lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines() if path.is_file() else []

@@ -1,0 +1,102 @@
+"""Makes a loaded model ready for a method: what is frozen, what is added, in which number formats. A torch module.
+
+Full tuning keeps float32 weights and computes products in the hardware's short format; LoRA keeps the base in that
+format (or NF4) and its own small matrices in float32, whose steps would be lost in bf16's eight bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from core.errors import SpecError
+from core.models.load import LoadedModel, best_device, best_dtype, load_model
+from core.records import ModelRef, TrainSpec
+
+
+def model_ref(spec: TrainSpec) -> ModelRef:
+    """The base as it is loaded for a spec: NF4 for QLoRA, float32 for full tuning where nothing else is asked for."""
+    if spec.method == "qlora":
+        return spec.model.model_copy(update={"quantisation": "nf4"})
+    if spec.method == "full" and spec.model.dtype == "auto":
+        return spec.model.model_copy(update={"dtype": "float32"})
+    return spec.model
+
+
+def load_for_training(spec: TrainSpec, device: str | None = None) -> LoadedModel:
+    """Load a spec's base and put its method on it, in train mode, with gradients where it learns."""
+    loaded = load_model(model_ref(spec), device=device or best_device(), for_training=True)
+    model = loaded.model
+    model.config.use_cache = False
+    if spec.method == "full":
+        model.requires_grad_(True)
+    else:
+        model.requires_grad_(False)
+        model = with_lora(model, spec)
+    return LoadedModel(loaded.ref, loaded.folder, model, loaded.tokenizer, loaded.device, loaded.dtype)
+
+
+def with_lora(model: Any, spec: TrainSpec) -> Any:
+    """A peft model with fresh float32 LoRA matrices, seeded. SpecError when a target module isn't in the model."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=spec.lora_r,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=spec.lora_dropout,
+        target_modules=list(spec.target_modules) if spec.target_modules else "all-linear",
+        use_dora=spec.use_dora,
+        use_rslora=spec.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(spec.seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            names = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+            raise SpecError(
+                f"target_modules: {', '.join(spec.target_modules or ())} can't be tuned in this model",
+                f"Its linear layers: {', '.join(names)}. Leave target_modules out to take all of its blocks.",
+            ) from error
+
+
+def autocast_dtype(loaded: LoadedModel, spec: TrainSpec) -> torch.dtype | None:
+    """The short format of products where weights are kept longer; none where weights are in it already."""
+    short = best_dtype(str(loaded.device))
+    if loaded.device.type == "cuda":
+        return short
+    return short if spec.method == "full" and loaded.dtype == torch.float32 and short != torch.float32 else None
+
+
+def trainable_parameters(model: Any) -> tuple[int, int]:
+    """Numbers that are learnt, and all numbers of the model (4-bit weights hold two in a byte)."""
+    learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in model.parameters())
+    return learnt, total
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+@contextmanager
+def short_adapter(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """Inside the block LoRA's float32 matrices are rounded to ``dtype``, as an evaluation has them: quicker to generate with."""
+    kept = [(p, p.data) for n, p in model.named_parameters() if "lora_" in n and p.dtype != dtype]
+    for parameter, data in kept:
+        parameter.data = data.to(dtype)
+    try:
+        yield
+    finally:
+        for parameter, data in kept:
+            parameter.data = data

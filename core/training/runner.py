@@ -1,0 +1,175 @@
+"""Carries out a run: data, model, training, result. Goes on from the last whole checkpoint. A torch module.
+
+Knows nothing of jobs: it reports to a ``Reporter``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, TrainingArguments, set_seed
+
+from core.errors import SpecError
+from core.models.load import LoadedModel
+from core.models.tokenizer import load_tokenizer
+from core.records import Reporter, Run, TrainSpec
+from core.store.files import is_complete, write_text
+from core.store.runs import run_folder, save_run
+from core.training.artefacts import library_versions, result_folder, save_result
+from core.training.callbacks import Watcher
+from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
+from core.training.data import TrainingData, dropped_lines, training_data
+from core.training.dev import Looks, dev_rows
+from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
+from core.training.spec import learning_rate
+from core.training.trainer import Passes, StepTrainer
+
+
+def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
+    """Train a run to its end or until a stop; returns its saved record, ``complete`` only at its end.
+
+    With ``resume`` it goes on after the last whole checkpoint, to the same result as without a break. UserError for
+    what the user can mend: no rows, a model that doesn't fit, a loss that is not a number.
+    """
+    if run.complete and is_complete(result_folder(run)):
+        return run
+    folder = run_folder(run.run_id)
+    spec = run.spec
+    started = time.monotonic()
+    reporter.progress(0, 0, message="preparing the rows")
+    tokenizer = load_tokenizer(spec.model)
+    data = training_data(spec, run.template, tokenizer)
+    for line in data.report():
+        reporter.log(line)
+    write_text(folder / "dropped.jsonl", dropped_lines(data))
+    run = run.model_copy(
+        update={"dropped_rows": len(data.dropped), "trained_rows": data.rows - len(data.dropped), "libraries": library_versions()}
+    )
+    save_run(run)
+    checkpoint = _starting_point(folder / "checkpoints", resume)
+    reporter.progress(0, 0, message=f"loading {spec.model.label}")
+    set_seed(spec.seed)
+    loaded = load_for_training(spec)
+    learnt, total = trainable_parameters(loaded.model)
+    reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
+    watcher = _watcher(run, reporter, loaded, checkpoint)
+    trainer = _trainer(run, data, loaded, watcher, reporter)
+    if checkpoint is not None:
+        reporter.log(f"going on from the checkpoint of step {step_of(checkpoint)}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return _finish(run, data, trainer, watcher, loaded, time.monotonic() - started)
+
+
+def total_steps(spec: TrainSpec, examples: int) -> int:
+    """Optimiser steps of a training on so many examples an epoch."""
+    return spec.max_steps or max(1, math.ceil(spec.epochs * math.ceil(examples / spec.batch_size)))
+
+
+def _starting_point(folder: Path, resume: bool) -> Path | None:
+    folder.mkdir(parents=True, exist_ok=True)
+    discard_incomplete(folder)
+    return last_checkpoint(folder) if resume else None
+
+
+def _watcher(run: Run, reporter: Reporter, loaded: LoadedModel, checkpoint: Path | None) -> Watcher:
+    spec = run.spec
+    dev = dev_rows(spec.dev, spec, run.template, loaded.tokenizer) if spec.dev is not None else None
+    if dev is not None and not dev.rows:
+        raise SpecError("No row of dev fits into max_length", "Raise max_length, or leave dev out.")
+    looks = Looks(run_folder(run.run_id), spec.best_metric, step_of(checkpoint) if checkpoint else 0)
+    return Watcher(spec, reporter, loaded, dev, looks, run_folder(run.run_id))
+
+
+def _trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher, reporter: Reporter) -> StepTrainer:
+    spec = run.spec
+    passes = Passes(
+        pad=int(loaded.tokenizer.pad_token_id),
+        largest=spec.micro_batch_size,
+        autocast=autocast_dtype(loaded, spec),
+    )
+    if spec.gradient_checkpointing:
+        enable_checkpointing(loaded.model)
+    trainer = StepTrainer(
+        passes=passes,
+        say=reporter.log,
+        model=loaded.model,
+        args=training_arguments(run, len(data.examples), loaded),
+        train_dataset=list(data.examples),
+        callbacks=[watcher],
+    )
+    trainer.remove_callback(PrinterCallback)
+    watcher.trainer = trainer
+    return trainer
+
+
+def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> TrainingArguments:
+    """The spec in transformers' words. One batch of the trainer is one optimiser step of this device."""
+    spec = run.spec
+    steps = total_steps(spec, examples)
+    arguments = TrainingArguments(
+        output_dir=str(run_folder(run.run_id) / "checkpoints"),
+        run_name=run.name,
+        max_steps=steps,
+        per_device_train_batch_size=max(1, spec.batch_size // spec.gpus),
+        learning_rate=learning_rate(spec),
+        lr_scheduler_type=spec.scheduler,
+        warmup_steps=math.ceil(spec.warmup_ratio * steps),
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        optim=optimizer_name(spec, loaded.device),
+        neftune_noise_alpha=spec.neftune_alpha,
+        seed=spec.seed,
+        data_seed=spec.seed,
+        use_cpu=loaded.device.type == "cpu",
+        fp16=loaded.dtype == torch.float16 and loaded.device.type == "cuda",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to=list(spec.report_to) or "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+    )
+    _ = arguments.device
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs without a launcher would mean DataParallel
+    return arguments
+
+
+def optimizer_name(spec: TrainSpec, device: torch.device) -> str:
+    """transformers' name of a spec's optimiser. SpecError for an 8-bit one without a GPU."""
+    names = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+    if spec.optimizer in names:
+        if device.type != "cuda":
+            raise SpecError(f"optimizer: {spec.optimizer} needs a GPU", "Use adamw, or leave it to auto.")
+        return names[spec.optimizer]
+    return "adamw_torch_fused"
+
+
+def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher, loaded: LoadedModel, seconds: float) -> Run:
+    """Keep what became of the run; write its result if it came to its end."""
+    folder = run_folder(run.run_id)
+    run = run.model_copy(update={"steps": int(trainer.state.global_step), "seconds": run.seconds + seconds})
+    if watcher.stopped:
+        return save_run(run)
+    best = watcher.looks.best()
+    summary: dict[str, float] = {
+        "loss": trainer.last.loss,
+        "tokens_per_second": watcher.tokens / max(1e-9, watcher.seconds),
+        "tokens_an_epoch": float(data.tokens),
+        "shortened_rows": float(data.shortened),
+    }
+    if loaded.device.type == "cuda":
+        summary["peak_memory_gb"] = torch.cuda.max_memory_allocated(loaded.device) / 1e9
+    source: Path | None = None
+    if best is not None:
+        summary |= {f"dev_{key}" if key != "step" else "best_step": value for key, value in best.items()}
+        if int(best["step"]) != run.steps:
+            source = next((c for c in all_checkpoints(folder / "checkpoints") if step_of(c) == int(best["step"])), None)
+    run = run.model_copy(update={"summary": summary})
+    model: Any = loaded.model
+    save_result(run, model, loaded.tokenizer, loaded.folder, summary, source)
+    return save_run(run.model_copy(update={"complete": True}))

@@ -1,0 +1,155 @@
+"""transformers' Trainer with one change: its batch is a whole optimiser step, which is cut into forward passes here.
+
+So passes can be of like length, can be halved when memory runs out without changing the effective batch, and the
+loss is a mean over all learnt tokens of the step, over all devices. A torch module; knows nothing of jobs and files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate.utils.memory import should_reduce_batch_size
+from transformers import Trainer
+
+from core.errors import UserError
+from core.models.memory import release_memory
+from core.prompts.examples import Example
+from core.training.batches import split_step
+from core.training.loss import learnt_tokens, loss_sum, padded_batch
+
+PASS_OVERHEAD_TOKENS = 64
+
+
+@dataclass
+class Passes:
+    """How a step is cut and computed. ``largest`` rows a pass (none: all); ``autocast``: of products (none: the weights' own)."""
+
+    pad: int
+    largest: int | None = None
+    most_tokens: int | None = None
+    autocast: torch.dtype | None = None
+
+
+@dataclass
+class StepReport:
+    """What the last step did, for those who watch. ``seconds`` are of its passes, without the optimiser."""
+
+    rows: tuple[str, ...] = ()
+    loss: float = 0.0
+    tokens: int = 0
+    learnt: int = 0
+    passes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Collated:
+    """The rows of a step on one device; moved nowhere until their pass comes."""
+
+    examples: list[Example] = field(default_factory=list)
+
+
+def collate(examples: list[Example]) -> dict[str, Collated]:
+    """The trainer's collator: hands the rows through."""
+    return {"step": Collated(examples)}
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]
+    """Trains on ``Example`` rows. ``say`` gets a line when something notable happens (a pass that was halved)."""
+
+    def __init__(self, *, passes: Passes, say: Callable[[str], None], **arguments: Any) -> None:
+        super().__init__(data_collator=collate, **arguments)
+        self.passes = passes
+        self.last = StepReport()
+        self._say = say
+
+    def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Gradients of one optimiser step, summed over its passes; returns the mean loss of its learnt tokens."""
+        started = time.perf_counter()
+        model.train()
+        examples = inputs["step"].examples
+        learnt = self._over_devices(sum(map(learnt_tokens, examples)))
+        total, passes = self._passes(model, examples, max(1.0, learnt))
+        self._share_gradients(model)
+        total = self._over_devices(total)
+        rows = tuple(example.row_id for example in examples)
+        self._refuse_nan(model, total, rows)
+        tokens = int(self._over_devices(sum(len(example.input_ids) for example in examples)))
+        self.last = StepReport(rows, total, tokens, int(learnt), passes, time.perf_counter() - started)
+        return torch.tensor(total, device=self.args.device)
+
+    def _passes(self, model: Any, examples: Sequence[Example], learnt: float) -> tuple[float, int]:
+        """Forward and backward over all rows; out of memory halves the rows of a pass and begins the step again."""
+        while True:
+            groups = self._groups(examples)
+            try:
+                return self._backward(model, examples, groups, learnt), len(groups)
+            except Exception as error:
+                largest = max(len(group) for group in groups)
+                if not should_reduce_batch_size(error):
+                    raise
+                if largest == 1:
+                    longest = max(len(example.input_ids) for example in examples)
+                    raise UserError(
+                        f"Out of memory on a single row of {longest:,} tokens (step {self.state.global_step + 1})",
+                        "Lower max_length, use qlora, set gradient_checkpointing: true, or choose a smaller model.",
+                    ) from error
+            model.zero_grad()
+            release_memory()
+            self.passes.largest = largest // 2
+            self._say(
+                f"out of memory at step {self.state.global_step + 1}: now at most {self.passes.largest} rows a forward pass; "
+                "the effective batch stays"
+            )
+
+    def _groups(self, examples: Sequence[Example]) -> list[list[int]]:
+        lengths = [len(example.input_ids) for example in examples]
+        return split_step(lengths, self.passes.largest, PASS_OVERHEAD_TOKENS, self.passes.most_tokens)
+
+    def _backward(self, model: Any, examples: Sequence[Example], groups: Sequence[Sequence[int]], learnt: float) -> float:
+        kind = self.args.device.type
+        total = torch.zeros((), device=self.args.device)
+        alone = model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
+        with alone:
+            for group in groups:
+                inputs, targets = padded_batch([examples[place] for place in group], self.passes.pad, self.args.device)
+                with torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
+                    loss = loss_sum(model, inputs, targets) / learnt
+                self.accelerator.backward(loss)
+                total += loss.detach()
+        return float(total)
+
+    def _share_gradients(self, model: Any) -> None:
+        """Sum the gradients of all devices; each loss was divided by the learnt tokens of all."""
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                    dist.all_reduce(parameter.grad)
+
+    def _over_devices(self, value: float) -> float:
+        """The sum of a number over all devices."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return float(value)
+        tensor = torch.tensor(float(value), dtype=torch.float64, device=self.args.device)
+        dist.all_reduce(tensor)
+        return float(tensor)
+
+    def _refuse_nan(self, model: Any, loss: float, rows: Sequence[str]) -> None:
+        """Stop before broken numbers reach the weights. UserError names the step and its rows."""
+        what = "" if torch.isfinite(torch.tensor(loss)) else "the loss"
+        if not what and not self.args.fp16:  # with fp16 the scaler skips such steps itself
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            what = "" if torch.isfinite(torch.nn.utils.get_total_norm(gradients)) else "the gradient"
+        if what:
+            raise UserError(
+                f"At step {self.state.global_step + 1} {what} is not a number; the rows of the step: {', '.join(rows)}",
+                "Lower the learning rate, or look at these rows. Resume goes on from the last checkpoint.",
+            )

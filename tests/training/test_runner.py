@@ -1,0 +1,259 @@
+"""Trainings on a tiny model: every method learns, a stop and a resume change nothing, faults are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import UserError
+from core.jobs.submissions import prepare_training
+from core.records import DatasetUse, ModelRef, Run, TrainSpec
+from core.store.files import is_complete
+from core.store.runs import get_run, run_folder, save_run
+from core.training.checkpoints import all_checkpoints, last_checkpoint, step_of
+from tests.training.conftest import Keeper, keep, rows_table
+
+
+def make_run(model: Path, dataset: str, **values: Any) -> Run:
+    """A queued run with quick defaults."""
+    settings: dict[str, Any] = {"max_steps": 6, "batch_size": 4, "save_every": 3, "learning_rate": 5e-3, "method": "lora"}
+    reference = ModelRef(source="path", name=str(model), dtype=values.pop("dtype", "auto"))
+    return save_run(prepare_training(TrainSpec(model=reference, data=(DatasetUse(dataset=dataset),), **(settings | values))))
+
+
+def train(run: Run, keeper: Keeper | None = None) -> Run:
+    from core.training.runner import run_training
+
+    return run_training(run, keeper or Keeper())
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_every_method_learns_and_leaves_a_whole_result(tiny: Path, people: str, method: str) -> None:
+    keeper = Keeper()
+    run = train(make_run(tiny, people, method=method, max_steps=25, save_every=20), keeper)
+    assert run.complete
+    assert get_run(run.run_id) == run
+    assert (run.steps, run.trained_rows, run.dropped_rows) == (25, 40, 0)
+    first, last = [sum(keeper.losses[step] for step in steps) / 3 for steps in ((1, 2, 3), (23, 24, 25))]
+    assert last < 0.8 * first
+    assert {"loss", "grad_norm", "learning_rate", "tokens_per_second"} <= keeper.steps[25].keys()
+    folder = run_folder(run.run_id) / ("model" if method == "full" else "adapter")
+    assert is_complete(folder)
+    card = (folder / "README.md").read_text("utf-8")
+    assert "people, version 1" in card
+    assert "max_steps: 25" in card
+    weights = folder / ("model.safetensors" if method == "full" else "adapter_model.safetensors")
+    assert weights.is_file()
+    if method != "full":
+        from safetensors import safe_open
+
+        with safe_open(weights, "pt") as opened:
+            assert all("lora_" in name for name in opened.keys())  # noqa: SIM118
+
+
+def test_the_adapter_is_loaded_by_the_engine_and_has_learnt(tiny: Path, people: str) -> None:
+    from core.models.engine import Engine
+    from core.models.load import load_model
+
+    run = train(make_run(tiny, people, max_steps=25))
+    engine = Engine(load_model(run.spec.model))
+    engine.attach(run.run_id, run_folder(run.run_id) / "adapter")
+    from core.prompts.examples import answer_ids, prompt_ids
+
+    row = rows_table(1).to_pylist()[0]
+    prompt = [prompt_ids(run.template, row, tokenizer=engine.tokenizer)]
+    answer = [answer_ids(run.template, row, tokenizer=engine.tokenizer)]
+    with engine:
+        assert engine.score(prompt, answer, adapter=run.run_id)[0][0] < 0.8 * engine.score(prompt, answer)[0][0]
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_stopped_run_goes_on_to_the_same_losses(tiny: Path, people: str, method: str) -> None:
+    values = {"max_steps": 14, "method": method, "lora_dropout": 0.2, "save_every": 100}  # 10 steps an epoch
+    whole = Keeper()
+    train(make_run(tiny, people, **values), whole)
+    run = make_run(tiny, people, **values)
+    first = Keeper(stop_after=4)
+    stopped = train(run, first)
+    assert not stopped.complete
+    assert stopped.steps == 4
+    assert last_checkpoint(run_folder(run.run_id) / "checkpoints") is not None
+    second = Keeper(stop_after=12)
+    assert train(stopped, second).steps == 12
+    third = Keeper()
+    assert train(get_run(run.run_id), third).complete
+    pieces = {**first.losses, **second.losses, **third.losses}
+    assert sorted(pieces) == sorted(whole.losses) == list(range(1, 15))
+    for step, loss in whole.losses.items():
+        assert pieces[step] == pytest.approx(loss, abs=1e-6), step
+
+
+def test_a_half_written_checkpoint_is_not_resumed_from(tiny: Path, people: str) -> None:
+    run = make_run(tiny, people, max_steps=6, save_every=2, keep_checkpoints=3)
+    train(run, Keeper(stop_after=4))
+    folder = run_folder(run.run_id) / "checkpoints"
+    (folder / "checkpoint-4" / "manifest.json").unlink()
+    (folder / "checkpoint-5").mkdir()
+    keeper = Keeper()
+    train(run, keeper)
+    assert "going on from the checkpoint of step 2" in keeper.lines
+    assert sorted(keeper.losses) == [3, 4, 5, 6]
+
+
+def test_each_row_is_seen_once_an_epoch_also_over_a_resume(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.training import trainer
+
+    seen: list[str] = []
+    original = trainer.StepTrainer._passes
+
+    def spy(self: Any, model: Any, examples: Any, learnt: float) -> Any:
+        seen.extend(example.row_id for example in examples)
+        return original(self, model, examples, learnt)
+
+    monkeypatch.setattr(trainer.StepTrainer, "_passes", spy)
+    run = make_run(tiny, people, max_steps=None, epochs=1, batch_size=7)
+    train(run, Keeper(stop_after=3))
+    assert train(run).steps == 6
+    assert sorted(seen) == [f"r-{n:04d}" for n in range(48) if n % 6 != 5]
+
+
+def test_dropped_and_shortened_rows_are_counted_and_named(tiny: Path, workspace: Path) -> None:
+    name = keep("long", rows_table(24, long_every=4))
+    keeper = Keeper()
+    run = train(make_run(tiny, name, max_length=256, max_steps=1), keeper)
+    assert (run.trained_rows, run.dropped_rows) == (14, 6)
+    lines = (run_folder(run.run_id) / "dropped.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(line)["row_id"] for line in lines} == {f"r-{n:04d}" for n in (0, 4, 8, 12, 16, 20)}
+    assert any("r-0004" in line and "tokens" in line for line in keeper.lines)
+    shortened = train(make_run(tiny, name, max_length=256, max_steps=1, overflow="shorten_input"))
+    assert shortened.dropped_rows == 0
+    assert shortened.summary["shortened_rows"] == 6
+
+
+def test_no_row_left_is_the_users_fault(tiny: Path, people: str) -> None:
+    with pytest.raises(UserError, match="No row is left"):
+        train(make_run(tiny, people, max_length=8))
+
+
+def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from core.training import trainer
+
+    values: dict[str, Any] = {"max_steps": 4, "lora_dropout": 0.0, "batch_size": 8, "dtype": "float32"}
+    whole = Keeper()
+    train(make_run(tiny, people, **values), whole)
+    original = trainer.loss_sum
+
+    def small(model: Any, inputs: Any, targets: Any) -> Any:
+        if len(targets) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(model, inputs, targets)
+
+    monkeypatch.setattr(trainer, "loss_sum", small)
+    keeper = Keeper()
+    train(make_run(tiny, people, **values), keeper)
+    assert sum("out of memory" in line for line in keeper.lines) == 2  # 8, 4, 2, once and for all
+    assert keeper.losses == pytest.approx(whole.losses, rel=1e-5)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.training import trainer
+
+    original = trainer.loss_sum
+    calls: list[int] = []
+
+    def broken(model: Any, inputs: Any, targets: Any) -> Any:
+        calls.append(1)
+        return original(model, inputs, targets) * (float("nan") if len(calls) > 4 else 1.0)
+
+    monkeypatch.setattr(trainer, "loss_sum", broken)
+    run = make_run(tiny, people, micro_batch_size=2, save_every=1)
+    with pytest.raises(UserError, match=r"At step 3 the loss is not a number; the rows of the step: r-\d+"):
+        train(run)
+    last = last_checkpoint(run_folder(run.run_id) / "checkpoints")
+    assert last is not None
+    assert step_of(last) == 2
+
+
+def script_looks(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Looks at dev that find these scores, one after another."""
+    from core.training import callbacks
+
+    left = iter(scores)
+
+    def look(_loaded: Any, dev: Any, _tokens: int, _reporter: Any) -> tuple[dict[str, float], list[str]]:
+        score = next(left)
+        return {"loss": 1 - score, "micro_f1": score, "exact_match": score}, [f"answer {score}"] * len(dev.rows)
+
+    monkeypatch.setattr(callbacks, "look", look)
+
+
+def test_the_best_checkpoint_is_kept_and_taken(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_looks(monkeypatch, [0.2, 0.7, 0.6, 0.7])
+    keeper = Keeper()
+    values = {"dev": DatasetUse(dataset=people, split="dev"), "eval_every": 2, "keep_checkpoints": 1, "save_every": 100}
+    run = train(make_run(tiny, people, max_steps=8, **values), keeper)
+    assert {step: found["dev_micro_f1"] for step, found in keeper.steps.items() if "dev_loss" in found} == {
+        2: 0.2,
+        4: 0.7,
+        6: 0.6,
+        8: 0.7,
+    }
+    assert (run.summary["best_step"], run.summary["dev_micro_f1"]) == (4, 0.7)
+    folder = run_folder(run.run_id)
+    assert {step_of(c) for c in all_checkpoints(folder / "checkpoints")} == {4, 8}
+    taken = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert taken == (folder / "checkpoints" / "checkpoint-4" / "adapter_model.safetensors").read_bytes()
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text("utf-8").splitlines()]
+    assert [sample["prediction"] for sample in samples[::8]] == [f"answer {score}" for score in (0.2, 0.7, 0.6, 0.7)]
+
+
+def test_patience_ends_a_training_also_over_a_resume(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_looks(monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1])
+    values = {"dev": DatasetUse(dataset=people, split="dev"), "eval_every": 1, "patience": 3}
+    run = make_run(tiny, people, max_steps=20, **values)
+    train(run, Keeper(stop_after=3))
+    run = train(run)
+    assert run.complete
+    assert run.summary["best_step"] == 1
+    assert run.steps == 4
+
+
+def test_a_look_at_dev_does_not_change_the_training(tiny: Path, people: str) -> None:
+    values = {"max_steps": 5, "method": "qlora", "lora_dropout": 0.1}
+    without, with_looks = Keeper(), Keeper()
+    train(make_run(tiny, people, **values), without)
+    dev = DatasetUse(dataset=people, split="dev")
+    run = train(make_run(tiny, people, dev=dev, eval_every=2, eval_max_new_tokens=4, **values), with_looks)
+    assert with_looks.losses == without.losses
+    looks = {step: found for step, found in with_looks.steps.items() if "dev_loss" in found}
+    assert sorted(looks) == [2, 4, 5]
+    assert looks[5]["dev_loss"] < looks[2]["dev_loss"]
+    samples = [json.loads(line) for line in (run_folder(run.run_id) / "samples.jsonl").read_text("utf-8").splitlines()]
+    assert len(samples) == 3 * 8
+    assert all(sample["prediction"] for sample in samples)
+
+
+def test_a_finished_run_is_not_trained_again(tiny: Path, people: str) -> None:
+    run = train(make_run(tiny, people, max_steps=1))
+    shutil.rmtree(run_folder(run.run_id) / "checkpoints")
+    assert train(run) == run
+
+
+def test_weights_say_how_often_rows_are_seen(tiny: Path, people: str) -> None:
+    from core.models.tokenizer import load_tokenizer
+    from core.training.data import training_data
+
+    run = make_run(tiny, people)
+    tokenizer = load_tokenizer(run.spec.model)
+
+    def seen(weight: float) -> int:
+        spec = run.spec.model_copy(update={"data": (DatasetUse(dataset=people, weight=weight),)})
+        return len(training_data(spec, run.template, tokenizer).examples)
+
+    assert [seen(w) for w in (1, 2, 0.5, 1.25, 0.001)] == [40, 80, 20, 50, 1]

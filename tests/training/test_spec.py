@@ -1,0 +1,95 @@
+"""Specs: short forms, overrides, and every fault told at once with its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import SpecError
+from core.records import DatasetUse, ModelRef, TrainSpec
+from core.training.spec import check, dump_spec, learning_rate, load_spec, make_spec, validate
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_short_forms_and_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, "data: people\ndev: people\nlearning_rate: 1e-3\n")
+    overrides = ["epochs=3", "model=./m", "model.quantisation=nf4", "data.0.limit=5", "lora_dropout=0", "name=甲"]
+    spec = load_spec(path, overrides)
+    assert spec.data == (DatasetUse(dataset="people", limit=5),)
+    assert spec.dev == DatasetUse(dataset="people", split="dev")
+    assert (spec.learning_rate, spec.epochs, spec.lora_dropout, spec.name) == (0.001, 3.0, 0.0, "甲")
+    assert spec.model == ModelRef(source="path", name=str(Path("m").absolute()), quantisation="nf4")
+
+
+def test_a_dumped_spec_is_read_back_the_same(tmp_path: Path) -> None:
+    spec = make_spec({"data": ["甲", {"dataset": "b", "weight": 0.5}], "target_modules": "q_proj, v_proj", "learning_rate": 1e-5})
+    assert load_spec(write(tmp_path, dump_spec(spec))) == spec
+
+
+def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "data: people\nlearning_rte: 1\nepochs: -1\nmodel: {nmae: x}\nzzzzz: 1\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    faults = "\n".join(caught.value.faults)
+    assert len(caught.value.faults) == 4
+    assert "unknown key 'learning_rte', did you mean 'learning_rate'?" in faults
+    assert "unknown key 'model.nmae', did you mean 'name'?" in faults
+    assert "epochs: input should be greater than 0 (it is -1)" in faults
+    assert "unknown key 'zzzzz'; the keys are" in faults
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no keys"),
+        ("a: [", "not YAML"),
+        ("- 1", "holds no keys"),
+        ("method: lora", "data is missing"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_files_that_are_no_spec(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_spec(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "data.7.limit=1", "epochs.x=1"])
+def test_overrides_that_lead_nowhere(tmp_path: Path, override: str) -> None:
+    with pytest.raises(SpecError, match="--set"):
+        load_spec(write(tmp_path, "data: people\nepochs: 2\n"), [override])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"none\.yaml"):
+        load_spec(tmp_path / "none.yaml")
+
+
+def test_content_is_checked_all_at_once(people: str) -> None:
+    spec = TrainSpec(
+        data=(DatasetUse(dataset=people, split="test"), DatasetUse(dataset="gone")),
+        template="nothing",
+        model=ModelRef(source="path", name="/nowhere"),
+        micro_batch_size=9,
+        eval_every=2,
+    )
+    faults = validate(spec)
+    assert len(faults) == 6
+    for start in ("data[0].split", "data[1]: There is no dataset 'gone'", "template", "model", "micro_batch_size", "eval_every"):
+        assert any(fault.startswith(start) for fault in faults), (start, faults)
+    with pytest.raises(SpecError, match="6 faults"):
+        check(spec)
+    assert validate(TrainSpec(data=(DatasetUse(dataset=people),))) == []
+
+
+def test_learning_rates_by_method() -> None:
+    def rate(**values: object) -> float:
+        return learning_rate(make_spec({"data": "d", **values}))
+
+    assert (rate(method="full"), rate(method="lora"), rate()) == (2e-5, 2e-4, 2e-4)
+    assert rate(method="full", learning_rate=0.5) == 0.5
