@@ -32,7 +32,7 @@ def documents(path: Path, limits: Limits) -> list[Document]:
     if magic[:2] == b"\x1f\x8b":
         name = path.name[:-3] if path.suffix.lower() == ".gz" else path.name
         return [Document(name, lambda: _bounded(gzip.open(path, "rb"), path.name, limits))]
-    if magic == b"PK\x03\x04" and path.suffix.lower() not in (".xlsx", ".xlsm"):
+    if magic in (b"PK\x03\x04", b"PK\x05\x06") and path.suffix.lower() not in (".xlsx", ".xlsm"):
         return _members(path, limits)
     return [Document(path.name, lambda: open(path, "rb"), size)]
 

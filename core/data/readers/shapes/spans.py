@@ -1,4 +1,4 @@
-"""A text with annotated places: (start, end, label) as doccano, Label Studio, spaCy and ``entityMentions`` write them.
+"""A text with annotated places: (start, end, label) as doccano, Label Studio and ``entityMentions`` write them.
 
 Offsets count characters, the end excluded. Where an annotation tells its text as well, the two must agree. Knows nothing
 of files.
