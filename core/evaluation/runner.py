@@ -6,48 +6,28 @@ that was kept. Knows nothing of jobs: it reports to a ``Reporter``. Torch module
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from core.errors import UserError
 from core.evaluation import artefacts
+from core.evaluation.answerer import Answerer, answerer, engine_for
 from core.evaluation.artefacts import Journal
+from core.evaluation.questions import Question, ask, load_rows
 from core.evaluation.scoring import score_frame, strip_thinking
-from core.evaluation.shots import shots_for
-from core.prompts.examples import answer_ids, prompt_ids
-from core.prompts.render import RowError, stop_strings
+from core.models.tokenizer import load_tokenizer
+from core.prompts.render import stop_strings
 from core.records import Evaluation, Reporter
-from core.store.datasets import read_rows
 from core.store.files import is_complete
-from core.store.runs import evaluation_folder, get_run, run_folder, save_evaluation
+from core.store.runs import evaluation_folder, save_evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from core.models.engine import Engine
 
 ANSWERING, MEASURING = "answering", "perplexity of the gold answers"
-
-
-@dataclass(frozen=True)
-class Question:
-    """A row as the model is asked it."""
-
-    row: Mapping[str, Any]
-    prompt: list[int]
-    gold: list[int]
-
-    @property
-    def row_id(self) -> str:
-        """The row's identifier."""
-        return str(self.row["row_id"])
 
 
 def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | None = None) -> Evaluation:
@@ -86,42 +66,6 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
     return finish(evaluation, predictions_table(answered, answers.records, likelihoods.records), left_out)
 
 
-def load_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The rows that are evaluated, ``output`` being the answer to give (of a conversation its last turn). UserError if none."""
-    spec = evaluation.spec
-    rows: list[dict[str, Any]] = read_rows(spec.dataset, evaluation.version, split=spec.split, limit=spec.limit).to_pylist()
-    if not rows:
-        raise UserError(
-            f"Version {evaluation.version} of {spec.dataset!r} has no rows in split {spec.split!r}",
-            "Split the dataset first (`python -m core split`), or name another split.",
-        )
-    for row in rows:
-        if row["messages"]:
-            last = json.loads(row["messages"])[-1]
-            row["output"] = (last.get("content") or "") if last.get("role") == "assistant" else row["output"]
-    return rows
-
-
-def ask(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Question], dict[str, str]]:
-    """The rows as prompts, and the reason for each row that the template can't put into words."""
-    from core.models.tokenizer import load_tokenizer
-
-    template, elements = evaluation.template, evaluation.elements
-    tokenizer = load_tokenizer(evaluation.spec.arm.model)
-    choose = shots_for(evaluation)
-    questions, left_out = [], {}
-    for row in rows:
-        try:
-            prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=elements, shots=choose(row))
-            wanted = evaluation.spec.perplexity and row["output"]
-            gold = answer_ids(template, row, tokenizer=tokenizer, elements=elements) if wanted else []
-        except RowError as fault:
-            left_out[str(row["row_id"])] = fault.message
-            continue
-        questions.append(Question(row, prompt, gold))
-    return questions, left_out
-
-
 def _work(
     evaluation: Evaluation,
     questions: Sequence[Question],
@@ -135,7 +79,8 @@ def _work(
     to_measure = [q for q in questions if q.gold and q.row_id not in likelihoods.records]
     if not to_answer and not to_measure:
         return {}
-    with _engine(evaluation, engine, reporter) as ready:
+    who = answerer(evaluation.spec.arm)
+    with engine_for(who, engine, reporter) as ready:
         room = ready.context
         too_long = {
             q.row_id: f"its prompt has {len(q.prompt):,} tokens, and the model reads {room:,} at most"
@@ -145,46 +90,19 @@ def _work(
         to_answer = [q for q in to_answer if q.row_id not in too_long]
         to_measure = [q for q in to_measure if len(q.prompt) + len(q.gold) < room]
         total = len(questions) - len(too_long)
-        done = _answer(evaluation, to_answer, total, answers, reporter, ready)
-        done = done and _measure(evaluation, to_measure, total, likelihoods, reporter, ready)
+        done = _answer(evaluation, who, to_answer, total, answers, reporter, ready)
+        done = done and _measure(who, to_measure, total, likelihoods, reporter, ready)
     return too_long if done else None
 
 
-@contextmanager
-def _engine(evaluation: Evaluation, engine: Engine | None, reporter: Reporter) -> Iterator[Engine]:
-    """An engine with the arm's model and adapter."""
-    arm = evaluation.spec.arm
-    adapter = _adapter(arm.run)
-    if engine is None:
-        from core.models.engine import Engine
-        from core.models.load import load_model
-
-        reporter.progress(0, 0, message=f"loading {arm.model.label}")
-        ours = Engine(load_model(arm.model))
-        try:
-            if arm.run is not None and adapter is not None:
-                ours.attach(arm.run, adapter)
-            yield ours
-        finally:
-            ours.close()
-        return
-    if arm.run is not None and adapter is not None:
-        engine.attach(arm.run, adapter)
-    yield engine
-
-
-def _adapter(run_id: str | None) -> Path | None:
-    """Folder of a run's adapter. UserError if the run isn't finished."""
-    if run_id is None:
-        return None
-    folder = run_folder(get_run(run_id).run_id) / "adapter"
-    if not is_complete(folder):
-        raise UserError(f"Run {run_id!r} has no finished adapter", "Wait for its job, or resume it: `python -m core jobs`.")
-    return folder
-
-
 def _answer(
-    evaluation: Evaluation, questions: Sequence[Question], total: int, answers: Journal, reporter: Reporter, engine: Engine
+    evaluation: Evaluation,
+    who: Answerer,
+    questions: Sequence[Question],
+    total: int,
+    answers: Journal,
+    reporter: Reporter,
+    engine: Engine,
 ) -> bool:
     """Generate the answers that are missing, each kept as it comes."""
     if not questions:
@@ -193,8 +111,6 @@ def _answer(
     reporter.progress(before, total, message=ANSWERING)
 
     def keep(place: int, answered: Any) -> None:
-        if answered.finish == "stopped":
-            return
         question = questions[place]
         answers.add(
             {
@@ -208,18 +124,16 @@ def _answer(
         )
         reporter.progress(len(answers.records), total, message=ANSWERING)
 
-    from core.models.tokenizer import load_tokenizer
-
     arm = evaluation.spec.arm
-    stop = (*stop_strings(evaluation.template, load_tokenizer(arm.model)), *arm.generation.stop)
+    stop = stop_strings(evaluation.template, load_tokenizer(who.model))
     prompts = [question.prompt for question in questions]
-    engine.generate(prompts, arm.generation, adapter=arm.run, stop=stop, should_stop=reporter.should_stop, on_row=keep)
+    engine.generate(prompts, arm.generation, adapter=who.adapter, stop=stop, should_stop=reporter.should_stop, on_row=keep)
     answers.sync()
     return all(question.row_id in answers.records for question in questions)
 
 
 def _measure(
-    evaluation: Evaluation, questions: Sequence[Question], total: int, likelihoods: Journal, reporter: Reporter, engine: Engine
+    who: Answerer, questions: Sequence[Question], total: int, likelihoods: Journal, reporter: Reporter, engine: Engine
 ) -> bool:
     """Measure the missing likelihoods of gold answers given their prompts, each kept as it comes."""
     before = total - len(questions)
@@ -231,7 +145,7 @@ def _measure(
         reporter.progress(len(likelihoods.records), total, message=MEASURING)
 
     prompts, gold = [q.prompt for q in questions], [q.gold for q in questions]
-    engine.score(prompts, gold, evaluation.spec.arm.run, should_stop=reporter.should_stop, on_row=keep)
+    engine.score(prompts, gold, who.adapter, should_stop=reporter.should_stop, on_row=keep)
     likelihoods.sync()
     return all(question.row_id in likelihoods.records for question in questions)
 

@@ -1,0 +1,63 @@
+"""What answers an arm's questions: which model, which adapter on it, and an engine that has both loaded.
+
+Knows nothing of questions and answers. Torch module by way of the engine.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError
+from core.records import Arm, ModelRef, Reporter
+from core.store.files import is_complete
+from core.store.runs import get_run, run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.models.engine import Engine
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """What answers: a model, and an adapter on it or none. ``adapter`` is the run's identifier."""
+
+    model: ModelRef
+    adapter: str | None = None
+    folder: Path | None = None
+
+
+def answerer(arm: Arm) -> Answerer:
+    """The model and adapter of an arm; a run of full tuning is a model of its own. UserError if the run isn't finished."""
+    if arm.run is None:
+        return Answerer(arm.model)
+    run = get_run(arm.run)
+    full = run.spec.method == "full"
+    folder = run_folder(run.run_id) / ("model" if full else "adapter")
+    if not is_complete(folder):
+        raise UserError(f"Run {arm.run!r} has no finished result", "Wait for its job, or resume it: `python -m core jobs`.")
+    if full:
+        return Answerer(arm.model.model_copy(update={"source": "path", "name": str(folder), "revision": None}))
+    return Answerer(arm.model, run.run_id, folder)
+
+
+@contextmanager
+def engine_for(who: Answerer, engine: Engine | None, reporter: Reporter) -> Iterator[Engine]:
+    """An engine with the arm's model and adapter; one that is loaded here is let go at the end."""
+    ours = None
+    if engine is None:
+        from core.models.engine import Engine
+        from core.models.load import load_model
+
+        reporter.progress(0, 0, message=f"loading {who.model.label}")
+        engine = ours = Engine(load_model(who.model))
+    try:
+        if who.adapter is not None and who.folder is not None:
+            engine.attach(who.adapter, who.folder)
+        yield engine
+    finally:
+        if ours is not None:
+            ours.close()
