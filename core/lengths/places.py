@@ -151,7 +151,7 @@ class _Finder:
             where = np.flatnonzero(held).tolist()
             for place, one in zip(where, self._by_plan(plan, piece, rows.filter(pa.array(held))), strict=True):
                 found[place] = one
-        listed = rows.to_pylist()
+        listed = [_with_answer(row) for row in rows.to_pylist()]
         for place in np.flatnonzero(rest).tolist():
             found[place] = self._one(listed[place])
         return _tables(listed, found, start)
@@ -185,6 +185,14 @@ class _Finder:
             cut = Cut(self.template, row, self.tokenizer, self.elements, self.shots, made)
             found.ends = cut.input_tokens(row["input"])[0]
         return found
+
+
+def _with_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """A conversation's last assistant turn is its output."""
+    if row["messages"]:
+        last = json.loads(row["messages"])[-1]
+        row["output"] = str(last.get("content") or "") if last.get("role") == "assistant" else ""
+    return row
 
 
 def _tables(rows: Sequence[Mapping[str, Any]], found: Sequence[_Found], start: int) -> Places:

@@ -90,9 +90,9 @@ def compose(
     return _chat(write, tokenizer) if template.kind == "chat" else _raw(write, tokenizer)
 
 
-def _chat(write: Writer, tokenizer: PreTrainedTokenizerFast) -> Composed:
-    template, data = write.template, write.data
-    frame = chat.answer_frame(tokenizer, template.enable_thinking)
+def messages_of(write: Writer) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """What comes before the conversation (system text, worked examples), and the conversation up to the question."""
+    data = write.data
     messages: list[dict[str, str]] = []
     if system := write.system():
         messages.append({"role": "system", "content": system})
@@ -103,6 +103,13 @@ def _chat(write: Writer, tokenizer: PreTrainedTokenizerFast) -> Composed:
     turns = [{"role": t.role, "content": write.spoken(t)} for t in data.turns]
     if data.single:
         turns.append({"role": "user", "content": write.user(data.row)})
+    return messages, turns
+
+
+def _chat(write: Writer, tokenizer: PreTrainedTokenizerFast) -> Composed:
+    template, data = write.template, write.data
+    frame = chat.answer_frame(tokenizer, template.enable_thinking)
+    messages, turns = messages_of(write)
     prompts: list[tuple[str, str]] = []
     for place, turn in enumerate(turns):
         if turn["role"] == "assistant":

@@ -111,6 +111,16 @@ def unmark(text: str, mark: str) -> tuple[str, tuple[int, ...]]:
     return "".join(pieces), tuple(places)
 
 
+def forged(known: Controls, text: str, places: Sequence[int]) -> tuple[int, ...]:
+    """``places`` if a control token in the text covers one of them, else nothing: then the text is safe as it is."""
+    at = 0
+    while match := known.exact.search(text, at):
+        if _within(places, *match.span()):
+            return tuple(places)
+        at = match.start() + 1
+    return ()
+
+
 def encode(tokenizer: PreTrainedTokenizerFast, text: str, literal: Sequence[int] = ()) -> list[int]:
     """Token ids of a text in which every control token counts but those that cover a place of ``literal``.
 

@@ -197,21 +197,28 @@ class Cut:
         """Where each token of the input ends (characters of the input), and how many tokens all else has."""
         prompt = self.whole.segments[0]
         total = sum(len(encode(self.tokenizer, s.text, s.literal)) for s in self.whole.segments)
-        at = None if prompt.literal else self._place(text, prompt.text)
+        place = None if prompt.literal else self._place(text, prompt.text)
         engine = backend(self.tokenizer)
-        if at is None:
+        if place is None:
             ends = [end for _, end in engine.encode(text, add_special_tokens=False).offsets]
         else:
-            ends = ends_inside(engine.encode(prompt.text, add_special_tokens=False).offsets, at, len(text))
+            at, size = place
+            ends = ends_inside(engine.encode(prompt.text, add_special_tokens=False).offsets, at, size)
         return ends, max(0, total - len(ends))
 
-    def _place(self, text: str, prompt: str) -> int | None:
-        """Where the input begins in the prompt; none if it isn't there once, whole and unchanged."""
-        at = prompt.find(text)
-        if at < 0 or not text:
+    def _place(self, text: str, prompt: str) -> tuple[int, int] | None:
+        """Where the input begins in the prompt, and how many of its characters are there.
+
+        White space at its ends may be missing; none if it isn't there once and whole.
+        """
+        core = text.strip()
+        size = len(text.rstrip())
+        at = prompt.find(core) - (size - len(core))
+        if not core or core not in prompt:
             return None
-        if prompt.find(text, at + 1) < 0:
-            return at
+        if prompt.count(core) == 1:
+            whole = prompt.find(text) >= 0
+            return at, len(text) if whole else size
         mark = pick_mark([prompt, str(self.row.get("output") or "")])
         row = {**self.row, "input": mark + text + mark}
         try:
@@ -220,7 +227,8 @@ class Cut:
             return None
         at = marked.find(mark)
         inside = marked[at + 1 : at + 1 + len(text)]
-        return at if marked.count(mark) == 2 and inside == text and marked.replace(mark, "") == prompt else None
+        sure = marked.count(mark) == 2 and inside == text and marked.replace(mark, "") == prompt
+        return (at, len(text)) if sure else None
 
 
 def ends_inside(offsets: Sequence[tuple[int, int]], at: int, length: int) -> list[int]:

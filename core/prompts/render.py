@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.errors import SpecError
 from core.prompts import chat
-from core.prompts.compose import bos, compose
-from core.prompts.control import controls, unmark
+from core.prompts.compose import REAL, Writer, bos, compose, messages_of
+from core.prompts.control import Controls, controls, forged, unmark
 from core.prompts.rowdata import RowData, RowError
 from core.records import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Rendered", "RowError", "Segment", "bos", "render", "stop_strings"]
+__all__ = ["Rendered", "RowError", "Segment", "bos", "chat_messages", "render", "stop_strings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,28 @@ def render(
     data = RowData.of(row, elements, shots, history)
     mark = data.mark(controls(tokenizer), template)
     made = compose(template, data, tokenizer, mark)
-    segments = tuple(Segment(*_cleared(text, mark, answer)) for text, answer in made.pieces)
+    segments = tuple(_cleared(text, mark, answer, controls(tokenizer)) for text, answer in made.pieces)
     return Rendered(segments, stop_strings(template, tokenizer), made.note)
+
+
+def chat_messages(
+    template: Template,
+    row: Mapping[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str] = (),
+    shots: Sequence[Mapping[str, Any]] = (),
+    history: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, str]]:
+    """The prompt as messages (role, content), for a server that applies the model's chat template itself.
+
+    SpecError for a raw template. Such a server reads control tokens typed in a row as real ones.
+    """
+    if template.kind != "chat":
+        raise SpecError(f"Template {template.ref} is raw: it has no messages", "Send its text to a completion endpoint instead.")
+    write = Writer(template, RowData.of(row, elements, shots, history), controls(tokenizer), "", REAL)
+    before, turns = messages_of(write)
+    return [*before, *turns]
 
 
 def stop_strings(template: Template, tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
@@ -89,8 +110,8 @@ def stop_strings(template: Template, tokenizer: PreTrainedTokenizerFast) -> tupl
     return tuple(dict.fromkeys(ends))
 
 
-def _cleared(text: str, mark: str, answer: bool) -> tuple[str, bool, tuple[int, ...]]:
+def _cleared(text: str, mark: str, answer: bool, known: Controls) -> Segment:
     if not mark:
-        return text, answer, ()
+        return Segment(text, answer)
     clean, places = unmark(text, mark)
-    return clean, answer, places
+    return Segment(clean, answer, forged(known, clean, places))

@@ -35,6 +35,7 @@ CORPUS = [
     "抽取要素，只返回JSON：姓名、机构、职务。高勇：男，中国国籍，无境外居留权。",
     "Extract the elements as JSON: person, location, product. The quick brown fox jumps over the lazy dog.",
     '{"person": ["Ann Lee"], "location": ["Paris", "Oslo"]} {"姓名":["高勇"],"国籍":["中国国籍"]}',
+    "李明远 上海 Bob",
 ] * 3
 
 

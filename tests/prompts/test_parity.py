@@ -1,0 +1,56 @@
+"""The parity gate: equal where it must be, and it really notices a difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.errors import SpecError
+from core.prompts.parity import ODD_ROWS, USES, check_parity, require_parity
+from core.prompts.studio import mask_view
+from core.prompts.templates import find_template, list_templates
+from core.records import Template
+from tests.prompts.toys import CHATML, GEMMA, THINKING, byte_level
+
+
+@pytest.mark.parametrize("source", [CHATML, THINKING], ids=["chatml", "thinking"])
+@pytest.mark.parametrize("template", list_templates(), ids=lambda t: t.name)
+def test_every_use_has_the_same_ids(template: Template, source: str) -> None:
+    found = check_parity(template, ODD_ROWS, tokenizer=byte_level(source), elements=["姓名", "person"])
+    assert found.equal, found
+    assert found.rows == len(ODD_ROWS)
+    assert found.uses["evaluation"] == found.uses["chat"] == len(ODD_ROWS)
+    assert found.uses["export"] >= 4
+    assert found.uses["serving"] >= (4 if template.kind == "chat" else 0)
+
+
+def test_a_template_that_does_not_fit_is_a_problem() -> None:
+    found = check_parity(find_template("json-zh"), ODD_ROWS, tokenizer=byte_level(GEMMA, bos=True))
+    assert "system role" in found.problem
+    assert not found.equal
+
+
+def test_a_difference_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(USES, "chat", lambda asked: [*asked.prompt[:-1], 5])
+    found = check_parity(find_template("chat"), ODD_ROWS[:1], tokenizer=byte_level())
+    assert [m.use for m in found.mismatches] == ["chat"]
+    with pytest.raises(SpecError, match=r"chat@1: row odd-zh has other tokens in chat than in training"):
+        require_parity(find_template("chat"), ODD_ROWS[:1], tokenizer=byte_level())
+
+
+def _view(**options: Any) -> Any:
+    row = {"row_id": "r", "instruction": "抽取", "input": "高勇", "output": "{}"}
+    return mask_view(find_template("chat"), row, tokenizer=byte_level(), **options)
+
+
+def test_mask_view_shows_every_token_once() -> None:
+    view = _view()
+    text = "".join(p.text for p in view.pieces)
+    assert text == "<|im_start|>user\n抽取\n高勇<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>"
+    assert sum(len(p.ids) for p in view.pieces) == view.tokens
+    assert "".join(p.text for p in view.pieces if p.trained) == "{}<|im_end|>"
+    assert [p.text for p in view.pieces if p.kind == "special"] == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"]
+    assert sum(p.weight * len(p.ids) for p in view.pieces) == view.trained
+    assert "\ufffd" not in text
+    assert "more than" in _view(max_length=5).dropped
