@@ -62,8 +62,14 @@ def _table(chunk: Chunk, kept: list[Converted], places: list[int], faults: list[
 
 def _columns(kept: list[Converted]) -> dict[str, pa.Array]:
     transposed = list(zip(*kept, strict=True)) if kept else [()] * len(Converted._fields)
-    arrays = (pa.array(values, pa.large_string()) for values in transposed)
-    return dict(zip(Converted._fields, arrays, strict=True))
+    return dict(zip(Converted._fields, map(_array, transposed), strict=True))
+
+
+def _array(values: tuple[str | None, ...]) -> pa.Array:
+    """A column of texts; one that holds the same nothing throughout, as most do, is made without looking at each cell."""
+    if values and not any(values) and values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0], pa.large_string()), len(values))
+    return pa.array(values, pa.large_string())
 
 
 def _has_surrogate(row: Converted) -> bool:
