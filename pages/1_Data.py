@@ -8,7 +8,6 @@ from core.demo import EXTRACTION, load_samples
 from pages.ui import datatabs, dataview, importer, issues, recipe, shell, states
 
 chosen = shell.begin("Data")
-opened = st.session_state.pop("data_import_open", False)
 if chosen.dataset is None or chosen.version is None:
     pressed = states.empty(
         "What is wrong with your data, and the rows behind it",
@@ -23,8 +22,9 @@ if chosen.dataset is None or chosen.version is None:
             load_samples()
             shell.select(dataset=EXTRACTION)
             st.rerun()
-    if opened or pressed:
-        importer.dialog()
+    if pressed == "Import a file":
+        importer.ask()
+    importer.open_or_not()
     st.stop()
 
 dataset, version = chosen.dataset, chosen.version
@@ -34,10 +34,8 @@ with states.catching("Your data is as it was."):
     with st.container(horizontal=True, vertical_alignment="top"):
         with st.container(width="stretch"):
             shell.answer(*dataview.sentence(found, frame, version))
-        if st.button("Import a file", key="data_import", icon=":material/upload_file:"):
-            opened = True
-    if opened:
-        importer.dialog()
+        st.button("Import a file", key="data_import", icon=":material/upload_file:", on_click=importer.ask)
+    importer.open_or_not()
 
     left, right = st.columns([7, 4], gap="large")
     with left:

@@ -128,7 +128,10 @@ def _mend(dataset: Dataset, quarantine_id: str, raw: str, reason: str) -> None:
         row: dict[str, Any] = {"quarantine_id": quarantine_id}
         for name, words in (("instruction", "Instruction"), ("input", "Input"), ("output", "Answer")):
             row[name] = st.text_area(words, cells[name], key=f"mend_{name}_{quarantine_id}", height=90)
-        row["split"] = st.selectbox("Split", ["", *SPLITS], key=f"mend_split_{quarantine_id}", format_func=lambda s: s or "none")
+        splits = ["", *SPLITS]
+        place = splits.index(cells["split"]) if cells["split"] in splits else 0
+        key = f"mend_split_{quarantine_id}"
+        row["split"] = st.selectbox("Split", splits, index=place, key=key, format_func=lambda s: s or "none")
         if st.form_submit_button("Take this row in"):
             with states.catching("The row is still kept aside."):
                 recipes.apply(dataset.name, [Step(op="take_in", params={"rows": [row]})], note="taken in from quarantine")
@@ -194,11 +197,9 @@ def _cells(raw: str) -> dict[str, str]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        return {"instruction": "", "input": raw, "output": ""}
-    return {
-        name: value if isinstance(value := found.get(name, ""), str) else json.dumps(value, ensure_ascii=False)
-        for name in ("instruction", "input", "output")
-    }
+        return {"instruction": "", "input": raw, "output": "", "split": ""}
+    cells = {name: found.get(name, "") for name in ("instruction", "input", "output", "split")}
+    return {name: cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False) for name, cell in cells.items()}
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -31,7 +31,7 @@ def sentence(found: Profile, frame: pd.DataFrame, version: Version) -> tuple[str
     if version.quarantined:
         detail += f" {formats.plural(version.quarantined, 'row')} kept aside in quarantine."
     if not found.faulty:
-        return f"None of {rows} has a fault that harms training.", detail
+        return f"No fault that harms training was found in {rows}.", detail
     worst = frame.iloc[0]
     share = formats.percent(found.faulty / max(1, found.rows))
     lead = f"most often: {worst['label'].lower()} ({formats.count(worst['rows'])})"

@@ -12,7 +12,7 @@ from core.jobs.queue import dispatch
 from core.records import LIVE_STATES
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import charts, formats, marks, shell, states
+from pages.ui import charts, formats, importer, marks, shell, states
 from pages.ui.registry import DATA, METRICS
 from pages.ui.selection import Selection
 from pages.ui.steps import Step, is_cleaned, next_step, survey
@@ -34,7 +34,7 @@ def welcome() -> None:
             load_samples()
             shell.go(DATA, dataset=EXTRACTION)
     elif pressed:
-        st.session_state["data_import_open"] = True
+        importer.ask()
         shell.go(DATA)
 
 

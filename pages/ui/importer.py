@@ -23,7 +23,25 @@ from pages.ui import formats, shell, states, tables
 UNUSED = "not used"
 
 
-@st.dialog("Import a file", width="large")
+OPEN = "data_import_open"
+
+
+def open_or_not() -> None:
+    """Draw the dialog if it was asked for; it stays open over reruns until it is closed."""
+    if st.session_state.get(OPEN):
+        dialog()
+
+
+def ask() -> None:
+    """Open the dialog, from the next run on."""
+    st.session_state[OPEN] = True
+
+
+def _close() -> None:
+    st.session_state.pop(OPEN, None)
+
+
+@st.dialog("Import a file", width="large", on_dismiss=_close)
 def dialog() -> None:
     """The whole of it; closes when the file is in."""
     path = _file()
@@ -143,6 +161,7 @@ def _bring_in(path: Path, found: Guess, mapping: dict[str, str], shape: str | No
             )  # fmt: skip
             aside = f"; {formats.plural(made.quarantined, 'row')} kept aside in quarantine" if made.quarantined else ""
             st.toast(f"{formats.plural(made.rows, 'row')} imported into {name}{aside}.")
+            _close()
             shell.select(dataset=name, version="latest")
             st.rerun()
 

@@ -5,6 +5,7 @@ Knows nothing of what operations do; ``core.data.recipes`` previews, applies and
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from typing import Any
@@ -41,9 +42,12 @@ def panel(dataset: Dataset, version: Version) -> None:
     if draft:
         st.caption("Proposed, each with the rows it touches")
     told = iter(preview.steps) if preview else iter(())
+    before = copy.deepcopy(draft)
     with st.container(key="recipe_stack", gap=None):
         for place, item in enumerate(draft):
             _proposed(dataset.name, draft, place, item, next(told, None) if item["on"] else None)
+    if draft != before:  # a switch or a parameter was changed in this run, after the counts were made
+        st.rerun()
     _add(dataset.name, draft)
     _buttons(dataset, latest, chosen, preview)
 
@@ -128,10 +132,16 @@ def _done(dataset: Dataset, version: Version) -> None:
                 st.space("stretch")
                 st.markdown(f":gray[{formats.count(amounts.get(step.step_id, 0))}]", width="content")
                 if st.button("Undo", type="tertiary", key=f"undo_{step.step_id}"):
-                    _show_undo(dataset.name, step.step_id)
+                    st.session_state["recipe_undo"] = step.step_id
+    if st.session_state.get("recipe_undo") in [step.step_id for step in steps]:
+        _show_undo(dataset.name, st.session_state["recipe_undo"])
 
 
-@st.dialog("Undo a step", width="large")
+def _close_undo() -> None:
+    st.session_state.pop("recipe_undo", None)
+
+
+@st.dialog("Undo a step", width="large", on_dismiss=_close_undo)
 def _show_undo(name: str, step_id: str) -> None:
     with states.catching("Nothing was changed."):
         preview = recipes.preview_undo(name, step_id)
@@ -141,6 +151,7 @@ def _show_undo(name: str, step_id: str) -> None:
         )
         if st.button(f"Undo, {formats.plural(preview.affected, 'row')} change", type="primary", key=f"undo_go_{step_id}"):
             recipes.undo(name, step_id)
+            _close_undo()
             shell.select(version="latest")
             st.rerun()
         changes.show(preview.changes, key=f"undo_{step_id}")

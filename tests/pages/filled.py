@@ -70,7 +70,7 @@ def fill(folder: Path, *, evaluations: bool = True) -> Filled:
     """Fill the workspace; ``folder`` takes the file that is imported."""
     path = folder / "notices.jsonl"
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows()), encoding="utf-8")
-    imported = import_file(path, NAME, task="extraction")
+    imported = import_file(path, NAME, task="extraction", elements=("person", "organization", "date"))
     version = imported.version.number
     run, job = _run(version)
     base = tuned = ""

@@ -1,0 +1,68 @@
+"""Metrics: evaluations ranked and filtered, by element, by error, over time, down to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.figures import tidy
+from core.store.runs import get_evaluation, list_evaluations, list_runs
+from tests.pages.conftest import check, texts
+from tests.pages.filled import fill
+
+METRICS = "pages/6_Metrics.py"
+
+
+def test_empty(open_page: Callable[..., AppTest]) -> None:
+    app = open_page(METRICS)
+    check(app)
+    assert "Every evaluation, ranked" in app.header[0].value
+
+
+def test_the_best_is_named_with_its_interval(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    made = fill(tmp_path)
+    app = open_page(METRICS)
+    check(app)
+    best = get_evaluation(made.tuned).scores
+    low, high = best["intervals"]["micro_f1"]
+    assert app.header[0].value == f"Best on notices: fine-tune, Micro-F1 {best['micro']['f1']:.2f} [{low:.2f}, {high:.2f}]."
+    app.selectbox(key="metric").set_value("perplexity").run()
+    assert "prompt alone, Perplexity" in app.header[0].value  # lower is better, and the prompt's is lower here
+
+
+@pytest.mark.parametrize("view", ["By element", "Errors", "Over time", "Rows", "How it was counted"])
+def test_views(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> None:
+    fill(tmp_path)
+    app = open_page(METRICS, metrics_view=view)
+    check(app)
+    if view == "Rows":
+        assert any('class="predicted' in html.value or "gold predicted" in html.value for html in app.html)
+    if view == "How it was counted":
+        assert any("resamples of rows" in text for text in texts(app))
+
+
+def test_filters_that_leave_nothing_say_so(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = open_page(METRICS, by_adapter=["lora-r16"])
+    check(app)
+    assert "fine-tune reaches Micro-F1" in app.header[0].value
+    app = open_page(METRICS, by_adapter=["lora-r16"], by_split=["test"], by_template=["chat@1"])
+    check(app)
+
+
+def test_frames_hold_every_evaluation(tmp_path: Path) -> None:
+    made = fill(tmp_path)
+    records = list_evaluations()
+    frame = tidy.evaluations(records, list_runs())
+    assert set(frame["key"]) == {made.base, made.tuned}
+    assert dict(zip(frame["key"], frame["kind"], strict=True)) == {made.base: "base", made.tuned: "tuned"}
+    assert frame["tokens"].tolist() == [84.0, 84.0]
+    errors = tidy.errors(records)
+    for record in records:
+        assert errors.loc[errors["arm"] == record.name, "rows"].sum() == sum(record.scores["errors"].values())
+    answers = tidy.answers(made.base)
+    assert len(answers) == get_evaluation(made.base).rows
+    assert (answers["errors"] > 0).sum() == sum(bool(kinds) for kinds in answers["kinds"])

@@ -1,0 +1,68 @@
+"""The shell: pages and their addresses, the strip's selection across pages, and no torch in the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.data import recipes
+from core.records import Step
+from pages.ui import registry
+from tests.pages.conftest import ROOT, check
+from tests.pages.filled import NAME, fill
+
+
+def test_every_page_of_the_registry_is_there_and_thin() -> None:
+    assert [page.title for page in registry.PAGES] == ["Home", "Data", "Tokens", "Train", "Chat", "Compare", "Metrics"]
+    for page in registry.PAGES:
+        assert (ROOT / page.path).is_file(), page.path
+        assert len((ROOT / page.path).read_text(encoding="utf-8").splitlines()) <= 150, page.path
+
+
+@pytest.mark.parametrize("page", [page for page in registry.PAGES if page is not registry.HOME], ids=lambda page: page.title)
+def test_every_page_begins_by_its_own_title(page: registry.Entry) -> None:
+    assert f'shell.begin("{page.title}"' in (ROOT / page.path).read_text(encoding="utf-8")
+
+
+def test_a_selection_holds_from_page_to_page(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    fill(tmp_path)
+    recipes.apply(NAME, [Step(op="drop_exact_duplicates")])
+    app = open_page("pages/1_Data.py")
+    app.selectbox(key="version").set_value("v1").run()
+    app.selectbox(key="template").set_value("instruct@1").run()
+    app.switch_page("pages/6_Metrics.py").run()
+    assert (app.selectbox(key="version").value, app.selectbox(key="template").value) == ("v1", "instruct@1")
+    check(app)
+
+
+def test_a_selection_that_is_gone_falls_back(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    fill(tmp_path)
+    app = open_page("pages/1_Data.py", dataset="no-such", version="v99")
+    assert not app.exception
+    assert (app.selectbox(key="dataset").value, app.selectbox(key="version").value) == (NAME, "latest")
+
+
+def test_pages_never_import_torch(tmp_path: Path) -> None:
+    """In a process of its own: all pages on a filled workspace, then a look at ``sys.modules``."""
+    code = f"""
+import os, sys
+os.environ["TUNEWISE_WORKSPACE"] = {str(tmp_path / "ws")!r}
+sys.path[:0] = [{str(ROOT)!r}]
+from pathlib import Path
+from streamlit.testing.v1 import AppTest
+from tests.pages.filled import fill
+fill(Path({str(tmp_path)!r}))
+app = AppTest.from_file({str(ROOT / "Home.py")!r}, default_timeout=60).run()
+for path in ("1_Data", "3_Train", "5_Compare", "6_Metrics", "4_Chat"):
+    app.switch_page(f"pages/{{path}}.py").run()
+    assert not app.exception, (path, [e.value for e in app.exception])
+print([name for name in ("torch", "peft", "datasets", "evaluate", "accelerate") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == "[]"
