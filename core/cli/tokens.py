@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.cli.common import AsJson, emit, say, table
+
+if TYPE_CHECKING:
+    from pyarrow import Table
+
+    from core.records import ModelRef, Template
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +24,15 @@ def register(app: typer.Typer) -> None:
 
 def tokens(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Dataset.")],
-    model: Annotated[str, typer.Option(help="Model whose tokenizer counts: default, a path, hub:org/name.")] = "default",
-    template: Annotated[str, typer.Option(help="Template: NAME or NAME@VERSION.")] = "chat",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model whose tokenizer counts: default, a path, hub:org/name. Several: side by side.")
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Template: NAME or NAME@VERSION. Several: side by side.")] = None,
     max_length: Annotated[int, typer.Option("--max-length", min=1, help="Longest row, prompt and answer together.")] = 1024,
     version: Annotated[int | None, typer.Option(help="Version of the dataset; the latest by default.")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="What longer rows lose under each policy, and batches.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step, for --simulate.")] = 8,
+    parity: Annotated[bool, typer.Option("--parity", help="Check that every use reads the same ids; exit 1 if not.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the tokens of prompts and answers, and the rows over a maximum length."""
@@ -30,10 +41,22 @@ def tokens(
     from core.models.catalogue import parse_model
     from core.prompts.templates import find_template
 
-    found = find_template(template)
-    counted = measure(name, version, found, parse_model(model), reporter=_Progress())
-    result = {**summary(counted, max_length), "template": found.ref, "model": model, "splits": by_split(counted, max_length)}
-    emit(result, as_json, _lines(result))
+    if parity:
+        _parity(name, version, model or ["default"], template, as_json)
+        return
+    refs = [parse_model(text) for text in model or ["default"]]
+    found = [find_template(text) for text in template or ["chat"]]
+    counted = measure(name, version, found[0], refs[0], reporter=_Progress())
+    result = {**summary(counted, max_length), "template": found[0].ref, "model": refs[0].label}
+    result["splits"] = by_split(counted, max_length)
+    lines = _lines(result)
+    if len(refs) * len(found) > 1:
+        result["beside"] = _beside(name, version, found, refs, max_length)
+        lines += ["", *_beside_lines(result["beside"])]
+    if simulate:
+        result.update(_simulated(name, version, found[0], refs[0], max_length, batch_size, counted))
+        lines += ["", *_simulated_lines(result)]
+    emit(result, as_json, lines)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -43,6 +66,91 @@ def _lines(result: dict[str, Any]) -> list[str]:
     last = f"{result['over_max_length']:,} of {result['rows']:,} rows ({share:.1%}) are over {result['max_length']:,} tokens."
     faults = [f"{result['faults']:,} rows can't be put into this template."] if result["faults"] else []
     return [*table(["tokens", *keys], rows), last, *faults]
+
+
+def _beside(
+    name: str, version: int | None, templates: Sequence[Template], models: Sequence[ModelRef], max_length: int
+) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from core.lengths.compare import compare
+
+    return [asdict(one) for one in compare(name, version, templates, models, max_length, _Progress())]
+
+
+def _beside_lines(beside: Sequence[dict[str, Any]]) -> list[str]:
+    rows = []
+    for one in beside:
+        whole = one["figures"]["whole"]
+        density = ", ".join(f"{language} {value:.2f}" for language, value in one["characters_per_token"].items())
+        counts = (f"{whole[key]:,}" for key in ("p50", "p95", "max", "total"))
+        rows.append([one["template"], one["model"], *counts, f"{one['figures']['over_max_length']:,}", density])
+    return table(["template", "model", "p50", "p95", "max", "total", "over", "characters a token"], rows)
+
+
+def _simulated(
+    name: str, version: int | None, template: Template, model: ModelRef, max_length: int, batch_size: int, counted: Table
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from core.lengths.batching import simulate_batches
+    from core.lengths.places import places
+    from core.lengths.statistics import lengths
+    from core.lengths.truncation import POLICIES, Truncation
+
+    truncation = Truncation(counted, places(name, version, template, model, reporter=_Progress()))
+    length, reason = truncation.recommend()
+    batches = simulate_batches(lengths(counted, "whole"), batch_size, max_length)
+    ways = {"random": batches.random, "grouped": batches.grouped, "packed": batches.packed}
+    return {
+        "policies": [truncation.simulate(max_length, policy).as_dict() for policy in POLICIES],
+        "recommended": {"max_length": length, "reason": reason},
+        "batching": {way: {**asdict(found), "waste": round(found.waste, 4)} for way, found in ways.items()},
+    }
+
+
+def _simulated_lines(result: dict[str, Any]) -> list[str]:
+    keys = ("over", "dropped", "shortened", "losing", "values_lost", "json_broken", "end_lost")
+    rows = []
+    for one in result["policies"]:
+        most = ", ".join(f"{element} {count:,}" for element, count in list(one["by_element"].items())[:3])
+        rows.append([one["policy"], *(f"{one[key]:,}" for key in keys), most])
+    heads = ["policy", "over", "dropped", "shortened", "lose values", "values lost", "JSON broken", "end lost", "most lost"]
+    ways = [
+        [way, f"{b['steps']:,}", f"{b['tokens']:,}", f"{b['processed']:,}", f"{b['waste']:.1%}"]
+        for way, b in result["batching"].items()
+    ]
+    advice = f"Recommended: {result['recommended']['max_length']:,} tokens. {result['recommended']['reason']}"
+    return [*table(heads, rows), advice, "", *table(["batches", "steps", "tokens", "processed", "padding"], ways)]
+
+
+def _parity(name: str, version: int | None, models: Sequence[str], templates: Sequence[str] | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from core.models.catalogue import parse_model
+    from core.parity import check_dataset
+    from core.prompts.templates import find_template
+
+    chosen = [find_template(text) for text in templates] if templates else None
+    checked = check_dataset(name, version, models=[parse_model(text) for text in models], templates=chosen)
+    found = [{"model": model, **asdict(one), "equal": one.equal} for model, all_of in checked.items() for one in all_of]
+    rows = [
+        [one["template"], one["model"], f"{one['rows']:,}", *(f"{n:,}" for n in one["uses"].values()), _verdict(one)]
+        for one in found
+    ]
+    headings = ["template", "model", "training", *found[0]["uses"], ""] if found else ["template"]
+    emit({"parity": found, "equal": not any(one["mismatches"] for one in found)}, as_json, table(headings, rows))
+    if any(one["mismatches"] for one in found):
+        raise typer.Exit(1)
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    if one["problem"]:
+        return f"doesn't fit: {one['problem']}"
+    if one["mismatches"]:
+        first = one["mismatches"][0]
+        return f"differs in {first['use']}, row {first['row_id']}, token {first['at']}"
+    return "equal"
 
 
 def templates(
