@@ -60,3 +60,14 @@ def whole_codes(rows: pa.Table) -> Codes:
 def source_texts(rows: pa.Table) -> pa.ChunkedArray:
     """The text that values are looked for in: the input, or the instruction where there is no input."""
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(rows["input"]), ""), rows["instruction"], rows["input"])
+
+
+def spoken_texts(rows: pa.Table) -> pa.ChunkedArray:
+    """For each conversation the text of its turns, a line each; null for rows of a single turn."""
+    column = rows["messages"]
+    if column.null_count == len(column):
+        return column
+    spoken = [
+        None if text is None else "\n".join(turn.get("content") or "" for turn in json.loads(text)) for text in column.to_pylist()
+    ]
+    return pa.chunked_array([pa.array(spoken, pa.large_string())])

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from core.data.answers import parse_answer
 from core.data.codes import column_codes, group_codes, is_first
 from core.data.duplicates import Pairs, connected, near_pairs
+from core.data.keys import spoken_texts
 from core.data.rules import blank, first_of_group
 
 Codes = npt.NDArray[np.int64]
@@ -71,7 +72,7 @@ def compared_texts(rows: pa.Table) -> NearTexts:
     else:
         joined = pc.binary_join_element_wise(rows["instruction"], rows["input"], pa.scalar("\n", pa.large_string()))
         text = pc.if_else(pa.array(template), rows["input"], pc.if_else(pa.array(has_input), joined, rows["instruction"]))
-        text = pc.if_else(pa.array(talk), pc.fill_null(rows["messages"], ""), text)
+        text = pc.if_else(pa.array(talk), pc.fill_null(spoken_texts(rows), ""), text)
     group = np.where(template, instruction + 1, 0)
     text = folded(text)
     codes = group_codes(text, group)

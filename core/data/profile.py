@@ -6,7 +6,6 @@ Worked out once and kept beside the version, which never changes. Knows nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from core.data.checks.answers import answer_findings, empty_findings, no_answer_findings
 from core.data.checks.base import ISSUES, Finding, Issue
-from core.data.checks.groups import group_findings
-from core.data.checks.texts import language_and_length_findings, text_findings, turn_findings
+from core.data.checks.findings import findings_for
 from core.data.recipes import given_elements
 from core.data.rules import known_elements
-from core.records import Dataset, Reporter, SilentReporter, Task, Version
+from core.records import Dataset, Reporter, Task, Version
 from core.store.datasets import get_dataset, get_version, read_rows, version_folder
 from core.store.files import atomic_folder, is_complete, write_json, write_parquet
 
-__all__ = ["ISSUES", "Issue", "Profile", "profile", "profile_rows"]
+__all__ = ["ISSUES", "Issue", "Profile", "profile"]
 
 FORMAT = 1
 """Raised when what is counted changes, so that kept profiles are made anew."""
@@ -125,39 +122,17 @@ def profile(name: str, version: int | None = None, *, reporter: Reporter | None 
     """
     dataset, found_version = get_dataset(name), get_version(name, version)
     folder = version_folder(name, found_version.number) / f"profile-{FORMAT}"
-    rows = read_rows(name, found_version.number)
     given = given_elements(dataset, found_version.recipe)
     about = {"given": list(given), "task": dataset.task}
     if threshold == KEPT and is_complete(folder) and json.loads((folder / "about.json").read_text("utf-8")) == about:
-        return _loaded(folder, dataset, found_version, rows)
+        return _loaded(folder, dataset, found_version)
+    rows = read_rows(name, found_version.number)
     elements, inferred = known_elements(dataset, rows, given) if dataset.task == "extraction" else (given, False)
-    findings = profile_rows(rows, dataset.task, elements, reporter=reporter, threshold=threshold)
+    findings = findings_for(rows, dataset.task, elements, reporter=reporter, threshold=threshold)
     made = _made(dataset, found_version, rows, elements, inferred, findings)
     if threshold == KEPT:
         _keep(folder, about, made)
     return made
-
-
-def profile_rows(
-    rows: pa.Table, task: Task, elements: tuple[str, ...] = (), *, reporter: Reporter | None = None, threshold: float = 0.8
-) -> dict[str, Finding]:
-    """All findings about rows by issue; each issue is there, most of them usually without rows."""
-    reporter = reporter or SilentReporter()
-    findings: list[Finding] = []
-    parts: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
-        ("empty rows", lambda: empty_findings(rows, task)),
-        ("characters", lambda: text_findings(rows)),
-        ("languages and lengths", lambda: language_and_length_findings(rows)),
-        ("conversations", lambda: turn_findings(rows)),
-        ("answers", lambda: answer_findings(rows, elements) if task == "extraction" else no_answer_findings()),
-        ("duplicates and leaks", lambda: group_findings(rows, task, threshold)),
-    )
-    for number, (what, check) in enumerate(parts):
-        reporter.progress(number, len(parts), unit="checks", message=what)
-        findings += check()
-    reporter.progress(len(parts), len(parts), unit="checks")
-    by_name = {finding.issue: finding for finding in findings}
-    return {name: by_name[name] for name in ISSUES}
 
 
 def _made(
@@ -166,14 +141,14 @@ def _made(
     rows: pa.Table,
     elements: tuple[str, ...],
     inferred: bool,
-    findings: dict[str, Finding],
+    findings: list[Finding],
 ) -> Profile:
     facts: dict[str, Any] = {}
-    for finding in findings.values():
+    for finding in findings:
         facts |= finding.facts
     facts = {("element_counts" if key == "elements" else key): value for key, value in facts.items()}
-    tables = [_table(finding) for finding in findings.values()]
-    issues = {name: finding.number for name, finding in findings.items()}
+    tables = [_table(finding) for finding in findings]
+    issues = {finding.issue: finding.number for finding in findings}
     found = pa.concat_tables(tables).unify_dictionaries()
     return Profile(
         dataset.name, version.number, dataset.task, rows.num_rows, issues, elements, inferred, facts, found, rows["row_id"]
@@ -206,18 +181,19 @@ def _keep(folder: Path, about: dict[str, Any], made: Profile) -> None:
         return  # another process kept the same profile at the same moment
 
 
-def _loaded(folder: Path, dataset: Dataset, version: Version, rows: pa.Table) -> Profile:
+def _loaded(folder: Path, dataset: Dataset, version: Version) -> Profile:
+    row_ids = read_rows(dataset.name, version.number, columns=["row_id"])["row_id"]
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     found = pq.read_table(folder / "found.parquet").cast(_FOUND)
     return Profile(
         dataset.name,
         version.number,
         dataset.task,
-        rows.num_rows,
+        version.rows,
         summary["issues"],
         tuple(summary["elements"]),
         summary["inferred"],
         summary["facts"],
         found,
-        rows["row_id"],
+        row_ids,
     )

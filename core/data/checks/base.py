@@ -44,11 +44,11 @@ ISSUES: dict[str, Issue] = {
     "markup": Issue("Leftovers of HTML", "warning", "strip_markup"),
     "control_character": Issue("Control or zero-width characters", "warning", "strip_control"),
     "width": Issue("Full-width letters or digits", "warning", "normalise"),
-    "placeholder": Issue("A slot that nobody filled in", "error", "filter"),
+    "placeholder": Issue("A slot that nobody filled in", "error", "drop_issues"),
     "personal_data": Issue("Identity, phone or card numbers, e-mail addresses", "warning", "mask_personal"),
     "language_mix": Issue("Simplified and traditional Chinese mixed, or a language that is rare here", "note", "convert_script"),
-    "over_long": Issue("Far longer than the other rows", "warning", "filter"),
-    "over_short": Issue("Far shorter than the other rows", "note", "filter"),
+    "over_long": Issue("Far longer than the other rows", "warning", "drop_issues"),
+    "over_short": Issue("Far shorter than the other rows", "note", "drop_issues"),
     "turn_fault": Issue("A conversation whose turns are out of order or empty", "error", "drop_turn_faults"),
 }
 

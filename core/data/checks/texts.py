@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from core.data.checks.base import Finding, of_details, of_mask
 from core.data.detect import characters, language, markup, mojibake, personal, placeholders
 from core.data.detect.turns import turn_fault
-from core.data.keys import source_texts
+from core.data.keys import source_texts, spoken_texts
 from core.data.near import whole_array
 
 Mask = npt.NDArray[np.bool_]
@@ -101,7 +101,8 @@ def text_findings(rows: pa.Table) -> list[Finding]:
 
 def language_and_length_findings(rows: pa.Table) -> list[Finding]:
     """Mixed scripts, rare languages (rows of each language as facts), and rows far longer or shorter than the others."""
-    texts = pc.if_else(pc.is_null(rows["messages"]), source_texts(rows), pc.fill_null(rows["messages"], "")).to_pylist()
+    spoken = spoken_texts(rows)
+    texts = pc.if_else(pc.is_null(spoken), source_texts(rows), pc.fill_null(spoken, "")).to_pylist()
     counts = language.count_kinds(texts)
     return [*_language_findings(texts, counts), *_length_findings(counts)]
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements, UngroundedValues, UnknownElements
 from core.data.operations.base import Operation
 from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
+from core.data.operations.issues import DropIssues
 from core.data.operations.rows import (
     DropEmpty,
     DropExactDuplicates,
@@ -44,6 +45,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "resolve_conflicts": ResolveConflicts,
     "resolve_leaks": ResolveLeaks,
     "drop_turn_faults": DropTurnFaults,
+    "drop_issues": DropIssues,
     "filter": Filter,
     "sample": Sample,
     "drop_rows": DropRows,
