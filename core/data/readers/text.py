@@ -20,15 +20,12 @@ def detect_encoding(document: Document, limit: int | None = None) -> Detected:
     found = detect(blocks(document, limit))
     if not found.name.startswith(("utf-16", "utf-32")):
         head = next(blocks(document, 65_536), b"")
-        if b"\0" in head or sum(head.count(byte) for byte in _CONTROL) > max(16, len(head) // 20):
+        if b"\0" in head:
             raise InputFileError(
                 f"{document.name} is not a text file",
                 "Give JSON, JSON Lines, CSV, TSV, Excel, Parquet or CoNLL, as it is or in a .gz or .zip.",
             )
     return found
-
-
-_CONTROL = tuple(bytes([code]) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1a\x1b")
 
 
 def whole_text(document: Document, encoding: str) -> str:
