@@ -71,6 +71,11 @@ class Adapters:
             del self._folders[name]
             self._unmixable.discard(name)
 
+    def clear(self) -> None:
+        """Let go of the base and all adapters."""
+        self._base = self._peft = None
+        self._folders.clear()
+
     def can_mix(self, names: Sequence[str | None]) -> bool:
         """Whether rows with these adapters can go in one forward pass: all the same, or plain LoRA (no DoRA, no biases)."""
         return len(set(names)) <= 1 or self._unmixable.isdisjoint(n for n in names if n is not None)

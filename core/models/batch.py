@@ -6,6 +6,7 @@ cut off, so a step costs what the rows still in it need. A torch module; knows n
 
 from __future__ import annotations
 
+import functools
 import inspect
 import queue
 import time
@@ -90,6 +91,7 @@ class Batch:
         self.requests = list(requests)
         self._device = device
         self._cache = DynamicCache(config=model.config.get_text_config())
+        self._cache_name = cache_argument(model.__class__)
         width = max(r.length for r in requests)
         rows = [[pad] * (width - r.length) + [*r.ids, *r.made] for r in requests]
         self._next = torch.tensor(rows, device=device)
@@ -126,7 +128,7 @@ class Batch:
                 position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
                 use_cache=True,
                 logits_to_keep=1,
-                **{cache_argument(forward): self._cache},
+                **{self._cache_name: self._cache},
                 **(arguments or {}),
             )
             tokens = self._choose(output.logits[:, -1])
@@ -188,7 +190,8 @@ def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
 
 
-def cache_argument(forward: Any) -> str:
+@functools.cache
+def cache_argument(model_class: type) -> str:
     """The name under which a model takes its cache: ``cache`` in newer versions of transformers."""
-    inner = forward.get_base_model() if hasattr(forward, "get_base_model") else forward
-    return "cache" if "cache" in inspect.signature(type(inner).forward).parameters else "past_key_values"
+    forward = model_class.forward  # type: ignore[attr-defined]
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"

@@ -22,7 +22,7 @@ from core.models.adapters import Adapters
 from core.models.batch import Event, Finish, Request
 from core.models.load import LoadedModel
 from core.models.memory import free_memory, release_memory
-from core.models.scheduler import Scheduler, out_of_memory
+from core.models.scheduler import Scheduler, out_of_memory, released
 from core.models.score import score_batch
 from core.models.text import TextStream, stop_tokens
 from core.records import GenerationSettings, ModelRef
@@ -204,7 +204,9 @@ class Engine:
             return
         self._closed = True
         self._scheduler.close()
-        del self._model, self._adapters, self._scheduler._model, self._scheduler._adapters
+        self._adapters.clear()
+        self._scheduler.forget_model()
+        self._model = None
         release_memory()
 
     def __enter__(self) -> Engine:
@@ -243,6 +245,8 @@ class Engine:
         row: int,
         events: queue.SimpleQueue[Event],
     ) -> Request:
+        if self._closed:
+            raise released()
         if not len(ids):
             raise ValueError(f"prompt {row} is empty")
         if adapter is not None and adapter not in self._adapters.names:

@@ -108,9 +108,13 @@ class Scheduler:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def forget_model(self) -> None:
+        """After ``close``: hold on to nothing that takes memory."""
+        self._model = None
+
     def _check_open(self) -> None:
         if self._closed:
-            raise ModelError("The model was released while it was asked", "Ask again: it is loaded anew.")
+            raise released()
 
     def _loop(self) -> None:
         while True:
@@ -141,7 +145,7 @@ class Scheduler:
                 request.end("stopped")
         self._batches.clear()
         for _, future in calls:
-            future.set_exception(ModelError("The model was released while it was asked", "Ask again: it is loaded anew."))
+            future.set_exception(released())
 
     def _admit(self) -> None:
         """Let waiting requests in, where there is room: read their prompts and put them beside the others."""
@@ -223,6 +227,11 @@ class Scheduler:
         from core.models.memory import release_memory
 
         release_memory()
+
+
+def released() -> ModelError:
+    """What those get who ask a closed engine."""
+    return ModelError("The model was released while it was asked", "Ask again: it is loaded anew.")
 
 
 def out_of_memory(error: BaseException) -> bool:
