@@ -320,6 +320,15 @@ def test_deep_nesting_costs_its_row_only(tmp_path: Path) -> None:
     assert (made.rows, made.quarantined) == (8, 1)
 
 
+def test_a_stray_zero_byte_costs_its_row_at_most(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES.encode() * 3 + b'{"input": "\0"}\n' + LINES.encode())
+    made = import_file(tmp_path / "a.jsonl", "d")
+    assert (made.rows, made.quarantined) == (16, 1)
+    (tmp_path / "a.csv").write_bytes(b"text,label\n" + b"plain text,x\n" * 30 + b"a\0b,x\n")
+    assert import_file(tmp_path / "a.csv", "e").rows == 31
+    assert store.read_rows("e")["input"].to_pylist()[-1] == "a\0b"
+
+
 def test_half_surrogates_cost_their_row_only(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         LINES + '{"input": "\\ud83d", "output": "x"}\n' + '{"input": "\\ud83d\\ude00", "output": "x"}\n'

@@ -13,6 +13,7 @@ from core.data.readers.sources import blocks
 from core.errors import InputFileError
 
 SAMPLE_BYTES = 4 * 1024 * 1024
+_BINARY = (b"%PDF", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"\x7fELF", b"SQLite format 3")
 
 
 def detect_encoding(document: Document, limit: int | None = None) -> Detected:
@@ -20,7 +21,7 @@ def detect_encoding(document: Document, limit: int | None = None) -> Detected:
     found = detect(blocks(document, limit))
     if not found.name.startswith(("utf-16", "utf-32")):
         head = next(blocks(document, 65_536), b"")
-        if b"\0" in head:
+        if head.startswith(_BINARY) or head.count(b"\0") * 200 > len(head):
             raise InputFileError(
                 f"{document.name} is not a text file",
                 "Give JSON, JSON Lines, CSV, TSV, Excel, Parquet or CoNLL, as it is or in a .gz or .zip.",
