@@ -21,7 +21,7 @@ def detect_encoding(document: Document, limit: int | None = None) -> Detected:
     found = detect(blocks(document, limit))
     if not found.name.startswith(("utf-16", "utf-32")):
         head = next(blocks(document, 65_536), b"")
-        if head.startswith(_BINARY) or head.count(b"\0") * 200 > len(head):
+        if head.startswith(_BINARY) or head.count(b"\0") > max(1, len(head) // 500):
             raise InputFileError(
                 f"{document.name} is not a text file",
                 "Give JSON, JSON Lines, CSV, TSV, Excel, Parquet or CoNLL, as it is or in a .gz or .zip.",
