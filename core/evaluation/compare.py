@@ -24,9 +24,6 @@ from core.records import Evaluation
 from core.store.runs import get_evaluation
 
 PRIMARY = {"extraction": "micro_f1", "classification": "accuracy"}
-LOWER_IS_BETTER = frozenset(
-    {"perplexity", "tokens_per_request", "tokens_in_per_request", "tokens_out_per_request", "seconds_per_request"}
-)
 MAX_ARMS = 6
 
 

@@ -14,21 +14,21 @@ from core.errors import InputFileError
 from core.settings import get_settings
 
 FIELDS = ("input", "output", "prediction")
-OPTIONAL = {"input": ""}
 NUMBERS = ("nll", "nll_tokens", "tokens_in", "tokens_out", "seconds")
 _FORM = 'Each line is {"input": …, "output": the gold answer, "prediction": the answer to score}.'
 
 
-def read_prediction_file(path: Path) -> dict[str, list[Any]]:
-    """Columns ``input``, ``output``, ``prediction``, ``row_id`` (null where the line has none), and those of ``NUMBERS``
-    that every line has.
+def read_prediction_file(path: Path, *, gold: bool = True) -> dict[str, list[Any]]:
+    """Columns ``input``, ``output``, ``prediction``, ``row_id`` (null where the line has none), ``line``, and those of
+    ``NUMBERS`` that every line has.
 
+    ``gold``: whether each line must have ``output``; without it, ``row_id`` or ``input`` must say which row it answers.
     An answer may stand as nested JSON instead of as text. InputFileError names the line of the first fault.
     """
-    rows = [_row(line, number, path.name) for number, line in enumerate(_lines(path), 1) if line.strip()]
+    rows = [_row(line, number, path.name, gold) for number, line in enumerate(_lines(path), 1) if line.strip()]
     if not rows:
         raise InputFileError(f"{path.name} has no rows", _FORM)
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (*FIELDS, "row_id")}
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (*FIELDS, "row_id", "line")}
     columns |= {name: [row[name] for row in rows] for name in NUMBERS if all(name in row for row in rows)}
     return columns
 
@@ -46,7 +46,7 @@ def _lines(path: Path) -> list[str]:
         ) from None
 
 
-def _row(line: str, number: int, name: str) -> dict[str, Any]:
+def _row(line: str, number: int, name: str, gold: bool) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -54,11 +54,14 @@ def _row(line: str, number: int, name: str) -> dict[str, Any]:
         raise InputFileError(f"{name}, line {number}: not JSON ({reason})", _FORM) from None
     if not isinstance(value, dict):
         raise InputFileError(f"{name}, line {number}: not an object", _FORM)
-    missing = [field for field in FIELDS if field not in value and field not in OPTIONAL]
+    missing = [field for field in ("output", "prediction") if field not in value and (gold or field != "output")]
+    if not gold and "input" not in value and value.get("row_id") is None:
+        missing.append("row_id")
     if missing:
         there = ", ".join(map(str, value)) or "none"
         raise InputFileError(f"{name}, line {number}: no {' and no '.join(map(repr, missing))} (it has: {there})", _FORM)
-    row: dict[str, Any] = {field: _text(value.get(field, OPTIONAL.get(field))) for field in FIELDS}
+    row: dict[str, Any] = {field: _text(value.get(field)) for field in FIELDS}
+    row["line"] = number
     row["row_id"] = str(value["row_id"]) if value.get("row_id") is not None else None
     for field in NUMBERS:
         if field in value:

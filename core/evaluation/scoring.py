@@ -33,6 +33,9 @@ RATES = (
     "repaired_json_valid",
 )
 """Metrics that are shares of rows: their intervals are Wilson's, sound near 0 and 1."""
+LOWER_IS_BETTER = frozenset(
+    {"perplexity", "tokens_per_request", "tokens_in_per_request", "tokens_out_per_request", "seconds_per_request"}
+)
 _THINK = re.compile(r"^\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
 _NORMALISER = modes.Normaliser()
 _OPEN_THINK = re.compile(r"^\s*<think>")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -53,7 +54,8 @@ class Normaliser:
 def _normalised(options: Normaliser, value: str) -> str:
     quantity = read_quantity(value) if options.numbers or options.dates else None
     if quantity is not None and (options.numbers if quantity.kind == "number" else options.dates):
-        return f"{quantity.kind} {quantity.value}"
+        parts = (f"{part.normalize():f}" if isinstance(part, Decimal) else str(part) for part in quantity.value)
+        return f"{quantity.kind} {' '.join(parts)}"
     if options.width:
         value = narrow(value, punctuation=True)
     if options.space:

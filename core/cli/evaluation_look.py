@@ -1,0 +1,98 @@
+"""Commands that look into finished evaluations: ``slices``, ``suspects``, ``rescore``, ``learning-curve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from core.cli.common import AsJson, emit, table
+from core.cli.evaluation_text import headline, number
+
+
+def slices(
+    evaluation: Annotated[str, typer.Argument(help="An evaluation.")],
+    metric: Annotated[str, typer.Option("--metric", help="micro_f1, accuracy or chrf by default.")] = "",
+    depth: Annotated[int, typer.Option("--depth", min=1, max=2, help="2: pairs of columns, too.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show the groups of rows on which an evaluation does worst, corrected for how many were looked at."""
+    from core.evaluation.compare import PRIMARY
+    from core.evaluation.slices import slices as find
+    from core.evaluation.slices import slices_table
+    from core.store.runs import get_evaluation
+
+    record = get_evaluation(evaluation)
+    chosen = metric or PRIMARY.get(record.task, "chrf")
+    found = slices_table(find(record.evaluation_id, chosen, depth=depth)).to_pylist()
+    rows = [
+        (
+            f"{s['column']}: {s['value']}",
+            s["rows"],
+            f"{number(s['score'])} [{number(s['low'])}, {number(s['high'])}]",
+            f"{s['difference']:+.3f}",
+            f"{s['p_adjusted']:.2g}",
+        )
+        for s in found
+    ]
+    emit(
+        {"evaluation": record.evaluation_id, "metric": chosen, "slices": found},
+        as_json,
+        table(("slice", "rows", chosen, "against the rest", "p, corrected"), rows) if rows else ["No slice is large enough."],
+    )
+
+
+def suspects(
+    evaluations: Annotated[list[str], typer.Argument(help="One or more evaluations of the same rows.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show so many in the table.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """List gold answers that look wrong: all arms agree against them, or the model finds them unlikely."""
+    from core.evaluation.adjudication import suspects as find
+
+    found = find(evaluations).to_pylist()
+    rows = [(s["row_id"], s["sign"], s["element"], s["gold"], s["said"] or "") for s in found[:limit]]
+    emit({"suspects": found}, as_json, [f"{len(found):,} answers", *table(("row", "sign", "element", "gold", "said"), rows)])
+
+
+def rescore(
+    evaluation: Annotated[str, typer.Argument(help="A finished evaluation.")],
+    version: Annotated[int | None, typer.Option("--version", help="Whose gold answers; the latest by default.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the new evaluation.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Score saved predictions against another version's gold answers, without the model, as a new evaluation."""
+    from core.evaluation.rescore import rescore as score_again
+
+    found = score_again(evaluation, version, name=name)
+    values = {"evaluation": found.evaluation_id, "rows": found.rows, "scores": found.scores}
+    emit(values, as_json, f"{found.evaluation_id}: {found.name}, {found.rows:,} rows, {headline(found.scores)}")
+
+
+def learning_curve(
+    evaluations: Annotated[list[str], typer.Argument(help="Evaluations of runs on growing parts of the data.")],
+    metric: Annotated[str, typer.Option("--metric", help="A share, e.g. micro_f1, exact_match, accuracy.")] = "micro_f1",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether more data would help, from runs on several sizes of it (25, 50 and 100 %, say)."""
+    from core.errors import UserError
+    from core.evaluation.learning import learning_curve as fit
+    from core.store.runs import get_evaluation, get_run
+
+    runs = []
+    for key in evaluations:
+        record = get_evaluation(key)
+        if record.spec.arm.run is None:
+            raise UserError(f"Evaluation {record.name!r} has no training run", "Give evaluations made with --run.")
+        runs.append((get_run(record.spec.arm.run).trained_rows, record.evaluation_id))
+    curve = fit(runs, metric)
+    values = {
+        "metric": curve.metric,
+        "test_rows": curve.test_rows,
+        "points": [{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high} for p in curve.points],
+        "expected": {"rows": curve.expected_rows, "value": curve.expected, **curve.expected_interval._asdict()},
+        "gain": {"value": curve.gain, **curve.gain_interval._asdict()},
+        "sentence": curve.sentence,
+    }
+    rows = [(f"{p.rows:,}", f"{number(p.score)} [{number(p.low)}, {number(p.high)}]") for p in curve.points]
+    emit(values, as_json, [curve.sentence, "", *table(("training rows", metric), rows)])

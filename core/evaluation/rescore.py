@@ -1,0 +1,159 @@
+"""Scores of saved predictions under other gold answers, without the model: after a fix of the data, without leaked rows,
+or for predictions that were made elsewhere.
+
+Each is an evaluation of its own, so that before and after can be compared. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.data.leaks import leaking_rows
+from core.errors import InputFileError, UserError
+from core.evaluation import artefacts
+from core.evaluation.prediction_files import NUMBERS, read_prediction_file
+from core.evaluation.questions import load_rows
+from core.evaluation.runner import finish
+from core.evaluation.scoring import flat_scores, score_intervals, strip_thinking
+from core.records import Arm, Evaluation, EvaluationSpec, ModelRef, Template, new_id
+from core.store.datasets import get_dataset, get_version, read_rows
+from core.store.runs import get_evaluation, get_run
+
+ELSEWHERE = Template(name="elsewhere", kind="raw", user="", description="Prompts of predictions that were made elsewhere.")
+
+
+def rescore(evaluation_id: str, version: int | None = None, *, name: str = "") -> Evaluation:
+    """Score an evaluation's predictions against the gold answers of another version (the latest by default); returns a new one.
+
+    Rows that the version no longer has, or whose input changed (the prediction answers another question), are left out and
+    named in ``scores["left_out"]``. UserError if none is left.
+    """
+    old = get_evaluation(evaluation_id)
+    number = get_version(old.spec.dataset, version).number
+    rows = read_rows(old.spec.dataset, number).to_pylist()
+    now = {row["row_id"]: row for row in rows}
+    kept, left_out = [], {}
+    for line in artefacts.read_predictions(old.evaluation_id).to_pylist():
+        row = now.get(line["row_id"])
+        if row is None:
+            left_out[line["row_id"]] = f"not in version {number}"
+        elif (row["instruction"], row["input"]) != (line["instruction"], line["input"]):
+            left_out[line["row_id"]] = f"its question changed in version {number}"
+        else:
+            output = line["output"] if row["messages"] else row["output"]
+            kept.append({**line, "output": output, "nll": line["nll"] if output == line["output"] else None})
+    if not kept:
+        raise UserError(f"Version {number} has none of the rows of {old.name!r} as they were asked", "Choose another version.")
+    dataset = get_dataset(old.spec.dataset)
+    new = old.model_copy(
+        update={
+            "evaluation_id": new_id("evaluation"),
+            "name": name or f"{old.name}, gold of v{number}",
+            "spec": old.spec.model_copy(update={"version": number}),
+            "version": number,
+            "elements": dataset.elements,
+            "complete": False,
+            "job_id": "",
+        }
+    )
+    return finish(new, pa.Table.from_pylist(kept, schema=artefacts.PREDICTIONS), left_out)
+
+
+def import_predictions(
+    path: Path, dataset: str, *, split: str = "test", version: int | None = None, name: str = "", model: str = "elsewhere"
+) -> Evaluation:
+    """Make an evaluation of predictions made elsewhere: lines of ``{"prediction"}`` with ``row_id``, or with ``input``.
+
+    Gold answers are the dataset's. Rows of the split without a prediction are named in ``scores["left_out"]``;
+    InputFileError for a line that fits no row, or a row that is answered twice.
+    """
+    number = get_version(dataset, version).number
+    arm = Arm(model=ModelRef(source="endpoint", name=model), template=ELSEWHERE.ref, name=name)
+    spec = EvaluationSpec(dataset=dataset, version=number, split=split, arm=arm, perplexity=False)
+    record = get_dataset(dataset)
+    evaluation = Evaluation(
+        evaluation_id=new_id("evaluation"),
+        name=name or path.stem,
+        spec=spec,
+        task=record.task,
+        elements=record.elements,
+        template=ELSEWHERE,
+        version=number,
+    )
+    rows = load_rows(evaluation)
+    answers = _matched(read_prediction_file(path, gold=False), rows, path.name)
+    left_out = {row["row_id"]: "no prediction" for row in rows if row["row_id"] not in answers}
+    lines = [_line(row, answers[row["row_id"]]) for row in rows if row["row_id"] in answers]
+    return finish(evaluation, pa.Table.from_pylist(lines, schema=artefacts.PREDICTIONS), left_out)
+
+
+def _line(row: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    line = {name: row[name] for name in ("row_id", "instruction", "input", "output", "split", "source")}
+    raw = answer["prediction"]
+    return {**line, "raw": raw, "prediction": strip_thinking(raw), "finish": "", **{n: answer.get(n) for n in NUMBERS}}
+
+
+def _matched(columns: Mapping[str, Sequence[Any]], rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """Predictions by ``row_id``: a line's own, else that of the next row with its input that has none yet."""
+    by_input: dict[str, list[str]] = {}
+    for row in rows:
+        by_input.setdefault(row["input"], []).append(row["row_id"])
+    known = {row["row_id"] for row in rows}
+    found: dict[str, dict[str, Any]] = {}
+    for place in range(len(columns["prediction"])):
+        line = {key: values[place] for key, values in columns.items()}
+        waiting = by_input.get(line["input"], [])
+        row_id: str = line["row_id"] if line["row_id"] is not None else waiting.pop(0) if waiting else ""
+        where = f"{name}, line {line['line']}"
+        if row_id not in known:
+            raise InputFileError(
+                f"{where}: no row of the split has this {'row_id' if line['row_id'] is not None else 'input'}",
+                "Give row_id or input as `python -m core show` has them, and the right split and version.",
+            )
+        if row_id in found:
+            raise InputFileError(f"{where}: row {row_id} has a prediction already", "Keep one line a row.")
+        found[row_id] = line
+    return found
+
+
+def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, Any]:
+    """Scores with and without the rows whose question stands in the training data, side by side.
+
+    Training data are those of the arm's run, else the train split of the same version. ``near``: similarity from which a
+    question counts as the same; none: only equal ones. Keys ``rows``, ``leaked`` (row_ids), ``all`` and ``without``, each
+    with ``scores`` and ``intervals`` by flat name.
+    """
+    evaluation = get_evaluation(evaluation_id)
+    row_ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
+    asked = read_rows(evaluation.spec.dataset, evaluation.version)
+    asked = asked.filter(pc.is_in(asked["row_id"], pa.array(row_ids, pa.large_string())))
+    train = _training_rows(evaluation)
+    both = pa.concat_tables([_as_split(train, "train"), _as_split(asked, "test")])
+    held, _ = leaking_rows(both, near=near)
+    leaked = {both["row_id"][place].as_py() for place in held}
+    clean = statistics.take(np.array([row_id not in leaked for row_id in row_ids]))
+    found = {
+        key: {"scores": flat_scores(part), "intervals": {n: list(i) for n, i in score_intervals(part).items()}}
+        for key, part in (("all", statistics), ("without", clean))
+    }
+    return {"rows": statistics.rows, "leaked": [row_id for row_id in row_ids if row_id in leaked], **found}
+
+
+def _training_rows(evaluation: Evaluation) -> pa.Table:
+    if evaluation.spec.arm.run is None:
+        return read_rows(evaluation.spec.dataset, evaluation.version, split="train")
+    run = get_run(evaluation.spec.arm.run)
+    return pa.concat_tables(
+        [read_rows(use.dataset, use.version, split=use.split or None, limit=use.limit) for use in run.spec.data]
+    )
+
+
+def _as_split(rows: pa.Table, split: str) -> pa.Table:
+    place = rows.schema.get_field_index("split")
+    return rows.set_column(place, rows.schema.field("split"), pa.array([split] * rows.num_rows, pa.large_string()))

@@ -1,0 +1,80 @@
+"""Normalised, partial and repaired counting, by tables of examples and by what must always hold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.data.answers import parse_answer
+from core.evaluation.metrics.modes import Normaliser, partial_credit
+from core.evaluation.scoring import score_frame
+
+SAME = [
+    ("ＡＢＣ公司", "ABC公司"),
+    ("Norvik Trading", "norvik  trading"),
+    ("國際貿易", "国际贸易"),
+    ("1,250.00", "1250"),
+    ("2020年3月5日", "2020-03-05"),
+    ("3 March 2024", "2024-03-03"),
+    ("一百二十", "120"),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), SAME)
+def test_normalised(left: str, right: str) -> None:
+    everything = Normaliser()
+    assert everything(left) == everything(right)
+    nothing = Normaliser(*[False] * 6)
+    assert nothing(left) != nothing(right)
+
+
+def test_options_are_in_the_signature() -> None:
+    assert Normaliser().signature == "width,case,space,script,numbers,dates"
+    assert Normaliser(case=False, dates=False).signature == "width,space,script,numbers"
+    frame = {"output": ['{"a": "X"}'], "prediction": ['{"a": "x"}']}
+    strict = score_frame(frame, normalise=Normaliser(case=False))
+    assert strict.scores["normalised"]["micro"]["f1"] == 0
+    assert "case" not in strict.signature["normalised"]
+    loose = score_frame(frame)
+    assert loose.scores["normalised"]["micro"]["f1"] == loose.scores["normalised"]["exact_match"] == 1
+    assert loose.scores["micro"]["f1"] == 0
+
+
+def test_partial_takes_the_best_assignment() -> None:
+    gold, said = parse_answer('{"a": ["abcd", "abc", "x"], "b": "y"}'), parse_answer('{"a": ["x", "abcde", "ab"], "c": "y"}')
+    assert partial_credit(gold, said) == {"a": pytest.approx(1 + 4 / 5 + 2 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "repaired"),
+    [
+        ('```json\n{"a": ["x"]}\n```', True),
+        ('{"a": ["x"', True),
+        ("{'a': ['x']}", True),
+        ("no idea", False),
+    ],
+)
+def test_repaired(prediction: str, repaired: bool) -> None:
+    scored = score_frame({"output": ['{"a": ["x"]}'], "prediction": [prediction]})
+    assert scored.scores["json_valid"] == 0
+    assert scored.scores["repaired"]["micro"]["f1"] == scored.scores["repaired"]["json_valid"] == float(repaired)
+    assert scored.scores["repaired"]["rows_repaired"] == int(repaired)
+    assert (scored.repairs[0] is not None) is repaired
+
+
+WORDS = st.sampled_from(["a", "A", "ab", "abc", "Ａ", "1,000", "1000", "甲"])
+ANSWERS = st.dictionaries(st.sampled_from(["e1", "e2"]), st.lists(WORDS, max_size=4), max_size=2).map(json.dumps)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANSWERS, ANSWERS)
+def test_looser_counting_never_scores_less(gold: str, said: str) -> None:
+    scores = score_frame({"output": [gold], "prediction": [said]}, with_intervals=False).scores
+    for part in ("precision", "recall", "f1"):
+        assert scores["normalised"]["micro"][part] >= scores["micro"][part] - 1e-12
+        assert scores["micro"][part] - 1e-12 <= scores["partial"]["micro"][part] <= 1 + 1e-12
+        assert scores["repaired"]["micro"][part] == pytest.approx(scores["micro"][part])
+    assert scores["normalised"]["exact_match"] >= scores["exact_match"]
