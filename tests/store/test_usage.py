@@ -1,0 +1,134 @@
+"""Deleting takes what hangs on a thing with it, tells it before, and spares the rest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from core.__main__ import main
+from core.data.recipes import apply, undo
+from core.errors import NotFoundError, SpecError, UserError
+from core.records import Arm, DatasetUse, Evaluation, EvaluationSpec, Run, Step, Template, TrainSpec
+from core.store.datasets import find_dataset, list_versions, read_rows, version_folder
+from core.store.files import area
+from core.store.jobs import add_job, list_jobs
+from core.store.runs import evaluation_folder, list_evaluations, list_runs, run_folder, save_evaluation, save_run
+from core.store.usage import delete_with_all, usage, what_goes
+from tests.data.make import rows_of, save_rows
+
+TEMPLATE = Template(name="t")
+
+
+def a_run(name: str, dataset: str, number: int, job_id: str = "") -> Run:
+    run_folder(name).mkdir(parents=True)
+    (run_folder(name) / "adapter.bin").write_bytes(b"x" * 1000)
+    spec = TrainSpec(data=(DatasetUse(dataset=dataset),))
+    return save_run(Run(run_id=name, name=name, spec=spec, template=TEMPLATE, data_versions={dataset: number}, job_id=job_id))
+
+
+def an_evaluation(name: str, dataset: str, number: int, run: str | None = None, job_id: str = "") -> Evaluation:
+    evaluation_folder(name).mkdir(parents=True)
+    (evaluation_folder(name) / "predictions.parquet").write_bytes(b"x" * 500)
+    spec = EvaluationSpec(dataset=dataset, version=number, arm=Arm(run=run))
+    made = Evaluation(
+        evaluation_id=name, name=name, spec=spec, task="extraction", template=TEMPLATE, version=number, job_id=job_id
+    )
+    return save_evaluation(made)
+
+
+@pytest.fixture
+def filled() -> None:
+    for name in ("d", "other"):
+        save_rows(name, rows_of({"input": "a "}, {"input": "b"}))
+    apply("d", [Step(op="normalise")])
+    a_run("r1", "d", 2)
+    a_run("r2", "other", 1)
+    an_evaluation("e1", "d", 1)
+    an_evaluation("e2", "d", 2, "r1")
+    an_evaluation("e3", "other", 1, "r1")
+    an_evaluation("e4", "other", 1)
+
+
+def named(kind: str, name: str) -> list[str]:
+    return [item.name for item in what_goes(kind, name).goes]
+
+
+def test_a_dataset_goes_with_versions_and_evaluations(filled: None) -> None:
+    assert named("dataset", "d") == ["d", "d@1", "d@2", "e2", "e1"]
+    assert what_goes("dataset", "d").stays == ("run r1 stays usable, but can't be trained again on these rows",)
+    delete_with_all("dataset", "d")
+    assert find_dataset("d") is None
+    assert not area("datasets", "d").exists()
+    assert {e.evaluation_id for e in list_evaluations()} == {"e3", "e4"}
+    assert not evaluation_folder("e1").exists()
+    assert read_rows("other").num_rows == 2
+    save_rows("d", rows_of({"input": "new"}))
+    assert [version.number for version in list_versions("d")] == [1]
+
+
+def test_a_version_goes_with_its_evaluations_and_the_rest_still_works(filled: None) -> None:
+    apply("d", [Step(op="drop_empty")])
+    assert named("version", "d@2") == ["d@2", "e2"]
+    delete_with_all("version", "d@2")
+    assert [version.number for version in list_versions("d")] == [1, 3]
+    assert not version_folder("d", 2).exists()
+    assert undo("d").number == 4
+    assert read_rows("d")["input"].to_pylist() == ["a", "b"]
+
+
+def test_the_latest_version_stays(filled: None) -> None:
+    with pytest.raises(UserError, match="latest"):
+        delete_with_all("version", "d@2")
+    assert len(list_versions("d")) == 2
+
+
+def test_a_run_goes_with_its_evaluations(filled: None) -> None:
+    assert sorted(named("run", "r1")) == ["e2", "e3", "r1"]
+    assert what_goes("run", "r1").bytes == 2000
+    delete_with_all("run", "r1")
+    assert [run.run_id for run in list_runs()] == ["r2"]
+    assert not run_folder("r1").exists()
+
+
+def test_what_is_at_work_stays(filled: None) -> None:
+    job = add_job("training", {})
+    a_run("busy", "d", 2, job.job_id)
+    for kind, name in (("run", "busy"), ("dataset", "d")):
+        with pytest.raises(UserError, match="hasn't ended"):
+            delete_with_all(kind, name)
+    assert find_dataset("d") is not None
+    assert len(list_jobs()) == 1
+
+
+def test_what_is_not_there() -> None:
+    for kind, name in (("dataset", "x"), ("version", "x@1"), ("run", "x"), ("evaluation", "x"), ("conversation", "x")):
+        with pytest.raises(NotFoundError):
+            what_goes(kind, name)
+    for kind, name in (("version", "x"), ("planet", "x")):
+        with pytest.raises(SpecError):
+            what_goes(kind, name)
+
+
+def test_usage_counts_everything(filled: None) -> None:
+    (area("runs", "lost")).mkdir()
+    (area("runs", "lost") / "f").write_bytes(b"x" * 70)
+    found = {(item.kind, item.name): item.bytes for item in usage()}
+    assert found["run", "r1"] == 1000
+    assert found["evaluation", "e1"] == 500
+    assert found["leftovers", "lost"] == 70
+    assert found["dataset", "d"] > 1000
+    assert found["database", "tunewise.db"] > 0
+    assert [item.bytes for item in usage()] == sorted(found.values(), reverse=True)
+
+
+def test_commands(filled: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["delete", "run", "r1", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["goes"][0]["name"], told["deleted"]) == ("r1", False)
+    assert len(list_runs()) == 2
+    assert main(["delete", "run", "r1", "--yes"]) == 0
+    assert len(list_runs()) == 1
+    assert main(["usage", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["total"] > 0
+    assert main(["delete", "dataset", "nope"]) == 2
