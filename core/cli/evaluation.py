@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from core.cli.common import AsJson, emit, table
+from core.cli.evaluation_look import learning_curve, rescore, slices, suspects
 from core.cli.evaluation_text import comparison_lines, headline, score_lines
 
 ScoredTask = Literal["extraction", "classification", "generation", "chat"]
@@ -16,8 +17,9 @@ Quantised = Literal["none", "int8", "nf4"]
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
-    for command in (evaluate, score, evaluations, compare):
+    for command in (evaluate, score, evaluations, compare, slices, suspects, rescore):
         app.command()(command)
+    app.command("learning-curve")(learning_curve)
 
 
 def evaluate(
@@ -36,15 +38,26 @@ def evaluate(
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
     perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
     label: Annotated[str, typer.Option("--label", help="A name for this arm.")] = "",
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Answers made elsewhere, by row_id or input: nothing is generated.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show the scores.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a split with a model, prompt template and perhaps an adapter, and score the answers; as a job."""
     from core.cli.jobs import follow
     from core.jobs.queue import enqueue_evaluation
-    from core.records import EvaluationSpec, GenerationSettings
+    from core.records import Arm, EvaluationSpec, GenerationSettings
     from core.store.runs import get_evaluation
 
+    if predictions is not None:
+        from core.evaluation.rescore import import_predictions
+
+        model = model or predictions.stem
+        imported = import_predictions(predictions, name, split=split, version=version, name=label, model=model)
+        values = {"evaluation": imported.evaluation_id, "state": "finished", "scores": imported.scores, **imported.scores}
+        emit(values, as_json, [f"{imported.evaluation_id}: {imported.name}", *score_lines(imported.scores)])
+        return
     chosen: dict[str, Any] = {
         "shots": shots,
         "shots_how": shots_how,
@@ -54,7 +67,7 @@ def evaluate(
     chosen |= _model(model, quantisation, run)
     chosen |= {"run": run} if run else {}
     chosen |= {"template": template} if template else {}
-    spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=_arm(chosen), perplexity=perplexity)
+    spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=Arm(**chosen), perplexity=perplexity)
     job, evaluation = enqueue_evaluation(spec)
     found: dict[str, Any] = {"job": job.job_id, "evaluation": evaluation.evaluation_id, "state": job.state}
     if not wait:
@@ -67,12 +80,6 @@ def evaluate(
     emit(found, as_json, [f"{evaluation.evaluation_id}: {evaluation.name}, {job.state}", *lines])
     if job.state != "finished":
         raise typer.Exit(1)
-
-
-def _arm(chosen: dict[str, Any]) -> Any:
-    from core.records import Arm
-
-    return Arm(**chosen)
 
 
 def _model(model: str, quantisation: Quantised | None, run: str) -> dict[str, Any]:

@@ -88,9 +88,10 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         arm = chr(66 + i)
         lines += ["", f"{arm} against A, rows: {versus['won']:,} won, {versus['lost']:,} lost, {versus['tied']:,} tied"]
         if versus["transitions"]:
-            kinds = list(versus["transitions"])
-            body = [(kind, *versus["transitions"][kind].values()) for kind in kinds]
-            lines += table([f"pairs: A ↓, {arm} →", *kinds], body)
+            moved = versus["transitions"]
+            ends = [kind for kind in moved if any(line[kind] for line in moved.values())]
+            body = [(kind, *(line[end] or "" for end in ends)) for kind, line in moved.items() if any(line.values())]
+            lines += table([f"pairs: A ↓, {arm} →", *ends], body)
     left_out = {key: n for key, n in found["left_out"].items() if n}
     return lines + [f"{key}: {n:,} rows are not in the other arms and were left out" for key, n in left_out.items()]
 
