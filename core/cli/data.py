@@ -37,6 +37,7 @@ def import_command(
     as_json: AsJson = False,
 ) -> None:
     """Import a file as a new dataset, or into one that exists as a new version."""
+    from core.cli.said import Said
     from core.data.importing import guess, import_file
     from core.data.mapping import parse_mapping
     from core.data.readers.guessing import describe_guess
@@ -56,6 +57,7 @@ def import_command(
         elements=named,
         shape=shape,
         encoding=encoding,
+        reporter=Said(),
     )
     value = {
         "dataset": name,

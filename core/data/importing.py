@@ -106,6 +106,8 @@ def _store(parsed: Parsed, name: str, task: Task | None, split: str, elements: t
         split_sizes=split_sizes(rows),
         note=f"import {parsed.source}",
     )
+    if versions:
+        store.remove_leftovers(name)
     store.save_step(name, step.step_id, new, aside)
     try:
         store.save_version(dataset, version, rows, quarantine=quarantine)

@@ -7,7 +7,9 @@ so a crash at any moment leaves the old versions whole.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from core.store import schema
 from core.store.database import read, write
 from core.store.files import area, atomic_folder, check_name, is_complete, write_parquet
 from core.store.tables import DatasetRow, VersionRow
+
+_VERSION_LIKE = re.compile(r"^\.?v\d{4,}(\.|$)")
 
 
 def list_datasets() -> list[Dataset]:
@@ -134,6 +138,23 @@ def read_step(name: str, step_id: str) -> tuple[pa.Table, pa.Table]:
 def discard_step(name: str, step_id: str) -> None:
     """Remove an import step's rows (its version was not written)."""
     shutil.rmtree(step_folder(name, step_id), ignore_errors=True)
+
+
+def remove_leftovers(name: str, older_than: float = 3600.0) -> list[Path]:
+    """Remove what killed writers left in a dataset's folder: versions and steps that no record names.
+
+    Younger ones (seconds since their last change) may belong to a writer at work and stay. Returns what was removed.
+    """
+    folder, versions = area("datasets", name), list_versions(name)
+    known = {version_folder(name, version.number) for version in versions}
+    known |= {step_folder(name, step.step_id) for version in versions for step in version.recipe}
+    candidates = [path for path in folder.glob("*") if _VERSION_LIKE.match(path.name)]
+    candidates += folder.glob("steps/*")
+    oldest = time.time() - older_than
+    removed = [path for path in candidates if path not in known and path.stat().st_mtime < oldest]
+    for path in removed:
+        shutil.rmtree(path, ignore_errors=True)
+    return removed
 
 
 def read_rows(

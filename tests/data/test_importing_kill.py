@@ -27,6 +27,7 @@ for line in sys.stdin:
         import_file(line.strip(), "d")
         os._exit(0)
     print(child, flush=True)
+    sys.stdin.readline()  # until then the child's number stays its own
     print(os.waitpid(child, 0)[1], flush=True)
 """
 
@@ -54,6 +55,7 @@ class Importer:
         if kill_after is not None:
             time.sleep(kill_after)
             os.kill(child, signal.SIGKILL)
+        print("reap", file=self._process.stdin, flush=True)
         status = int(self._process.stdout.readline())
         assert kill_after is not None or status == 0
         return time.perf_counter() - began
@@ -82,6 +84,11 @@ def test_a_killed_import_leaves_the_old_version_whole(tmp_path: Path, workspace:
     for version in store.list_versions("d"):
         check_whole(version)
     assert killed >= MOMENTS // 3, "the moments were not in the midst of it"
+    store.remove_leftovers("d", older_than=-60.0)
+    folder, versions = workspace / "datasets" / "d", store.list_versions("d")
+    assert sorted(path.name for path in folder.iterdir()) == ["steps", *(f"v{v.number:04d}" for v in versions)]
+    named = {step.step_id for version in versions for step in version.recipe}
+    assert {path.name for path in (folder / "steps").iterdir()} == named
     rows = store.get_version("d").rows
     assert import_file(small, "d").version.rows == rows + 100, "and the dataset still takes imports"
 
