@@ -24,7 +24,7 @@ from core.training.callbacks import Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
-from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
+from core.training.prepare import autocast_dtype, choose_attention, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
 from core.training.trainer import Passes, StepTrainer
 
@@ -56,6 +56,8 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     loaded = load_for_training(spec)
     learnt, total = trainable_parameters(loaded.model)
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
+    attention = choose_attention(loaded, max(data.lengths))
+    reporter.log(f"attention: {attention}")
     watcher = _watcher(run, reporter, loaded, checkpoint)
     trainer = _trainer(run, data, loaded, watcher, reporter)
     if checkpoint is not None:

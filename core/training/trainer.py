@@ -21,7 +21,7 @@ from core.errors import UserError
 from core.models.memory import release_memory
 from core.prompts.examples import Example
 from core.training.batches import split_step
-from core.training.loss import learnt_tokens, loss_sum, padded_batch
+from core.training.loss import Head, learnt_tokens, loss_sum, padded_batch
 
 PASS_OVERHEAD_TOKENS = 64
 
@@ -67,6 +67,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         super().__init__(data_collator=collate, **arguments)
         self.passes = passes
         self.last = StepReport()
+        self._head = Head(self.model)
         self._say = say
 
     def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -120,7 +121,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             for group in groups:
                 inputs, targets = padded_batch([examples[place] for place in group], self.passes.pad, self.args.device)
                 with torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
-                    loss = loss_sum(model, inputs, targets) / learnt
+                    loss = loss_sum(model, self._head, inputs, targets) / learnt
                 self.accelerator.backward(loss)
                 total += loss.detach()
         return float(total)

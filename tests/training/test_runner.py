@@ -149,10 +149,10 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: 
     train(make_run(tiny, people, **values), whole)
     original = trainer.loss_sum
 
-    def small(model: Any, inputs: Any, targets: Any) -> Any:
+    def small(model: Any, head: Any, inputs: Any, targets: Any) -> Any:
         if len(targets) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(model, inputs, targets)
+        return original(model, head, inputs, targets)
 
     monkeypatch.setattr(trainer, "loss_sum", small)
     keeper = Keeper()
@@ -167,9 +167,9 @@ def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tiny: Path, people
     original = trainer.loss_sum
     calls: list[int] = []
 
-    def broken(model: Any, inputs: Any, targets: Any) -> Any:
+    def broken(model: Any, head: Any, inputs: Any, targets: Any) -> Any:
         calls.append(1)
-        return original(model, inputs, targets) * (float("nan") if len(calls) > 4 else 1.0)
+        return original(model, head, inputs, targets) * (float("nan") if len(calls) > 4 else 1.0)
 
     monkeypatch.setattr(trainer, "loss_sum", broken)
     run = make_run(tiny, people, micro_batch_size=2, save_every=1)

@@ -1,0 +1,106 @@
+"""The loss against transformers' own, cutting a step, and the quick dropout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.prompts.examples import IGNORED, Example
+from core.training.batches import split_step
+
+
+def examples() -> list[Example]:
+    made = []
+    for length, learnt in ((12, 4), (7, 3), (9, 8), (12, 1)):
+        ids = [3 + (number * length) % 200 for number in range(length)]
+        made.append(Example(f"r{length}", ids, [IGNORED] * (length - learnt) + ids[-learnt:], length - learnt))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny, dtype="float32")
+
+
+def test_padded_rows_have_the_loss_of_rows_by_themselves(model: Any) -> None:
+    import torch
+
+    from core.training.loss import Head, learnt_tokens, loss_sum, padded_batch
+
+    rows = examples()
+    alone = 0.0
+    for row in rows:
+        output = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels]))
+        alone += float(output.loss.detach()) * learnt_tokens(row)
+    assert sum(map(learnt_tokens, rows)) == 16
+    head = Head(model)
+    inputs, targets = padded_batch(rows, pad=0, device="cpu")
+    assert float(loss_sum(model, head, inputs, targets)) == pytest.approx(alone, rel=1e-5)
+    assert model(input_ids=inputs["input_ids"]).logits.shape[:2] == (4, 12), "outside a loss the layer sees all places"
+
+
+def test_every_row_of_loss_on_all_is_learnt_but_its_first_token(model: Any) -> None:
+    from core.training.loss import learnt_tokens, padded_batch
+
+    row = Example("r", [5, 6, 7, 8], [5, 6, 7, 8], 2)
+    assert learnt_tokens(row) == 3
+    _, targets = padded_batch([row], pad=0, device="cpu")
+    assert targets.tolist() == [[6, 7, 8, IGNORED]]
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=40),
+    st.none() | st.integers(1, 9),
+    st.none() | st.integers(1, 1000),
+)
+def test_a_cut_step_has_every_row_once_and_keeps_its_limits(lengths: list[int], largest: int | None, most: int | None) -> None:
+    groups = split_step(lengths, largest, 64, most)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    for group in groups:
+        assert largest is None or len(group) <= largest
+        assert most is None or len(group) == 1 or max(lengths[p] for p in group) * len(group) <= most
+    assert groups == split_step(lengths, largest, 64, most)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=12))
+def test_a_cut_is_no_worse_than_one_pass_or_one_a_row(lengths: list[int]) -> None:
+    def cost(groups: list[list[int]]) -> int:
+        return sum(max(lengths[p] for p in group) * len(group) + 64 for group in groups)
+
+    best = cost(split_step(lengths, None, 64))
+    assert best <= cost([list(range(len(lengths)))])
+    assert best <= cost([[place] for place in range(len(lengths))])
+
+
+def test_like_lengths_go_together() -> None:
+    assert split_step([100, 10, 100, 10, 100], None, 20) == [[0, 2, 4], [1, 3]]
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5])
+def test_quick_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    import torch
+
+    from core.training.dropout import QuickDropout
+
+    torch.manual_seed(1)
+    layer = QuickDropout(p)
+    x = torch.ones(401, 499, requires_grad=True)
+    y = layer(x)
+    zeros = float((y == 0).float().mean())
+    assert zeros == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5 + 1e-4)
+    assert float(y.mean().detach()) == pytest.approx(1, abs=0.01)
+    assert sorted(set(y.flatten().tolist())) == pytest.approx([0, 1 / (1 - p)], rel=1e-5)
+    for part in y.detach().flatten()[: 4 * 50_000].view(-1, 4).T:  # each quarter of a draw is as random as the others
+        assert float((part == 0).float().mean()) == pytest.approx(p, abs=0.01)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y)
+    torch.manual_seed(1)
+    assert torch.equal(layer(x), y)
+    assert layer.eval()(x) is x
