@@ -242,6 +242,14 @@ def test_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert captured.err.startswith("Error: There is no file")
     assert "Hint: " in captured.err
     path = write_lines(tmp_path / "a.jsonl", [row(1)])
-    for wrong in (["--split", "tset"], ["--task", "x"], ["--map", "input"], ["--map", "input=nofield"], ["--name", "../x"]):
+    for wrong in (
+        ["--split", "tset"],
+        ["--task", "x"],
+        ["--map", "input"],
+        ["--map", "input=nofield"],
+        ["--encoding", "nope"],
+        ["--encoding", "base64"],
+        ["--name", "../x"],
+    ):
         assert main(["import", str(path), "--name", "a", *wrong]) == 2
         assert "Hint: " in capsys.readouterr().err

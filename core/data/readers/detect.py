@@ -16,7 +16,7 @@ from core.data.readers.base import Chunk, Chunks, Document, Limits
 from core.data.readers.json_text import first_character
 from core.data.readers.shapes.registry import row_like
 from core.data.readers.sources import blocks
-from core.data.readers.text import SAMPLE_BYTES, detect_encoding
+from core.data.readers.text import SAMPLE_BYTES, check_encoding, detect_encoding
 from core.errors import InputFileError
 
 Container = Literal["json", "jsonl", "delimited", "conll", "excel", "parquet", "arrow"]
@@ -40,6 +40,8 @@ def how_to_read(document: Document, limits: Limits, encoding: str | None = None)
     binary = _binary_container(document)
     if binary is not None:
         return How(binary)
+    if encoding is not None:
+        check_encoding(encoding)
     found = detect_encoding(document) if encoding is None else None
     name, why = (found.name, found.why) if found else (encoding or "utf-8", "given")
     container = _text_container(document, name)

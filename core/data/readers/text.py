@@ -5,6 +5,7 @@ Knows nothing of what the lines mean.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 
 from core.data.encoding import Detected, decode, detect
@@ -27,6 +28,15 @@ def detect_encoding(document: Document, limit: int | None = None) -> Detected:
                 "Give JSON, JSON Lines, CSV, TSV, Excel, Parquet or CoNLL, as it is or in a .gz or .zip.",
             )
     return found
+
+
+def check_encoding(name: str) -> None:
+    """InputFileError unless there is a text encoding of this name."""
+    try:
+        "".encode(name)
+        codecs.getincrementaldecoder(name)
+    except LookupError as error:
+        raise InputFileError(f"There is no encoding {name!r}", "For example utf-8, gb18030, big5, utf-16, cp1252.") from error
 
 
 def whole_text(document: Document, encoding: str) -> str:
