@@ -6,18 +6,41 @@ neither torch nor transformers; knows nothing of loading.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import ModelError
 from core.models.default import NAME as DEFAULT_NAME
-from core.models.default import default_model_path
-from core.models.weights import weight_files
+from core.models.default import default_model_folder, default_model_path, is_converted
+from core.models.hub import downloaded, fetch_model
+from core.models.weights import weight_bytes, weight_files
 from core.records import ModelRef, Quantisation
+from core.store.files import MANIFEST
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be chosen. ``ready``: its files are on this machine; ``bytes``: size of its weights."""
+
+    ref: ModelRef
+    folder: Path
+    ready: bool
+    bytes: int
+    license: str
+
+    @property
+    def text(self) -> str:
+        """How it is written on the command line (``parse_model``)."""
+        return "default" if self.ref.source == "default" else f"{self.ref.source}:{self.ref.name}"
 
 
 def parse_model(text: str, *, quantisation: Quantisation = "none", revision: str | None = None) -> ModelRef:
     """The ModelRef of ``default``, a folder's path, ``hub:org/name`` or ``modelscope:org/name``."""
     text = text.strip()
+    if not text:
+        raise ModelError("No model is named", "Give 'default', a model folder, 'hub:org/name' or 'modelscope:org/name'.")
     if text in ("default", DEFAULT_NAME):
         return ModelRef(quantisation=quantisation)
     for source in ("hub", "modelscope", "endpoint"):
@@ -28,9 +51,30 @@ def parse_model(text: str, *, quantisation: Quantisation = "none", revision: str
 
 
 def resolve(ref: ModelRef, progress: Callable[[str], None] | None = None) -> Path:
-    """The local folder of a model; ModelError where there is none."""
+    """The local folder of a model; downloads or converts it first if need be, with lines for ``progress``.
+
+    ModelError: no such folder or model, pickled weights, gated, offline, disk full, or an endpoint.
+    """
     if ref.source == "default":
         return default_model_path(progress)
+    if ref.source in ("hub", "modelscope"):
+        return fetch_model(ref, progress)
+    if ref.source == "endpoint":
+        raise ModelError(f"{ref.name} is an endpoint: it has no files here", "Choose a model that lies on this machine.")
     folder = Path(ref.name)
     weight_files(folder)
     return folder
+
+
+def list_models() -> list[ModelEntry]:
+    """The default model, and all that were downloaded, by name."""
+    folder = default_model_folder()
+    ready = is_converted()
+    default = ModelEntry(ModelRef(), folder, ready, weight_bytes(folder) if ready else 0, "apache-2.0")
+    others = [ModelEntry(ref, folder, True, weight_bytes(folder), _license(folder)) for ref, folder in downloaded()]
+    return [default, *sorted(others, key=lambda entry: entry.ref.name)]
+
+
+def _license(folder: Path) -> str:
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    return str(manifest.get("license") or "")

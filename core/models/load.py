@@ -93,6 +93,7 @@ def load_model(
 
 
 def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
@@ -116,7 +117,7 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
             f"{ref.label} doesn't fit into the memory of {placed}",
             "Choose nf4 or a smaller model, or end the jobs that hold memory.",
         ) from error
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         hint = "Check that the folder holds a causal language model that this version of transformers knows, whole."
         if "trust_remote_code" in str(error):

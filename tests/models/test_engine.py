@@ -139,12 +139,12 @@ def test_a_stop_ends_generation_soon(engine: Engine) -> None:
     engine._ends = frozenset()
     asked = time.perf_counter()
     answers = engine.generate(prompts(engine), settings, should_stop=lambda: time.perf_counter() - asked > 0.1)
-    assert time.perf_counter() - asked < 2
+    assert time.perf_counter() - asked < 10
     assert {a.finish for a in answers} == {"stopped"}
     stream = engine.ask(prompts(engine)[0], settings)
     next(stream)
     stream.close()
-    deadline = time.perf_counter() + 2
+    deadline = time.perf_counter() + 10
     while engine.busy and time.perf_counter() < deadline:
         time.sleep(0.01)
     assert not engine.busy

@@ -1,0 +1,193 @@
+"""Fetching models from a stand-in hub: whole, resumed, checked, refused with a way out."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.__main__ import main
+from core.errors import ModelError
+from core.models import download, hub
+from core.models.catalogue import list_models, parse_model, resolve
+from tests.models.stand_in_hub import StandIn, stand_in
+
+WEIGHTS = bytes(range(256)) * 4000  # 1 MB
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "README.md": b"# read me",
+    "LICENSE": b"MIT",
+    "model.safetensors": WEIGHTS,
+    "consolidated.safetensors": b"twice",
+    "pytorch_model.bin": b"pickle",
+    "modeling_own.py": b"raise SystemExit",
+    "onnx/model.onnx": b"no",
+}
+KEPT = {"config.json", "tokenizer.json", "LICENSE", "model.safetensors", "manifest.json"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    with stand_in(FILES) as made:
+        monkeypatch.setenv("TUNEWISE_HUB_ENDPOINT", made.url)
+        monkeypatch.setenv("TUNEWISE_MODELSCOPE_ENDPOINT", made.url)
+        monkeypatch.setenv("TUNEWISE_MODEL_CACHE", str(tmp_path / "models"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    taken: list[float] = []
+    monkeypatch.setattr(download, "pause", taken.append)
+    return taken
+
+
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_only_safetensors_and_texts_are_fetched_once(server: StandIn, source: str) -> None:
+    ref = parse_model(f"{source}:org/model")
+    lines: list[str] = []
+    folder = resolve(ref, lines.append)
+    assert {p.name for p in folder.iterdir()} == KEPT
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    asked = len(server.asked)
+    assert resolve(ref) == folder
+    assert len(server.asked) == asked
+    assert any("MB/s" in line for line in lines)
+    entry = next(m for m in list_models() if m.ref.source == source)
+    assert (entry.text, entry.ready, entry.bytes) == (f"{source}:org/model", True, len(WEIGHTS))
+    assert entry.license == ("mit" if source == "hub" else "apache-2.0")
+
+
+def test_a_cut_connection_goes_on_from_where_it_was(server: StandIn, waits: list[float]) -> None:
+    server.files = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+    server.cut_after = [2, 300_000, 1, 400_000]
+    folder = resolve(parse_model("hub:org/model"))
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    ranges = [r for path, r, _ in server.asked if path.endswith("model.safetensors")]
+    assert ranges == ["", "bytes=300000-", "bytes=300001-", "bytes=700001-"]
+    assert waits == [1.0, 1.0, 1.0]  # each try brought something: no growing wait
+
+
+def test_a_server_that_cannot_continue_starts_over(server: StandIn) -> None:
+    server.files = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+    server.ranges = False
+    server.cut_after = [2, 300_000]
+    assert (resolve(parse_model("hub:org/model")) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_download_that_was_given_up_goes_on_next_time(server: StandIn) -> None:
+    server.files = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+    server.cut_after = [2, 500_000, *[0] * 20]
+    ref = parse_model("hub:org/model")
+    with pytest.raises(ModelError, match="can't be reached"):
+        resolve(ref)
+    assert not (hub.model_folder(ref) / "manifest.json").exists()
+    server.cut_after = []
+    server.asked.clear()
+    resolve(ref)
+    assert [r for path, r, _ in server.asked if path.endswith("model.safetensors")] == ["bytes=500000-"]
+
+
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_wrong_checksum_keeps_nothing(server: StandIn, source: str) -> None:
+    server.damaged = True
+    ref = parse_model(f"{source}:org/model")
+    with pytest.raises(ModelError, match="damaged"):
+        resolve(ref)
+    assert [p.name for p in hub.model_folder(ref).iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, "needs a login"), (403, "gated"), (404, "no model org/model"), (418, "an error")]
+)
+def test_a_refusal_says_the_way_out(server: StandIn, status: int, message: str, waits: list[float]) -> None:
+    server.statuses = [status]
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve(parse_model("hub:org/model"))
+    assert caught.value.hint
+    assert waits == []
+
+
+def test_a_busy_server_is_given_time(server: StandIn, waits: list[float]) -> None:
+    server.statuses = [429, 503, 429]
+    resolve(parse_model("hub:org/model"))
+    assert waits == [1.0, 2.0, 4.0]
+    server.statuses, server.retry_after = [429], "7"
+    resolve(parse_model("hub:org/model", revision="other"))
+    assert waits[3:] == [7.0]
+    server.statuses = [429] * 20
+    with pytest.raises(ModelError, match="slow down"):
+        resolve(parse_model("hub:org/model", revision="third"))
+
+
+def test_the_key_goes_to_the_hub_and_is_not_in_any_message(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret-key")
+    server.statuses = [403]
+    with pytest.raises(ModelError) as caught:
+        resolve(parse_model("hub:org/model"))
+    assert server.asked[0][2] == "Bearer secret-key"
+    assert "secret-key" not in caught.value.message + caught.value.hint
+
+
+def test_the_key_does_not_follow_a_redirect_to_another_server() -> None:
+    import email.message
+    import urllib.request
+
+    request = urllib.request.Request("https://hub.example/a", headers={"Authorization": "Bearer k", "Range": "bytes=5-"})
+    handler, headers = download._Redirects(), email.message.Message()
+    elsewhere = handler.redirect_request(request, None, 302, "", headers, "https://storage.example/b")
+    same = handler.redirect_request(request, None, 302, "", headers, "https://hub.example/b")
+    assert (elsewhere.get_header("Authorization"), elsewhere.get_header("Range")) == (None, "bytes=5-")
+    assert same.get_header("Authorization") == "Bearer k"
+
+
+def test_pickled_weights_are_refused(server: StandIn) -> None:
+    server.files = {"config.json": b"{}", "pytorch_model.bin": b"x"}
+    with pytest.raises(ModelError, match="pickled"):
+        resolve(parse_model("hub:org/model"))
+
+
+def test_offline_and_unreachable(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWISE_HUB_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match="can't be reached"):
+        resolve(parse_model("hub:org/model"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="forbids downloads"):
+        resolve(parse_model("hub:org/model"))
+
+
+def test_a_full_disk(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        usage = type("Usage", (), {"free": 1000})
+        patched.setattr(hub.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(ModelError, match="are free"):
+            resolve(parse_model("hub:org/model"))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_continue", full)
+    with pytest.raises(ModelError, match="disk is full"):
+        resolve(parse_model("hub:org/model"))
+
+
+@pytest.mark.parametrize("name", ["model", "../../etc", "a/b/c", "org/mo del", "org/"])
+def test_names_that_are_none(server: StandIn, name: str) -> None:
+    with pytest.raises(ModelError, match="no model name"):
+        resolve(parse_model(f"hub:{name}"))
+    assert server.asked == []
+
+
+def test_the_command(server: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--fetch", "hub:org/model", "--json"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    assert '"model": "hub:org/model", "ready": true' in output
+    assert main(["models", "--fetch", "hub:nothing"]) == 2
+    assert "Hint:" in capsys.readouterr().err
