@@ -5,7 +5,7 @@ Knows nothing of rows and templates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Counts = npt.NDArray[np.int32]
-KEPT = 200_000
+KEPT = 100_000
 """Most different texts whose counts are remembered between calls, so that memory stays bounded."""
-BATCH = 10_000
-"""Texts that are encoded at once: enough for all cores, and few enough that their encodings stay small."""
+FEW = 10_000
+"""A column with more different texts than this isn't looked up: its texts hardly come again."""
+BATCH = 2_000
+"""Texts that are encoded at once: enough for all cores, and few enough that their encodings stay in the caches."""
 
 
 class Counter:
@@ -41,9 +43,12 @@ class Counter:
     def column(self, column: pa.Array) -> Counts:
         """Tokens of each text of a column."""
         encoded = pc.dictionary_encode(column)
-        values = encoded.dictionary.to_pylist()
-        known = self.texts(values)
-        counts = np.fromiter((known[text] for text in values), np.int32, len(values))
+        values: list[str] = encoded.dictionary.to_pylist()
+        if len(values) > FEW:
+            counts = np.fromiter(self._encoded(values), np.int32, len(values))
+        else:
+            known = self.texts(values)
+            counts = np.fromiter((known[text] for text in values), np.int32, len(values))
         spread: Counts = counts[encoded.indices.to_numpy()]
         return spread
 
@@ -51,13 +56,14 @@ class Counter:
         """Tokens of different texts."""
         found = {text: self._known[text] for text in texts if text in self._known}
         missing = [text for text in texts if text not in found]
-        engine = backend(self.tokenizer)
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            encodings = engine.encode_batch_fast(batch, add_special_tokens=False)
-            found.update(zip(batch, map(len, encodings), strict=True))
+        found.update(zip(missing, self._encoded(missing), strict=True))
         if len(self._known) + len(missing) > KEPT:
             self._known = {"": 0}
         if len(missing) <= KEPT:
             self._known.update((text, found[text]) for text in missing)
         return found
+
+    def _encoded(self, texts: Sequence[str]) -> Iterator[int]:
+        engine = backend(self.tokenizer)
+        for start in range(0, len(texts), BATCH):
+            yield from map(len, engine.encode_batch_fast(texts[start : start + BATCH], add_special_tokens=False))
