@@ -63,16 +63,20 @@ def unite(answers: list[Answer], like: str = "") -> str:
 def merged_answers(rows: pa.Table, questions: Codes, conflicting: Mask) -> dict[int, str]:
     """For each conflicting question the row that stays, and the united answer that it gets.
 
-    The row is the first one with a readable answer; where none is readable the first one, unchanged.
+    The row is the first one with a readable answer; where none is (or in conversations) the first one, unchanged.
     """
-    outputs = rows["output"]
+    outputs, talks = rows["output"], rows["messages"]
     groups: dict[int, list[int]] = {}
     for place in np.flatnonzero(conflicting).tolist():
         groups.setdefault(int(questions[place]), []).append(place)
     merged: dict[int, str] = {}
     for places in groups.values():
         texts = [outputs[place].as_py() for place in places]
-        parsed = [(place, text, answer) for place, text in zip(places, texts, strict=True) if (answer := parse_answer(text)).ok]
+        parsed = [
+            (place, text, answer)
+            for place, text in zip(places, texts, strict=True)
+            if not talks[place].is_valid and (answer := parse_answer(text)).ok
+        ]
         if parsed:
             place, text, _ = parsed[0]
             merged[place] = unite([answer for *_, answer in parsed], like=text)

@@ -36,6 +36,8 @@ from core.store.datasets import (
     save_version,
 )
 
+_EXAMPLE = "A recipe is a list of steps, such as `- op: normalise` and `- {op: sample, params: {rows: 500}}`."
+
 
 @dataclass(frozen=True, slots=True)
 class StepPreview:
@@ -228,15 +230,26 @@ def undo(name: str, step_id: str = "last", reporter: Reporter | None = None) -> 
 
 
 def default_recipe(name: str) -> tuple[Step, ...]:
-    """Sound cleaning for a dataset's task: what is broken is mended or taken out, what is only unusual stays."""
+    """Sound cleaning for a dataset's task: what is broken is mended or taken out, what is only unusual stays.
+
+    White space and HTML are left alone where they may be meant (generation, chat, code), and so are several
+    answers to one question. Personal data and near duplicates are left to the user.
+    """
     dataset, version = get_dataset(name), get_version(name)
-    steps = [Step(op="normalise")]
+    labelled = dataset.task in ("extraction", "classification")
+    steps = [Step(op="repair_mojibake"), Step(op="strip_control")]
+    if labelled:
+        steps += [Step(op="strip_markup"), Step(op="normalise")]
     if dataset.task == "extraction":
         steps.append(Step(op="fix_json", params={"action": "quarantine"}))
+    if dataset.task == "chat":
+        steps.append(Step(op="drop_turn_faults"))
     steps.append(Step(op="drop_empty"))
     if dataset.task == "extraction":
         steps += [Step(op="unknown_elements"), Step(op="ungrounded_values")]
-    steps += [Step(op="drop_exact_duplicates"), Step(op="resolve_conflicts", params={"rule": "drop_all"})]
+    steps.append(Step(op="drop_exact_duplicates"))
+    if labelled:
+        steps.append(Step(op="resolve_conflicts", params={"rule": "drop_all"}))
     if "train" in version.split_sizes and {"dev", "test"} & version.split_sizes.keys():
         steps.append(Step(op="resolve_leaks"))
     return tuple(steps)
@@ -249,7 +262,7 @@ def load_recipe(path: Path) -> tuple[Step, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputFileError(f"{path} can't be read: {error}", "Give the path of a YAML or JSON file.") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}", "See `docs` for an example of a recipe.") from None
+        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}", _EXAMPLE) from None
     return parse_recipe(value, str(path))
 
 
@@ -257,7 +270,7 @@ def parse_recipe(value: Any, source: str = "recipe") -> tuple[Step, ...]:
     """Steps out of what a YAML or JSON text holds. SpecError lists each fault."""
     listed = value.get("steps") if isinstance(value, dict) else value
     if not isinstance(listed, list) or not listed:
-        raise SpecError(f"{source} holds no list of steps", "A recipe is a list, each step like `- op: normalise`.")
+        raise SpecError(f"{source} holds no list of steps", _EXAMPLE)
     steps: list[Step] = []
     faults: list[str] = []
     for number, item in enumerate(listed, start=1):

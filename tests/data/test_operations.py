@@ -266,6 +266,66 @@ def test_hand_edits_survive_a_row_that_is_gone() -> None:
     assert cells(outcome, "input") == ["", "i"]
 
 
+def test_an_edited_conversation_keeps_its_columns_and_turns_in_step() -> None:
+    turns = [{"role": r, "content": t} for r, t in (("system", "s"), ("user", "q"), ("assistant", "a"))]
+    row = {"instruction": "s", "input": "q", "output": "a", "messages": json.dumps(turns)}
+    edit = {"row_id": "aaaaaa-0000001", "column": "output", "value": "b"}
+    outcome = run("hand_edit", row, params={"edits": [edit]})
+    assert [turn["content"] for turn in json.loads(cells(outcome, "messages")[0])] == ["s", "q", "b"]
+    talk = json.dumps([turns[1], turns[2] | {"content": "c"}])
+    outcome = run("hand_edit", row, params={"edits": [edit | {"column": "messages", "value": talk}]})
+    assert [cells(outcome, name) for name in ("instruction", "input", "output")] == [[""], ["q"], ["c"]]
+    with pytest.raises(SpecError, match="no list of turns"):
+        run("hand_edit", row, params={"edits": [edit | {"column": "messages", "value": "{}"}]})
+
+
+def test_answers_of_conversations_are_left_alone() -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": '{"z": 1}'}]
+    row = {"output": '{"z": 1}', "messages": json.dumps(turns)}
+    for op in ("unknown_elements", "ungrounded_values", "lists_of_strings", "canonical_answers"):
+        assert run(op, row, elements=("a",)).changes.num_rows == 0
+
+
+NEAR = "一段足够长的文本用来说明近似重复是怎样出现的，请仔细核对每一个字"
+
+
+def test_drop_near_duplicates() -> None:
+    outcome = run("drop_near_duplicates", {"input": NEAR}, {"input": NEAR + "。"}, {"input": NEAR}, {"input": "别的"})
+    assert numbers(outcome) == [1, 3, 4]
+    assert outcome.changes["reason"][0].as_py().startswith("nearly equal to aaaaaa-0000001 (0.9")
+
+
+TEXT_OPERATIONS = [
+    (
+        "strip_markup",
+        {"input": "<p>张三</p>", "output": '{"人":["<b>张三</b>"]}'},
+        {"input": "张三", "output": '{"人":["张三"]}'},
+    ),
+    ("strip_control", {"input": "张\u200b三\x07"}, {"input": "张三"}),
+    ("repair_mojibake", {"input": "å¼\xa0ä¸‰", "output": "å¼\xa0ä¸‰"}, {"input": "张三", "output": "张三"}),
+    ("convert_script", {"input": "國際", "output": '{"n":["國"]}'}, {"input": "国际", "output": '{"n":["国"]}'}),
+    (
+        "mask_personal",
+        {"input": "电话13812345678", "output": '{"t":["13812345678"]}'},
+        {"input": "电话138****5678", "output": '{"t":["138****5678"]}'},
+    ),
+]
+
+
+@pytest.mark.parametrize(("op", "row", "expected"), TEXT_OPERATIONS)
+def test_text_operations(op: str, row: dict[str, Any], expected: dict[str, Any]) -> None:
+    outcome = run(op, row, {"input": "无事"})
+    assert {name: cells(outcome, name)[0] for name in expected} == expected
+    assert outcome.changes["row_id"].to_pylist() == ["aaaaaa-0000001"]
+
+
+def test_drop_turn_faults() -> None:
+    bad = json.dumps([{"role": "assistant", "content": "a"}])
+    outcome = run("drop_turn_faults", {"messages": bad}, {})
+    assert numbers(outcome) == [2]
+    assert outcome.state.quarantine["reason"].to_pylist() == ["begins with assistant"]
+
+
 def test_take_in_from_quarantine() -> None:
     aside = run("fix_json", *BROKEN)
     step = Step(op="take_in", params={"rows": [{"quarantine_id": "aaaaaa-0000002", "output": "{}"}, {"quarantine_id": "no"}]})

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.data.importing import import_file
 from core.data.ledger import rebuild
 from core.data.recipes import apply, default_recipe, dump_recipe, load_recipe, preview, preview_undo, replay, undo
 from core.errors import InputFileError, NotFoundError, SpecError, UserError
-from core.records import Step
+from core.records import Step, Task
 from core.store.content import content_hash
 from core.store.datasets import get_dataset, get_version, list_versions, read_ledger, read_quarantine, read_rows
 from tests.data.make import rows_of, save_rows
@@ -33,6 +34,9 @@ rows = st.lists(
     max_size=8,
 )
 STEPS: list[tuple[str, dict[str, Any]]] = [
+    ("strip_markup", {}),
+    ("drop_near_duplicates", {}),
+    ("drop_issues", {"issues": ["ungrounded_value"]}),
     ("normalise", {}),
     ("normalise", {"punctuation": True, "join_lines": True}),
     ("drop_empty", {}),
@@ -190,6 +194,34 @@ def test_a_step_applied_twice_gets_its_own_identifier() -> None:
 def test_an_import_is_no_cleaning_step() -> None:
     with pytest.raises(SpecError, match="import"):
         apply(dataset_of([{}]), [Step(op="import")])
+
+
+def test_an_import_in_between_is_a_step_like_others(tmp_path: Path) -> None:
+    for name, texts in (("one", ("a ", "b")), ("two", ("c ", "b"))):
+        lines = (json.dumps({"instruction": "i", "input": text, "output": "{}"}) for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    import_file(tmp_path / "one.jsonl", "d")
+    first = apply("d", [Step(op="normalise")]).recipe[1]
+    import_file(tmp_path / "two.jsonl", "d")
+    apply("d", [Step(op="drop_exact_duplicates")])
+    assert read_rows("d")["input"].to_pylist() == ["a", "b", "c "]
+    second = get_version("d").recipe[2]
+    undo("d", first.step_id)
+    assert read_rows("d")["input"].to_pylist() == ["a ", "b", "c "]
+    undo("d", second.step_id)
+    assert read_rows("d")["input"].to_pylist() == ["a ", "b"]
+    assert content_hash(rebuild(read_rows("d", 5), read_ledger("d", 6))) == get_version("d", 6).content_hash
+
+
+@pytest.mark.parametrize("task", ["extraction", "classification", "generation", "chat", "code"])
+def test_default_recipes_fit_their_task(task: Task) -> None:
+    code = "def f():\n    return  1"
+    save_rows("d", rows_of({"instruction": code, "output": code}, {"instruction": code, "output": code + " "}), task=task)
+    ops = {step.op for step in default_recipe("d")}
+    assert ("normalise" in ops) == ("resolve_conflicts" in ops) == (task in ("extraction", "classification"))
+    apply("d", default_recipe("d"))
+    if task in ("generation", "chat", "code"):
+        assert read_rows("d")["output"].to_pylist() == [code, code + " "]
 
 
 def test_default_recipe_cleans_and_settles() -> None:

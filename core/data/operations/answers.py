@@ -1,6 +1,6 @@
 """Operations on extraction answers: unreadable JSON, unknown elements, values that aren't in the text, shapes and names.
 
-Rows whose answer can't be read are left alone by all but ``FixJson``.
+Rows whose answer can't be read are left alone by all but ``FixJson``, conversations by all.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class _AnswerOperation(Operation):
     ) -> Outcome:
         texts: dict[int, str] = {}
         reasons: dict[int, str] = {}
+        single = pc.is_null(state.rows["messages"]).to_pylist()
         for place, text in enumerate(state.rows["output"].to_pylist()):
-            if not text.lstrip().startswith("{"):
+            if not single[place] or not text.lstrip().startswith("{"):
                 continue
             try:
                 items = load_object(text)
@@ -124,13 +125,10 @@ class UngroundedValues(_AnswerOperation):
     fuzzy: Literal["keep", "absent"] = Field(default="keep", description="whether a fuzzy match counts as found")
 
     def run(self, state: State, context: Context) -> Outcome:
-        sources = source_texts(state.rows)
-        single = pc.is_null(state.rows["messages"]).to_pylist()
+        sources = source_texts(state.rows).to_pylist()
 
         def edit(place: int, items: Items) -> tuple[Items, str] | None:
-            if not single[place]:
-                return None
-            source = Source(sources[place].as_py())
+            source = Source(sources[place])
             return self._align(items, source) if self.action == "align" else self._without_absent(items, source)
 
         return self._edit_all(state, context, edit, self.action)
@@ -234,7 +232,9 @@ class CanonicalAnswers(_AnswerOperation):
 
     def run(self, state: State, context: Context) -> Outcome:
         texts: dict[int, str] = {}
-        for place, text in enumerate(state.rows["output"].to_pylist()):
-            if parse_answer(text).ok:
+        for place, (text, talk) in enumerate(
+            zip(*(state.rows[name].to_pylist() for name in ("output", "messages")), strict=True)
+        ):
+            if talk is None and parse_answer(text).ok:
                 texts[place] = dump_answer(load_object(text))
         return self.put(state, context, "output", texts, "written as compact JSON")

@@ -7,6 +7,7 @@ any more does nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from core.errors import SpecError
 from core.store import schema
 
 Column = Literal["instruction", "input", "output", "messages", "split"]
+COLUMNS: tuple[Column, ...] = ("instruction", "input", "output", "messages", "split")
 
 
 class Edit(BaseModel):
@@ -43,21 +45,40 @@ class HandEdit(Operation):
         wanted = list(dict.fromkeys(edit.row_id for edit in self.edits))
         places = pc.index_in(pa.array(wanted, pa.large_string()), state.rows["row_id"].combine_chunks()).to_pylist()
         place_of = {row_id: place for row_id, place in zip(wanted, places, strict=True) if place is not None}
+        cells: dict[int, dict[Column, str | None]] = {}
+        for edit in self.edits:
+            if edit.row_id in place_of:
+                value = edit.value if edit.column == "messages" else edit.value or ""
+                cells.setdefault(place_of[edit.row_id], {})[edit.column] = value
+        for place, edited in cells.items():
+            edited.update(_in_step(edited, state.rows["messages"][place].as_py()))
         outcome = self.unchanged(state)
-        for column in dict.fromkeys(edit.column for edit in self.edits):
-            cells = {
-                place_of[e.row_id]: e.value if column == "messages" else e.value or ""
-                for e in self.edits
-                if e.column == column and e.row_id in place_of
-            }
-            outcome = then(outcome, self._put_all(outcome.state, context, column, cells))
+        for column in COLUMNS:
+            values = {place: edited[column] for place, edited in cells.items() if column in edited}
+            outcome = then(outcome, self.put(outcome.state, context, column, values, self.reason))
         return outcome
 
-    def _put_all(self, state: State, context: Context, column: Column, cells: dict[int, str | None]) -> Outcome:
-        if column == "messages":
-            for text in cells.values():
-                _check_messages(text)
-        return self.put(state, context, column, cells, self.reason)
+
+def _in_step(edited: Mapping[Column, str | None], talk: str | None) -> dict[Column, str | None]:
+    """What else of a conversation changes, so that its columns and its turns keep saying the same.
+
+    The instruction repeats the system text, the input the last question, the output the last answer.
+    """
+    talk = edited.get("messages", talk)
+    _check_messages(talk)
+    if talk is None:
+        return {}
+    turns: list[dict[str, str]] = json.loads(talk)
+    spoken = {"instruction": "system", "input": "user", "output": "assistant"}
+    last = {turn["role"]: number for number, turn in enumerate(turns)}
+    if "messages" in edited:
+        said = {column: turns[last[role]]["content"] if role in last else "" for column, role in spoken.items()}
+        return {"instruction": said["instruction"], "input": said["input"], "output": said["output"]}
+    for column, role in spoken.items():
+        text = edited.get(column)  # type: ignore[call-overload]
+        if text is not None and role in last:
+            turns[last[role]] = {**turns[last[role]], "content": text}
+    return {"messages": json.dumps(turns, ensure_ascii=False, separators=(",", ":"))}
 
 
 def _check_messages(text: str | None) -> None:
