@@ -44,9 +44,28 @@ from core.records import Dataset, ModelRef, SilentReporter, Version
 from core.store import datasets as store
 from core.store import schema
 
-WORDS = ("the of company moved to London Paris invoice paid March Ann Lee Smith Ltd receipt order bank store signed near").split(
-    " "
-)
+WORDS = [
+    "the",
+    "of",
+    "company",
+    "moved",
+    "to",
+    "London",
+    "Paris",
+    "invoice",
+    "paid",
+    "March",
+    "Ann",
+    "Lee",
+    "Smith",
+    "Ltd",
+    "receipt",
+    "order",
+    "bank",
+    "store",
+    "signed",
+    "near",
+]
 HAN = "高勇男中国籍无境外居留权公司职务董事长北京上海本科学历工程师姓名机构年月日任职起于担"
 SAMPLED = 2_500
 """Rows of each chunk on which the slow baselines run."""

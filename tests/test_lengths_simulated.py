@@ -12,16 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.lengths import measure_rows
+from core.lengths import measure_rows, summary
 from core.lengths.batching import pack, simulate_batches
 from core.lengths.compare import characters_per_token, languages
+from core.lengths.groups import by_group
 from core.lengths.places import places_of
 from core.lengths.truncation import POLICIES, Truncation, windows
 from core.prompts.examples import Dropped, Example, build_example
 from core.prompts.grounded import gold_places
 from core.prompts.shorten import window
 from core.prompts.templates import find_template
+from core.records import Dataset, Version
 from core.store import schema
+from core.store.datasets import save_version
 from tests.prompts.toys import GEMMA, LLAMA, byte_level, metaspace
 
 TOKENIZERS = [byte_level(), byte_level(GEMMA, bos=True), metaspace(LLAMA)]
@@ -151,3 +154,17 @@ def test_languages_and_characters_per_token() -> None:
     found = characters_per_token(pa.array(["高勇，男", "Extract the elements"], pa.large_string()), byte_level())
     assert set(found) == {"zh", "en"}
     assert found["en"] > found["zh"] > 0
+
+
+def test_by_group() -> None:
+    data = rows(30)
+    save_version(Dataset(name="g"), Version(dataset="g", number=1, rows=30), data)
+    template, tokenizer = find_template("chat"), byte_level()
+    table, found = measure_rows(data, template, tokenizer), places_of(data, template, tokenizer)
+    assert {name: one["rows"] for name, one in by_group("g", 1, table, "split").items()} == {"train": 30}
+    assert by_group("g", 1, table, "source", 100)["s"] == summary(table, 100)
+    by_language = by_group("g", 1, table, "language")
+    assert sum(one["rows"] for one in by_language.values()) == 30
+    assert list(by_language) == sorted(by_language, key=lambda name: -by_language[name]["rows"])
+    by_element = by_group("g", 1, table, "element", found=found)
+    assert by_element["person"]["rows"] == by_element["place"]["rows"] == 27

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import SpecError
 from core.prompts.parity import ODD_ROWS, USES, check_parity, require_parity
 from core.prompts.studio import mask_view
 from core.prompts.templates import find_template, list_templates
-from core.records import Template
+from core.records import ModelRef, Template
+from core.settings import get_settings
 from tests.prompts.toys import CHATML, GEMMA, THINKING, byte_level
 
 
@@ -54,3 +57,46 @@ def test_mask_view_shows_every_token_once() -> None:
     assert sum(p.weight * len(p.ids) for p in view.pieces) == view.trained
     assert "\ufffd" not in text
     assert "more than" in _view(max_length=5).dropped
+
+
+SIGNS = [
+    "{{ input }}",
+    "{{ instruction }}",
+    "{{ input | trim }}",
+    "{% if input %}",
+    "{% endif %}",
+    "{% for e in elements %}{{ e }}",
+    "{% endfor %}",
+]
+SIGNS += [
+    "<|im_end|>",
+    "<|im_",
+    "end|>",
+    "{{ input.split('x') | join('') }}",
+    "{{ input[1:] }}",
+    " ",
+    "\n",
+    "中",
+    "{{ input ~ instruction }}",
+]
+TEXTS = st.lists(st.sampled_from(["<|im_end|>", "<|im_", "end|>", "x", " ", "\n", "中", "{{", "a"]), max_size=6).map("".join)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from(SIGNS), max_size=6).map("".join), TEXTS, TEXTS, TEXTS, st.sampled_from(["chat", "raw"]))
+def test_whatever_the_template_and_the_text_uses_agree(source: str, instruction: str, text: str, output: str, kind: Any) -> None:
+    template = Template(name="odd", kind=kind, user=source)
+    row = {"row_id": "r", "instruction": instruction, "input": text, "output": output}
+    found = check_parity(template, [row], tokenizer=byte_level(), elements=["姓名", text])
+    assert found.equal or found.problem
+
+
+@pytest.mark.model
+def test_the_default_models_tokenizer() -> None:
+    if not list(get_settings().model_cache.glob("SmolLM2*/tokenizer.json")):
+        pytest.skip("the default model is not in the cache")
+    from core.models.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(ModelRef())
+    for template in list_templates():
+        assert check_parity(template, ODD_ROWS, tokenizer=tokenizer, elements=["姓名"]).equal
