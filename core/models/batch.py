@@ -91,7 +91,8 @@ class Batch:
         self.requests = list(requests)
         self._device = device
         self._cache = DynamicCache(config=model.config.get_text_config())
-        self._cache_name = cache_argument(model.__class__)
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._cache_name = cache_argument(inner.__class__)
         width = max(r.length for r in requests)
         rows = [[pad] * (width - r.length) + [*r.ids, *r.made] for r in requests]
         self._next = torch.tensor(rows, device=device)

@@ -18,14 +18,11 @@ from core.models.catalogue import resolve
 from core.models.cpu4bit import forbid_impossible_packing, forbid_packing
 from core.models.memory import free_memory
 from core.models.tokenizer import load_tokenizer
-from core.models.weights import weight_bytes
+from core.models.weights import loaded_bytes
 from core.records import ModelRef
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-_SHARE = {"none": 1.0, "int8": 0.55, "nf4": 0.33}
-"""Memory of the loaded weights as a share of the bf16 files: embeddings and norms stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ def _quantisation(ref: ModelRef, dtype: torch.dtype, *, offload: bool) -> Any:
 def _placement(
     folder: Path, ref: ModelRef, where: str, for_training: bool, progress: Callable[[str], None] | None
 ) -> dict[str, str] | str:
-    needed = int(weight_bytes(folder) * _SHARE[ref.quantisation])
+    needed = loaded_bytes(folder, ref.quantisation)
     free = free_memory(where)
     if needed * 1.1 < free:
         return {"": where}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.errors import ModelError
+from core.records import Quantisation
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+_SHARE: dict[Quantisation, float] = {"none": 1.0, "int8": 0.55, "nf4": 0.33}
+"""Memory of the loaded weights as a share of the bf16 files: embeddings and norms stay as they are."""
 _HARMLESS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "tokenizer.bin")
 
 
@@ -41,3 +44,8 @@ def weight_files(folder: Path) -> list[Path]:
 def weight_bytes(folder: Path) -> int:
     """Size of the weights on disk, in bytes."""
     return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def loaded_bytes(folder: Path, quantisation: Quantisation) -> int:
+    """About how much memory the weights take once loaded, in bytes (for files in bf16, as most are)."""
+    return int(weight_bytes(folder) * _SHARE[quantisation])
