@@ -106,6 +106,9 @@ def test_from_an_empty_workspace_to_a_comparison(browser: Browser, tmp_path: Pat
         screenshot(page, "way-6-metrics")
 
         go(page, "Chat")
+        button(page, "chat_settings")
+        number(page, "chat_tokens_Greedy", 16)
+        page.keyboard.press("Escape")
         page.get_by_test_id("stChatInputTextArea").fill("Dana Holt joined Harbor Mills on 3 May 2021.")
         page.get_by_test_id("stChatInputSubmitButton").click()
         wait_for_answer(page, r"1 question")
