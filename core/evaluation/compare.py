@@ -6,7 +6,7 @@ are of each arm against the first. Everything comes from saved row statistics, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ import pyarrow as pa
 from core.errors import UserError
 from core.evaluation import artefacts, transitions
 from core.evaluation.metrics.generation import chrf
-from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, align, ratio
-from core.evaluation.scoring import flat_scores, metrics_of, score_frame, score_intervals
-from core.evaluation.statistics import Difference, holm, paired
+from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
+from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_frame, score_intervals
+from core.evaluation.statistics import Interval, holm, several
 from core.evaluation.verdict import sentence
 from core.records import Evaluation
 from core.store.runs import get_evaluation
@@ -139,10 +139,10 @@ def compare(evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = 
     groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None
     task = evaluations[0].task
     primary = PRIMARY.get(task, "chrf")
-    arms = tuple(_arm(e, s) for e, s in zip(evaluations, statistics, strict=True))
     rows = [row_scores(s, task) for s in statistics]
-    metrics = metrics_of(statistics[0].names)
-    found = [_paired(statistics[0], other, metrics, groups) for other in statistics[1:]]
+    ends, differences = several(statistics, metrics_of(statistics[0].names), clusters=groups)
+    arms = tuple(_arm(e, s, i) for e, s, i in zip(evaluations, statistics, ends, strict=True))
+    found = [{name: difference._asdict() for name, difference in versus.items()} for versus in differences]
     _adjust(found)
     versus = tuple(
         _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids)))
@@ -215,16 +215,11 @@ def _statistics(
     return align(found), [artefacts.read_pairs(e.evaluation_id) for e in evaluations]
 
 
-def _arm(evaluation: Evaluation, statistics: Statistics) -> ArmScores:
-    ends = {name: (interval.low, interval.high) for name, interval in score_intervals(statistics).items()}
-    return ArmScores(evaluation, flat_scores(statistics), ends)
-
-
-def _paired(
-    first: Statistics, other: Statistics, metrics: dict[str, Metric], clusters: Sequence[str] | None
-) -> dict[str, dict[str, float]]:
-    differences: dict[str, Difference] = paired(first, other, metrics, clusters=clusters)
-    return {name: difference._asdict() for name, difference in differences.items()}
+def _arm(evaluation: Evaluation, statistics: Statistics, ends: Mapping[str, Interval]) -> ArmScores:
+    metrics = metrics_of(statistics.names)
+    rates = score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
+    intervals = {name: (interval.low, interval.high) for name, interval in {**ends, **rates}.items()}
+    return ArmScores(evaluation, flat_scores(statistics), intervals)
 
 
 def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:

@@ -35,11 +35,12 @@ def bootstrap_sums(statistics: Statistics, resamples: int = RESAMPLES, seed: int
     return Sums(statistics.names, values)
 
 
-def paired_sums(left: Statistics, right: Statistics, resamples: int = RESAMPLES, seed: int = SEED) -> tuple[Sums, Sums]:
-    """Bootstrap sums of two arms with the same columns, each resample taking the same rows of both."""
-    columns = len(left.names)
-    values = bootstrap_sums(Statistics(left.names + right.names, np.hstack([left.values, right.values])), resamples, seed).values
-    return Sums(left.names, values[:, :columns]), Sums(right.names, values[:, columns:])
+def joint_sums(arms: Sequence[Statistics], resamples: int = RESAMPLES, seed: int = SEED) -> list[Sums]:
+    """Bootstrap sums of arms with the same rows and columns, each resample taking the same rows of all arms."""
+    names, columns = arms[0].names, len(arms[0].names)
+    together = Statistics(names * len(arms), np.hstack([arm.values for arm in arms]))
+    values = bootstrap_sums(together, resamples, seed).values
+    return [Sums(names, values[:, i * columns : (i + 1) * columns]) for i in range(len(arms))]
 
 
 def swapped_sums(left: Statistics, right: Statistics, swaps: int = RESAMPLES, seed: int = SEED) -> tuple[Sums, Sums]:

@@ -22,7 +22,7 @@ from core.evaluation.resampling import (
     bootstrap_sums,
     by_cluster,
     jackknife_sums,
-    paired_sums,
+    joint_sums,
     swapped_sums,
 )
 
@@ -62,7 +62,7 @@ def intervals(
     ``clusters``: one label a row; whole clusters are resampled then.
     """
     units = statistics if clusters is None else by_cluster(statistics, clusters)
-    if units.rows == 0:
+    if units.rows == 0 or not metrics:
         return {}
     samples = bootstrap_sums(units, resamples, seed)
     total = units.sums()
@@ -95,23 +95,49 @@ def paired(
     """
     if left.rows != right.rows:
         raise ValueError(f"paired arms have {left.rows} and {right.rows} rows")
-    left, right = align([left, right])
+    _, (differences,) = several(
+        [left, right], metrics, level=level, method=method, resamples=resamples, seed=seed, clusters=clusters
+    )
+    return differences
+
+
+def several(
+    arms: Sequence[Statistics],
+    metrics: Mapping[str, Metric],
+    *,
+    level: float = LEVEL,
+    method: Method = "percentile",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    clusters: Sequence[Any] | None = None,
+) -> tuple[list[dict[str, Interval]], list[dict[str, Difference]]]:
+    """Intervals of each arm, and ``paired`` of each later arm against the first, all from the same resamples of the rows."""
+    arms = align(arms)
     if clusters is not None:
-        left, right = by_cluster(left, clusters), by_cluster(right, clusters)
-    if left.rows == 0:
-        return {}
-    sample_left, sample_right = paired_sums(left, right, resamples, seed)
-    swap_left, swap_right = swapped_sums(left, right, resamples, seed)
-    bca = method == "bca"
-    found = {}
-    for name, metric in metrics.items():
-        value = float(metric(right.sums()) - metric(left.sums()))
-        if math.isnan(value):
-            continue
-        folds = metric(jackknife_sums(right)) - metric(jackknife_sums(left)) if bca else None
-        low, high = interval_of(metric(sample_right) - metric(sample_left), value, level, folds)
-        found[name] = Difference(value, low, high, randomisation_p(metric(swap_right) - metric(swap_left), value))
-    return found
+        arms = [by_cluster(arm, clusters) for arm in arms]
+    if arms[0].rows == 0:
+        return [{} for _ in arms], [{} for _ in arms[1:]]
+    values = [{name: float(metric(arm.sums())) for name, metric in metrics.items()} for arm in arms]
+    drawn = [{name: metric(sums) for name, metric in metrics.items()} for sums in joint_sums(arms, resamples, seed)]
+    folds: list[dict[str, Floats]] = [{} for _ in arms]
+    if method == "bca":
+        folds = [{name: metric(jackknife_sums(arm)) for name, metric in metrics.items()} for arm in arms]
+    ends = [
+        {name: interval_of(d[name], v[name], level, f.get(name)) for name in metrics if not math.isnan(v[name])}
+        for d, v, f in zip(drawn, values, folds, strict=True)
+    ]
+    differences = []
+    for i, arm in enumerate(arms[1:], 1):
+        left, right = swapped_sums(arms[0], arm, resamples, seed)
+        found = {}
+        for name, metric in metrics.items():
+            value = values[i][name] - values[0][name]
+            if not math.isnan(value):
+                change = folds[i][name] - folds[0][name] if name in folds[i] else None
+                low, high = interval_of(drawn[i][name] - drawn[0][name], value, level, change)
+                found[name] = Difference(value, low, high, randomisation_p(metric(right) - metric(left), value))
+        differences.append(found)
+    return ends, differences
 
 
 def interval_of(samples: Floats, value: float, level: float = LEVEL, folds: Floats | None = None) -> Interval:
