@@ -18,6 +18,7 @@ SHOWN = (
     "json_valid",
     "bleu",
     "chrf",
+    "rouge_l",
     "perplexity",
     "tokens_per_request",
 )

@@ -25,6 +25,7 @@ SHOWN = (
     "json_valid",
     "bleu",
     "chrf",
+    "rouge_l",
     "perplexity",
     "tokens_per_request",
     "seconds_per_request",

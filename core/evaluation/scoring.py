@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from core.data.answers import parse_answer
 from core.evaluation import statistics as inference
-from core.evaluation.metrics import classification, extraction, generation, modes, perplexity
+from core.evaluation.metrics import classification, extraction, generation, modes, perplexity, rouge
 from core.evaluation.metrics.error_kinds import Matched, match_row
 from core.evaluation.metrics.rows import Metric, Statistics
 from core.evaluation.resampling import RESAMPLES, SEED
@@ -109,7 +109,7 @@ def score_frame(
     elif task == "classification":
         base, scores, labels = _classify(gold, predictions, elements)
     else:
-        base = _exact(gold, predictions)
+        base = _exact(gold, predictions).beside(rouge.row_statistics(predictions, gold))
         scores = {"rows": base.rows, "exact_match": float(extraction.share("exact_match")(base.sums())) if base.rows else 0.0}
     tokeniser = generation.bleu_tokeniser(gold)
     parts = [base, generation.bleu_statistics(predictions, gold, tokeniser), generation.chrf_statistics(predictions, gold)]
@@ -135,6 +135,8 @@ def metrics_of(names: Collection[str]) -> dict[str, Metric]:
     found = (extraction.metrics(names) | modes.metrics(names)) or classification.metrics(names)
     if not found and "exact_match" in names:
         found = {"exact_match": extraction.share("exact_match")}
+    if "rouge_l" in names:
+        found["rouge_l"] = rouge.rouge_l
     return found | generation.metrics(names) | perplexity.metrics(names)
 
 
@@ -149,6 +151,7 @@ def plain_scores(statistics: Statistics) -> dict[str, float]:
     """The scores that every task shares: BLEU, chrF, perplexity, cost."""
     sums = statistics.sums()
     shared = generation.metrics(statistics.names) | perplexity.metrics(statistics.names)
+    shared |= {"rouge_l": rouge.rouge_l} if "rouge_l" in statistics.names else {}
     values = {name: float(metric(sums)) for name, metric in shared.items()}
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
@@ -175,6 +178,8 @@ def signature_of(task: str, tokeniser: str, elements: Sequence[str] | None, name
     if task == "classification":
         classes = f"given:{_fingerprint(elements)}+gold" if elements else "gold"
         found["label"] = f"whole>json>first line>only one inside|fold:NFKC,case,space,outer marks|classes:{classes}|version:1"
+    if "rouge_l" in names:
+        found["rouge_l"] = rouge.SIGNATURE
     if "nll" in names:
         found["perplexity"] = "gold answer given prompt|token-weighted|version:1"
     found["intervals"] = f"95%|bootstrap:percentile,{RESAMPLES} resamples of rows,seed {SEED}|rates:Wilson"

@@ -12,8 +12,9 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.evaluation.metrics import generation
+from core.evaluation.metrics import generation, rouge
 from core.evaluation.metrics.rows import Sums
+from core.evaluation.scoring import score_frame
 
 TEXTS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", ".", "猫", "坐在", "垫子上", "a,b", "3.5"]), max_size=9).map(
     " ".join
@@ -59,6 +60,39 @@ def test_identical_chinese_is_perfect() -> None:
 )
 def test_has_han(text: str, han: bool) -> None:
     assert generation.has_han(text) is han
+
+
+def lcs(left: list[str], right: list[str]) -> int:
+    """Longest common subsequence, the plain way."""
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            table[i + 1][j + 1] = table[i][j] + 1 if a == b else max(table[i][j + 1], table[i + 1][j])
+    return table[-1][-1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
+def test_rouge_l_by_hand(rows: list[tuple[str, str]]) -> None:
+    expected = []
+    for prediction, reference in rows:
+        said, gold = rouge.tokens(prediction), rouge.tokens(reference)
+        expected.append(2 * lcs(said, gold) / (len(said) + len(gold)) if said or gold else 1.0)
+    scores = score_frame({"output": [r for _, r in rows], "prediction": [p for p, _ in rows]}, "generation").scores
+    assert scores["rouge_l"] == pytest.approx(sum(expected) / len(rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The cat's mat, 3.5%", ["the", "cat", "s", "mat", "3", "5"]),
+        ("今天下雨。", ["今", "天", "下", "雨"]),
+        ("用iPhone15拍照", ["用", "iphone15", "拍", "照"]),
+        ("", []),
+    ],
+)
+def test_rouge_tokens(text: str, tokens: list[str]) -> None:
+    assert rouge.tokens(text) == tokens
 
 
 def test_agrees_with_sacrebleu_command_line(tmp_path: Path) -> None:
