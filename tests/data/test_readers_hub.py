@@ -89,7 +89,7 @@ class Host(BaseHTTPRequestHandler):
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Host]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     for name in ("TUNEWISE_HUB_ENDPOINT", "TUNEWISE_MODELSCOPE_ENDPOINT"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}/")

@@ -61,6 +61,12 @@ CONVERSATIONS: list[tuple[dict[str, Any], tuple[str, str, str], list[tuple[str, 
         ("s", "q", "a"),
         [("system", "s"), ("user", "q"), ("assistant", '{"name":"f","arguments":"{}"}'), ("tool", "o"), ("assistant", "a")],
     ),
+    (
+        {"conversation": [{"human": "q", "assistant": "a"}, {"human": "q", "assistant": "a"}]},
+        ("", "q", "a"),
+        [("user", "q"), ("assistant", "a")] * 2,
+    ),
+    ({"conversation": [{"system": "s", "input": "q", "output": "a"}]}, ("s", "q", "a"), None),
     ({"对话": [USER, BOT, USER, BOT]}, ("", "q", "a"), [("user", "q"), ("assistant", "a")] * 2),
 ]
 
@@ -154,6 +160,7 @@ SPANS: list[dict[str, Any]] = [
     {"text": TEXT, "labels": [{"start": a, "end": b, "label": n, "text": TEXT[a:b]} for a, b, n in PLACES]},
     label_studio(PLACES, ["Rome", "Ann", "王伟"]),
     label_studio(IN_UTF16, ["Rome", "Ann", "王伟"]),
+    {"text": TEXT, "label": {"person": {"Ann": [[0, 2]], "王伟": [[8, 9]]}, "place": {"Rome": [[16, 19]]}}},
     {"sentText": TEXT, "entityMentions": [{"text": t, "label": n} for n in ("person", "place") for t in TOLD[n]]},
 ]
 ODD_SPANS = [{"text": TEXT, "entities": [{"start": 0, "end": 3, "label": "person"}] * 2}, {"text": TEXT, "entities": []}]

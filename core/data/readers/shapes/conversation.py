@@ -1,4 +1,5 @@
-"""A record that holds a conversation: ShareGPT (from/value) or OpenAI messages (role/content).
+"""A record that holds a conversation: ShareGPT (from/value), OpenAI messages (role/content), or pairs
+of question and answer (human/assistant as Firefly has them, input/output as XTuner has them).
 
 One exchange, with a system text or without, becomes a row of a single turn (system text → instruction, question → input,
 reply → output). A longer one keeps all of its turns in ``messages``; instruction, input and output then repeat the system
@@ -29,14 +30,18 @@ ROLES = {
 _SINGLE = ("instruction", "input", "output")
 _ROLE_KEYS = ("from", "role", "speaker")
 _TEXT_KEYS = ("value", "content", "text")
+_PAIRS = (("human", "assistant"), ("user", "assistant"), ("input", "output"))
 
 
 def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
     """Column → field if a column holds lists of turns in most of the records that have it."""
     chosen = next((column for column, field in given.items() if field == "messages"), None)
     candidates = [chosen] if chosen else sorted(columns, key=lambda name: name.lower() not in NAMES["messages"])
+    chosen_or_named = {chosen, *(column for column in columns if column.lower() in NAMES["messages"])}
     for column in candidates:
         values = [_turns_of(record[column]) for record in records if isinstance(record, dict) and record.get(column)]
+        if column in chosen_or_named and values and 2 * sum(map(_is_pairs, values)) > len(values):
+            values = [_unpaired(value) if isinstance(value, list) else value for value in values]
         if values and 2 * sum(map(_is_turns, values)) > len(values):
             mapping = dict(given) | {column: "messages"}
             return mapping | _beside(columns, mapping)
@@ -62,6 +67,28 @@ def _turns_of(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_pair_keys(turn) is not None for turn in value)
+
+
+def _pair_keys(turn: Any) -> tuple[str, str] | None:
+    return next((keys for keys in _PAIRS if isinstance(turn, dict) and all(key in turn for key in keys)), None)
+
+
+def _unpaired(turns: list[Any]) -> list[Any]:
+    """Pairs of question and answer as turns, with the system text that the first pair may have."""
+    made: list[Any] = []
+    for turn in turns:
+        keys = _pair_keys(turn)
+        if keys is None:
+            made.append(turn)
+            continue
+        if turn.get("system") and not made:
+            made.append({"role": "system", "content": turn["system"]})
+        made += [{"role": "user", "content": turn[keys[0]]}, {"role": "assistant", "content": turn[keys[1]]}]
+    return made
 
 
 def _is_turns(value: Any) -> bool:
@@ -96,7 +123,7 @@ def converter(mapping: Mapping[str, str], options: Mapping[str, Any]) -> Convert
             return as_flat({key: value for key, value in record.items() if key != column})
         if not isinstance(turns, list) or not turns:
             raise RowError(f"{column!r} holds no turns")
-        messages = [_message(turn, place) for place, turn in enumerate(turns, 1)]
+        messages = [_message(turn, place) for place, turn in enumerate(_unpaired(turns), 1)]
         before = text_of(record.get(system)) if system else ""
         if before:
             messages.insert(0, {"role": "system", "content": before})

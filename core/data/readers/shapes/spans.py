@@ -1,4 +1,4 @@
-"""A text with annotated places: (start, end, label) as doccano, Label Studio and ``entityMentions`` write them.
+"""A text with annotated places: (start, end, label) as doccano, Label Studio, CLUENER and ``entityMentions`` write them.
 
 Offsets count characters, the end excluded. Where an annotation tells its text as well, the two must agree. Knows nothing
 of files.
@@ -87,6 +87,9 @@ def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Conver
 
 def _spans(value: Any) -> Iterator[Span]:
     """All spans in an annotation, whoever wrote it."""
+    if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+        yield from _by_label(value)
+        return
     if isinstance(value, dict):
         value = value.get("entities", value.get("result", value.get("spans")))
     if not isinstance(value, list):
@@ -96,6 +99,18 @@ def _spans(value: Any) -> Iterator[Span]:
             yield from _spans(item["result"])
             return  # Label Studio: one entry an annotator; the first one's counts
         yield from _one(item)
+
+
+def _by_label(value: Mapping[str, Any]) -> Iterator[Span]:
+    """CLUENER's form: label → mention → places whose end is included."""
+    for label, mentions in value.items():
+        for mention, places in mentions.items():
+            if not isinstance(places, list):
+                raise RowError("an annotation without its places")
+            for place in places:
+                if not (isinstance(place, list) and len(place) == 2 and all(map(_is_place, place))):
+                    raise RowError("a place that is not [start, end]")
+                yield place[0], place[1] + 1, label, mention
 
 
 def _one(item: Any) -> Iterator[Span]:
