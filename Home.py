@@ -20,7 +20,7 @@ def overview() -> None:
     home.running()
     results, machine = st.columns([5, 3], gap="large")
     with results:
-        home.last_results()
+        home.last_results(chosen)
     with machine:
         home.machine()
 

@@ -41,14 +41,15 @@ with states.catching("Your data is as it was."):
     with left:
         if frame.empty:
             with st.container(key="chart"):
-                st.caption("No issue was found. The rows are under Edit by hand below.")
+                dataview.contents(found, key="clean")
         else:
             clicked = dataview.chart(frame)
             dataview.rows_of_issue(dataset, version, found, frame, clicked)
     with right:
-        recipe.panel(dataset, version)
+        recipe.panel(dataset, version, issues.remedies(frame))
 
     tabs = {
+        "Contents": lambda *_: dataview.contents(found, key="contents"),
         "Edit by hand": datatabs.edit,
         "Versions": datatabs.versions,
         "Ledger": datatabs.ledger,

@@ -5,39 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 
 from core.figures.style import AXIS, BASE, FAULT, NEUTRAL, SERIES, TUNED, figure, wrapped
+
+LONG_TAIL = 4
+"""From this many times the 95th percentile on, the longest row makes the axis logarithmic."""
+TICKS = tuple(base * 10**power for power in range(6) for base in (1, 2, 5))
 
 
 def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: int = 40) -> go.Figure:
     """Whole rows' lengths in tokens as a histogram, their ECDF over it, and the line of ``max_length``.
 
-    Bars beyond the line are red and hatched. ``tokens``: one length a row, at least one. The axis ends a little
-    beyond the longest row or the line, whichever is farther; it never hides a row.
+    Bars beyond the line are red and hatched. ``tokens``: one length a row, at least one. No row is hidden: the axis
+    reaches the longest row or the line, and is logarithmic where a few rows are far longer than the rest.
     """
     lengths = np.sort(np.asarray(tokens, dtype=np.int64))
     top = max(int(lengths[-1]), max_length)
-    width = max(1, int(np.ceil((top + 1) / bins)))
-    edges = np.arange(0, top + width + 1, width)
+    skewed = top > LONG_TAIL * max(1, int(lengths[int(0.95 * (len(lengths) - 1))]))
+    low = max(1, int(lengths[0])) if skewed else 0
+    edges = _edges(low, top, bins, skewed)
     counts, _ = np.histogram(lengths, bins=edges)
-    middles = edges[:-1] + width / 2
     made = figure(title, height=360, x="Tokens of a whole row (prompt and answer)", y="Rows")
-    over = edges[:-1] >= max_length
+    over = edges[:-1] > max_length
     for mask, colour, shape, words in ((~over, BASE, "", "fits"), (over, FAULT, "/", "too long")):
         if counts[mask].sum() == 0:
             continue
         made.add_bar(
-            x=middles[mask].tolist(),
+            x=((edges[:-1] + edges[1:]) / 2)[mask].tolist(),
             y=counts[mask].tolist(),
-            width=width * 0.92,
+            width=(np.diff(edges) * 0.92)[mask].tolist(),
             name=words,
             marker={"color": colour, "pattern": {"shape": shape, "fgopacity": 0.4, "size": 5}},
             customdata=np.stack([edges[:-1][mask], edges[1:][mask] - 1], axis=1).tolist(),
             hovertemplate="%{customdata[0]} to %{customdata[1]} tokens: %{y:,} rows<extra></extra>",
         )
     made.add_scatter(
-        x=[0, *lengths.tolist(), top],
+        x=[low, *lengths.tolist(), top],
         y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist(), 1.0],
         mode="lines",
         line={"color": TUNED, "width": 2, "shape": "hv"},
@@ -49,7 +54,7 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
     left = max_length > 0.6 * top
     made.add_annotation(
-        x=max_length,
+        x=np.log10(max_length) if skewed else max_length,
         y=1.0,
         yref="paper",
         text=f"max length {max_length:,}: {_share(fits)} of rows fit",
@@ -65,8 +70,21 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
         },
         margin={"l": 8, "r": 8, "t": 60 if title else 28, "b": 8},
     )  # fmt: skip
-    made.update_xaxes(range=[0, top * 1.02 + 1])
+    if skewed:
+        ends = [np.log10(low * 0.95), np.log10(top * 1.06)]
+        ticks = [tick for tick in TICKS if low <= tick <= top * 1.06]
+        made.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+    else:
+        made.update_xaxes(range=[0, top * 1.02 + 1])
     return made
+
+
+def _edges(low: int, top: int, bins: int, skewed: bool) -> npt.NDArray[np.int64]:
+    """Whole-numbered edges of bins that are equally wide, or equally wide on a logarithmic axis."""
+    if skewed:
+        return np.unique(np.round(np.geomspace(low, top + 1, bins + 1)).astype(np.int64))
+    width = max(1, -(-(top + 1) // bins))
+    return np.arange(0, top + width + 1, width, dtype=np.int64)
 
 
 def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = "Tokens of a whole row") -> go.Figure:

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from core.evaluation.artefacts import read_pairs, read_predictions
-from core.records import Evaluation, Run
+from core.records import Evaluation, Run, Version
+from core.store.files import area
 
 HEADLINE = {"extraction": "micro_f1", "classification": "accuracy"}
 METRICS: dict[str, tuple[str, bool]] = {
@@ -54,6 +55,11 @@ def value_of(scores: dict[str, Any], metric: str) -> float | None:
 def headline(task: str) -> str:
     """The metric that a task is judged by first."""
     return HEADLINE.get(task, "exact_match")
+
+
+def lengths_counted(version: Version) -> bool:
+    """Whether the tokens of a version were counted, with any template and tokenizer."""
+    return any(area("cache", "lengths", version.dataset, f"v{version.number:04d}").glob("lengths-*.parquet"))
 
 
 def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.DataFrame:

@@ -34,6 +34,7 @@ def edit(dataset: Dataset, version: Version) -> None:
     key = f"edit_grid_{dataset.name}_{version.number}_{start}_{text}"
     st.data_editor(
         frame, key=key, hide_index=True, width="stretch", height=380, column_order=shown, disabled=["line"], num_rows="fixed",
+        placeholder="",
         column_config={
             "line": tables.whole("Line"), "instruction": tables.text("Instruction"), "input": tables.text("Input", width="large"),
             "output": tables.text("Answer", width="large"), "messages": tables.text("Messages", width="large"),

@@ -13,7 +13,7 @@ from core.data.profile import Profile, profile
 from core.figures import data as figures
 from core.records import Dataset, Version
 from core.store.datasets import read_rows
-from pages.ui import charts, formats, issues, recipe, rowview, tables
+from pages.ui import charts, formats, issues, marks, recipe, rowview, tables
 
 WINDOW = 100
 
@@ -53,6 +53,40 @@ def chart(frame: pd.DataFrame) -> str | None:
             select=True,
         )  # fmt: skip
     return str(points[0]["customdata"][0]) if points else None
+
+
+def contents(found: Profile, *, key: str) -> None:
+    """What is in the data: elements, languages, lengths."""
+    named = found.facts.get("element_counts") or {}
+    spoken = {name: rows for name, rows in (found.facts.get("languages") or {}).items() if rows}
+    left, right = st.columns([3, 2] if named else [1, 3], gap="large")
+    if named:
+        elements = pd.DataFrame([{"element": name, **counts} for name, counts in named.items()]).sort_values(
+            "rows", ascending=False
+        )
+        rarest = elements.iloc[-1]
+        title = f"{rarest['element']} is rarest: {formats.plural(rarest['rows'], 'row')}"
+        with left:
+            charts.show(
+                figures.element_bars(elements.head(20), title=title),
+                key=f"{key}_elements", alt="Rows that name each element", table=elements,
+                columns={
+                    "element": tables.text("Element"), "rows": tables.whole("Rows"), "values": tables.whole("Values"),
+                    "distinct": tables.whole("Different values"),
+                },
+            )  # fmt: skip
+            inferred = " The elements were inferred from the answers." if found.elements_inferred else ""
+            st.caption(f"{formats.plural(len(found.elements), 'element')}: {', '.join(found.elements)}.{inferred}")
+    with right:
+        if spoken:
+            languages = pd.DataFrame(spoken.items(), columns=["label", "rows"])
+            charts.show(
+                figures.share_bars(languages, title="Languages"), key=f"{key}_languages", alt="Rows by language", table=languages
+            )
+        size = found.facts.get("characters") or {}
+        if size:
+            words = {"min": "Shortest", "p50": "Median", "p95": "95 % have at most", "max": "Longest"}
+            st.html(marks.facts([(word, f"{formats.count(size[part])} characters") for part, word in words.items()]))
 
 
 def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.DataFrame, clicked: str | None) -> None:

@@ -42,7 +42,7 @@ def surveyed(chosen: Selection) -> list[Step]:
     """The steps of what is selected."""
     assert chosen.dataset is not None
     assert chosen.version is not None
-    return survey(chosen.dataset, chosen.version, measured=False)
+    return survey(chosen.dataset, chosen.version, measured=tidy.lengths_counted(chosen.version))
 
 
 def sentence(chosen: Selection, steps: list[Step]) -> tuple[str, str]:
@@ -56,7 +56,7 @@ def sentence(chosen: Selection, steps: list[Step]) -> tuple[str, str]:
         return f"All five steps are taken for {chosen.dataset.name}.", f"{rows}, {formats.splits(chosen.version.split_sizes)}."
     if done == 0:
         return f"{chosen.dataset.name} is here with {rows}; the next step is to look at the data.", ""
-    return f"{done} of 5 steps are taken for {chosen.dataset.name}; next: {coming.action.lower()}.", (
+    return f"{done} of 5 steps {'is' if done == 1 else 'are'} taken for {chosen.dataset.name}; next: {coming.action.lower()}.", (
         f"{rows}, {formats.splits(chosen.version.split_sizes)}." if is_cleaned(chosen.version) else f"{rows}, not cleaned yet."
     )
 
@@ -93,9 +93,11 @@ def running() -> None:
             st.caption(f"{len(live) - 5} more wait.")
 
 
-def last_results() -> None:
-    """The last evaluations of the dataset that was evaluated last, as a chart, and a way to all of them."""
+def last_results(chosen: Selection) -> None:
+    """The last evaluations of the selected dataset, else of the one evaluated last, as a chart; a way to all of them."""
     records = [e for e in list_evaluations() if e.complete]
+    own = [e for e in records if chosen.dataset and e.spec.dataset == chosen.dataset.name]
+    records = own or records
     if not records:
         st.subheader("Last results", anchor=False)
         st.caption("Nothing was evaluated yet. Compare measures a prompt first, then a fine-tune against it, on the same rows.")

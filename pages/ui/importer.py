@@ -107,8 +107,8 @@ def _mapping(found: Guess) -> dict[str, str]:
 def _preview(found: Guess) -> None:
     """The first rows as they would be imported, and the first that would be kept aside."""
     kind = f"{found.container}, {found.encoding}" if found.encoding else found.container
-    documents = f"{formats.plural(found.documents, 'document')}; " if found.documents > 1 else ""
-    st.caption(f"{documents}read as {kind}. The first {formats.plural(len(found.preview), 'row')} as they would come in:")
+    documents = f"{formats.plural(found.documents, 'document')}. " if found.documents > 1 else ""
+    st.caption(f"{documents}Read as {kind}. The first {formats.plural(len(found.preview), 'row')} as they would come in:")
     frame = pd.DataFrame(list(found.preview))
     if len(frame):
         shown = [

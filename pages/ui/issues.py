@@ -49,6 +49,8 @@ LABELS = {
     "over_short": "Unusually short",
     "turn_fault": "Turns out of order",
 }
+TASTE = frozenset({"filter", "mask_personal", "drop_near_duplicates", "convert_script"})
+"""Operations that aren't proposed unasked: they need parameters, or rows would go that may be meant."""
 RANK = {"error": 0, "warning": 1, "note": 2}
 REMEDIES: dict[str, Callable[[str], str]] = {
     "markup": strip_markup,
@@ -79,6 +81,12 @@ def frame(found: Profile) -> pd.DataFrame:
     ]
     made = pd.DataFrame(lines, columns=["key", "label", "rows", "share", "severity", "meaning", "rank"])
     return made.sort_values(["rank", "rows", "label"], ascending=[True, False, True], ignore_index=True).drop(columns="rank")
+
+
+def remedies(found: pd.DataFrame) -> list[str]:
+    """The operations for the issues that harm or are worth a look, each once, but for those of ``TASTE``."""
+    wanted = [ISSUES[key].operation for key in found.loc[found["severity"] != "note", "key"]]
+    return [op for op in dict.fromkeys(wanted) if op and op not in TASTE]
 
 
 def hits(key: str, text: str) -> list[Mark]:

@@ -21,7 +21,7 @@ def filters(frame: pd.DataFrame, chosen: Selection) -> tuple[pd.DataFrame, str]:
     metrics = [name for name in tidy.METRICS if frame[name].notna().any()]
     first = tidy.headline(str(frame["task"].iloc[0]))
     with st.container(key="filters"):
-        cells = st.columns([2, 3, 3, 3, 3, 2], gap="small")
+        cells = st.columns([3, 3, 3, 3, 3, 2], gap="small")
         with cells[0]:
             metric = st.selectbox(
                 "Ranked by", metrics, index=metrics.index(first) if first in metrics else 0,
@@ -66,19 +66,16 @@ def table(frame: pd.DataFrame, metric: str) -> str | None:
     """All evaluations with their scores; returns the key of the line that was clicked."""
     higher = tidy.METRICS[metric][1]
     ordered = frame.sort_values(metric, ascending=not higher, na_position="last").reset_index(drop=True)
-    columns = {
-        "name": tables.text("Evaluation", width="medium"),
-        "dataset": tables.text("Dataset"),
-        "version": tables.text("Version"),
-    }
-    columns |= {"model": tables.text("Model"), "adapter": tables.text("Adapter"), "template": tables.text("Template")}
-    columns["rows"] = tables.whole("Rows")
-    for name, (label, better) in tidy.METRICS.items():
+    columns = {"name": tables.text("Evaluation", width="medium")}
+    for name in sorted(tidy.METRICS, key=lambda name: name != metric):
+        label, better = tidy.METRICS[name]
         if not ordered[name].notna().any():
             continue
         note = "Higher is better." if better else "Lower is better."
         bounded = name not in ("perplexity", "bleu", "chrf")
         columns[name] = tables.bar(label, note) if bounded else tables.decimal(label, note, 1)
+    columns |= {"rows": tables.whole("Rows"), "dataset": tables.text("Dataset"), "version": tables.text("Version")}
+    columns |= {"model": tables.text("Model"), "adapter": tables.text("Adapter"), "template": tables.text("Template")}
     columns |= {
         "tokens": tables.decimal("Tokens", "Tokens of a request, prompt and answer together", 0),
         "when": tables.moment("When"),

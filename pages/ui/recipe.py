@@ -20,14 +20,15 @@ from core.data.recipes import Preview, StepPreview
 from core.records import Dataset, Step, Version
 from core.store.datasets import get_version, list_versions, read_ledger
 from pages.ui import changes, formats, params, shell, states
+from pages.ui.registry import TOKENS
 from pages.ui.steps import BROUGHT
 
 LIVE_ROWS = 200_000
 """With more rows than this the counts of each step are made on demand, since they take seconds."""
 
 
-def panel(dataset: Dataset, version: Version) -> None:
-    """The stack and its buttons; applies to the latest version."""
+def panel(dataset: Dataset, version: Version, remedies: list[str]) -> None:
+    """The stack and its buttons; applies to the latest version. ``remedies`` are the operations for the issues found."""
     st.subheader("Recipe", anchor=False)
     latest = get_version(dataset.name)
     if latest.number != version.number:
@@ -49,15 +50,18 @@ def panel(dataset: Dataset, version: Version) -> None:
     if draft != before:  # a switch or a parameter was changed in this run, after the counts were made
         st.rerun()
     _add(dataset.name, draft)
-    _buttons(dataset, latest, chosen, preview)
+    _buttons(dataset, latest, chosen, preview, remedies)
 
 
-def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Preview | None) -> None:
+def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Preview | None, remedies: list[str]) -> None:
     if not chosen:
-        if not _draft(dataset.name, version):
-            st.caption("No step is proposed. Add one, or look at the issues on the left.")
+        _nothing_chosen(dataset, version, [op for op in remedies if op in OPERATIONS])
         return
     label = f"Apply {formats.plural(len(chosen), 'step')} to {formats.plural(version.rows, 'row')}"
+    if preview is not None and not preview.affected:
+        st.markdown(":gray[None of these steps would change a row.]")
+        _go_on()
+        return
     if preview is not None:
         touched, left = formats.plural(preview.affected, "row"), formats.count(preview.rows_after)
         st.markdown(f":gray[{touched} touched; {left} of {formats.count(preview.rows_before)} rows stay.]")
@@ -69,11 +73,30 @@ def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Pr
             st.toast("Applied. Every change is in the ledger, and each step can be undone.")
             st.rerun()
     if preview is not None:
-        if st.button("Preview every change", key="recipe_preview", width="stretch", disabled=not preview.affected):
+        if st.button("Preview every change", key="recipe_preview", width="stretch"):
             _show_preview(dataset.name, version.number, _key(chosen))
     elif st.button(f"Count what these would do to {formats.plural(version.rows, 'row')}", key="recipe_count", width="stretch"):
         st.session_state["recipe_counted"] = True
         st.rerun()
+
+
+def _nothing_chosen(dataset: Dataset, version: Version, remedies: list[str]) -> None:
+    if _draft(dataset.name, version):
+        st.caption("All proposed steps are switched off.")
+    elif remedies:
+        label = f"Propose {formats.plural(len(remedies), 'step')} for the issues left"
+        if st.button(label, type="primary", key="recipe_remedies", width="stretch"):
+            for op in remedies:
+                propose(dataset.name, op)
+            st.rerun()
+    else:
+        st.caption("Nothing is left that a step would mend.")
+        _go_on()
+
+
+def _go_on() -> None:
+    if st.button("Measure the lengths", type="primary", key="recipe_next", width="stretch"):
+        shell.go(TOKENS)
 
 
 @st.dialog("What would change", width="large")
@@ -84,9 +107,8 @@ def _show_preview(name: str, number: int, key: str) -> None:
 def _proposed(name: str, draft: list[dict[str, Any]], place: int, item: dict[str, Any], told: StepPreview | None) -> None:
     kind = OPERATIONS[item["op"]]
     key = f"recipe_{name}_{item['id']}"
-    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"draft_{item['id']}"):
-        item["on"] = st.toggle(kind.title, item["on"], key=f"{key}_on")
-        st.space("stretch")
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xsmall", key=f"draft_{item['id']}"):
+        item["on"] = st.toggle(kind.title, item["on"], key=f"{key}_on", width="stretch")
         if told is not None:
             st.markdown(f":gray[{formats.count(told.affected)}]", width="content")
         with st.popover("", icon=":material/tune:", type="tertiary", key=f"{key}_more"):
@@ -127,9 +149,8 @@ def _done(dataset: Dataset, version: Version) -> None:
     amounts = _touched(dataset.name, version.number)
     with st.container(key="recipe_done", gap=None):
         for step in reversed(steps):
-            with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"done_{step.step_id}"):
-                st.markdown(f":green[:material/check:] {OPERATIONS[step.op].title}", width="content")
-                st.space("stretch")
+            with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"done_{step.step_id}"):
+                st.markdown(f":green[:material/check:] {OPERATIONS[step.op].title}", width="stretch")
                 st.markdown(f":gray[{formats.count(amounts.get(step.step_id, 0))}]", width="content")
                 if st.button("Undo", type="tertiary", key=f"undo_{step.step_id}"):
                     st.session_state["recipe_undo"] = step.step_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
-from core.models.catalogue import parse_model
+from core.models.catalogue import list_models, parse_model
 from core.prompts.templates import list_templates
 from core.records import Dataset, ModelRef, Template, Version
 from core.store.datasets import list_datasets, list_versions
@@ -98,10 +98,11 @@ def _model(known: list[str]) -> str:
 
 
 def _models() -> dict[str, ModelRef]:
-    """The models that were used here, by their reference as the command line writes it."""
+    """The models that are here or were used here, by their reference as the command line writes it."""
+    here = [entry.ref for entry in list_models() if entry.ref.source != "default"]
     used = [run.spec.model for run in list_runs()] + [e.spec.arm.model for e in list_evaluations()]
     known = {"default": ModelRef()}
-    for ref in used:
+    for ref in (*here, *used):
         if ref.source in ("path", "hub", "modelscope"):
             known[ref.name if ref.source == "path" else f"{ref.source}:{ref.name}"] = ref.model_copy(
                 update={"quantisation": "none"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -36,11 +37,11 @@ def empty(
     ``also`` is a second, quieter way. Returns the words of the button that was pressed in this run, or nothing.
     ``on_action`` runs before the page does.
     """
-    row = {"horizontal": True, "vertical_alignment": "center", "gap": "large"}
+    row: dict[str, Any] = {"horizontal": True, "wrap": False, "vertical_alignment": "center", "gap": "large"}
     pressed = ""
     with st.container(key="answer"), st.container(key="empty_state", **row):
-        st.image(_PICTURES / f"{picture}.svg", width=280, alt="")
-        with st.container(width=580, gap="small"):
+        st.image(_PICTURES / f"{picture}.svg", width=260, alt="")
+        with st.container(width="stretch", gap="small", key="empty_words"):
             st.header(head, anchor=False)
             st.markdown(words)
             with st.container(horizontal=True):

@@ -8,6 +8,8 @@ import pandas as pd
 import streamlit as st
 
 Column = Any
+LINE, BORDER = 36, 3
+"""Height in pixels of a line of a table, and of its borders."""
 
 
 def text(heading: str, help: str | None = None, width: Any = None) -> Column:
@@ -41,35 +43,22 @@ def moment(heading: str, help: str | None = None) -> Column:
 
 
 def show(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, height: Any = "auto", key: str | None = None) -> None:
-    """A table of the columns named, in their order, without an index."""
-    st.dataframe(
-        frame,
-        column_config=columns,
-        column_order=list(columns),
-        hide_index=True,
-        width="stretch",
-        height=height,
-        key=key,
-        alt=alt,
-    )
+    """A table of the columns named, in their order, without an index; ``height`` is the most, in pixels."""
+    st.dataframe(frame, key=key, alt=alt, **_look(frame, columns, height))
 
 
 def pick(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, key: str, height: Any = "auto") -> int | None:
     """The same, where a click chooses a row; returns its place in ``frame``."""
-    event = st.dataframe(
-        frame,
-        column_config=columns,
-        column_order=list(columns),
-        hide_index=True,
-        width="stretch",
-        height=height,
-        key=key,
-        alt=alt,
-        on_select="rerun",
-        selection_mode="single-row",
-    )
+    look = _look(frame, columns, height)
+    event = st.dataframe(frame, key=key, alt=alt, on_select="rerun", selection_mode="single-row", **look)
     rows = event["selection"]["rows"]
     return rows[0] if rows and rows[0] < len(frame) else None
+
+
+def _look(frame: pd.DataFrame, columns: dict[str, Column], height: Any) -> dict[str, Any]:
+    if isinstance(height, int):
+        height = min(height, LINE * (len(frame) + 1) + BORDER)
+    return {"column_config": columns, "column_order": list(columns), "hide_index": True, "width": "stretch", "height": height}
 
 
 def page_of(total: int, *, key: str, size: int = 20) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
 DATA = "pages/1_Data.py"
-VIEWS = ("Edit by hand", "Versions", "Ledger", "Quarantine", "Split", "Export")
+VIEWS = ("Contents", "Edit by hand", "Versions", "Ledger", "Quarantine", "Split", "Export")
 
 
 def test_empty(open_page: Callable[..., AppTest]) -> None:
@@ -34,8 +34,8 @@ def test_health_issues_and_recipe(open_page: Callable[..., AppTest], tmp_path: P
     found = profile(NAME)
     assert app.header[0].value.startswith(f"{found.faulty} of 60 rows (")
     assert app.selectbox(key="issue").value in found.issues
-    assert app.button(key="recipe_apply").label == "Apply 8 steps to 60 rows"
-    assert len([toggle for toggle in app.toggle if toggle.key.endswith("_on")]) == 8
+    assert app.button(key="recipe_apply").label == f"Apply {len(recipes.default_recipe(NAME))} steps to 60 rows"
+    assert len([toggle for toggle in app.toggle if toggle.key.endswith("_on")]) == len(recipes.default_recipe(NAME))
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,10 @@ def test_a_switched_off_step_is_not_applied(open_page: Callable[..., AppTest], t
     app = open_page(DATA)
     first = next(toggle for toggle in app.toggle if toggle.key.endswith("_on"))
     first.set_value(False).run()
-    assert app.button(key="recipe_apply").label == "Apply 7 steps to 60 rows"
+    assert app.button(key="recipe_apply").label == f"Apply {len(recipes.default_recipe(NAME)) - 1} steps to 60 rows"
     app.button(key="recipe_apply").click().run()
-    assert "normalise" not in [step.op for step in get_version(NAME).recipe]
+    off = recipes.default_recipe(NAME)
+    assert off[0].op not in [step.op for step in get_version(NAME).recipe]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -96,6 +97,7 @@ def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> N
     expected = {
         "Versions": "Versions never change", "Ledger": "made version 2", "Quarantine": "kept aside, for",
         "Split": "both sides", "Export": "made harmless", "Edit by hand": "Changed cells become one step",
+        "Contents": "3 elements: person, organization, date.",
     }  # fmt: skip
     assert any(expected[view] in text for text in texts(app))
 
@@ -114,7 +116,7 @@ def test_a_row_is_mended_and_taken_in_from_quarantine(open_page: Callable[..., A
 
 def test_hand_edits_become_one_step(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     fill(tmp_path)
-    app = open_page(DATA)
+    app = open_page(DATA, data_view="Edit by hand")
     key = f"edit_grid_{NAME}_1_0_"
     app.session_state[key] = {"edited_rows": {2: {"output": "{}"}}, "added_rows": [], "deleted_rows": []}
     app.run()
