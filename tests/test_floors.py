@@ -42,6 +42,7 @@ TORCH_MODULES = frozenset(
         "core.models.sampling",
         "core.models.scheduler",
         "core.models.score",
+        "core.training.attention",
         "core.training.callbacks",
         "core.training.dev",
         "core.training.dropout",

@@ -37,3 +37,22 @@ def split_step(
         groups.append(order[begin[end] : end])
         end = begin[end]
     return groups[::-1]
+
+
+def best_fit(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Places of ``lengths`` in bins of at most ``most_tokens`` (a longer row has one of its own), fullest bins first.
+
+    Best-fit decreasing: each row goes where it leaves least room; at most 11/9 of the fewest bins (Johnson 1973).
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda p: (-lengths[p], p)):
+        fitting = [b for b, left in enumerate(room) if left >= lengths[place]]
+        if fitting:
+            chosen = min(fitting, key=lambda b: room[b])
+            bins[chosen].append(place)
+            room[chosen] -= lengths[place]
+        else:
+            bins.append([place])
+            room.append(most_tokens - lengths[place])
+    return [bins[b] for b in sorted(range(len(bins)), key=lambda b: room[b])]

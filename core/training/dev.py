@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from core.prompts.render import RowError, stop_strings
 from core.records import DatasetUse, GenerationSettings, Reporter, Task, Template, TrainSpec
 from core.store.datasets import get_dataset, read_rows
 from core.store.files import write_json, write_text
+from core.training.attention import generating_attention
 from core.training.prepare import short_adapter
 
 SAMPLES = 8
@@ -72,8 +74,12 @@ def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter
     For classification micro_f1 is the accuracy, which it equals with one label a row.
     """
     device = [loaded.device] if loaded.device.type == "cuda" else []
-    kept = (torch.random.fork_rng(devices=device), inference(loaded.model), short_adapter(loaded.model, loaded.dtype))
-    with kept[0], kept[1], kept[2], Engine(loaded) as engine:
+    with ExitStack() as kept:
+        kept.enter_context(torch.random.fork_rng(devices=device))
+        kept.enter_context(inference(loaded.model))
+        kept.enter_context(short_adapter(loaded.model, loaded.dtype))
+        kept.enter_context(generating_attention(loaded.model))
+        engine = kept.enter_context(Engine(loaded))
         settings = GenerationSettings(max_new_tokens=most_tokens)
         answered = engine.generate(dev.prompts, settings, stop=dev.stop, should_stop=reporter.should_stop)
         if any(answer.finish == "stopped" for answer in answered):

@@ -1,7 +1,7 @@
 """Rows as tensors, and the loss of their learnt tokens. A torch module.
 
-Logits are made for the learnt places only: the vocabulary's matrix is a large part of a small model's work, and a
-prompt's logits are of no use. Knows nothing of trainers.
+Hidden states become logits for the learnt places only, some thousand at a time: a prompt's logits are of no use, and
+the vocabulary's matrix is a large part of a small model's work and of a large one's memory. Knows nothing of trainers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from core.prompts.examples import IGNORED, Example
+
+CHUNK_BYTES = 2**28
+"""Float32 logits that are there at once."""
+_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
+"""Settings of models that do more than a product after the last hidden state (Gemma, Cohere, Granite, Falcon-H1, …)."""
 
 
 def learnt_tokens(example: Example) -> int:
@@ -37,38 +42,93 @@ def padded_batch(examples: Sequence[Example], pad: int, device: torch.device | s
     return inputs, torch.tensor(targets).to(device)
 
 
-class Head:
-    """The output layer of a model, which can be made to see chosen places only.
+def packed_batch(
+    examples: Sequence[Example], device: torch.device | str, *, borders: bool
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """As ``padded_batch`` with rows end to end in one: all are [1, tokens], positions begin anew with each row.
 
-    Without it a slice of the hidden states reaches the layer, for which torch copies the vocabulary's matrix once a row
-    (a third of a CPU step). Models without such a layer work too, with all logits.
+    ``borders`` adds what a variable-length kernel needs: ``cu_seq_lens_q`` int32 [rows + 1] and the longest row.
+    """
+    lengths = [len(example.input_ids) for example in examples]
+    ids = torch.tensor([[token for example in examples for token in example.input_ids]])
+    targets = torch.tensor([[label for example in examples for label in (*example.labels[1:], IGNORED)]])
+    positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
+    inputs: dict[str, Any] = {"input_ids": ids.to(device), "position_ids": positions.to(device)}
+    if borders:
+        ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(device)
+        inputs |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    return inputs, targets.to(device)
+
+
+class Head:
+    """The output layer of a model, which is made to see the learnt places only.
+
+    Where it is a plain product with fixed weights, the loss is computed from the hidden states beside it, in parts.
+    Else it gets the hidden states of the learnt places (without that, torch copies the vocabulary's matrix once a row).
+    Models without such a layer work too, with all logits.
     """
 
     def __init__(self, model: Any) -> None:
         inner = getattr(model, "module", model)
         inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-        layer = inner.get_output_embeddings()
+        self._layer = inner.get_output_embeddings()
         self._places: torch.Tensor | None = None
-        if layer is not None:
-            layer.register_forward_pre_hook(self._pick)
-        self._picks = layer is not None
+        self._hidden: torch.Tensor | None = None
+        config = inner.config.get_text_config()
+        more = any(getattr(config, name, None) not in (None, 1, 1.0) for name in _AFTER_THE_HEAD)
+        self._beside = type(self._layer) is torch.nn.Linear and self._layer.bias is None and not more
+        if self._layer is not None:
+            self._layer.register_forward_pre_hook(self._pick)
 
-    def logits(self, model: Any, inputs: dict[str, Any], places: torch.Tensor) -> torch.Tensor:
-        """Logits [places that are true, vocabulary] of one forward pass; ``places`` is [rows, columns]."""
-        self._places = places
+    def loss_sum(self, model: Any, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
+        """Summed negative log likelihood of the tokens in ``targets`` that aren't IGNORED, in float32."""
+        learnt = targets != IGNORED
+        self._places = learnt
         try:
-            found: torch.Tensor = model(**inputs, use_cache=False).logits
+            logits = model(**inputs, use_cache=False).logits
+            hidden = self._hidden
         finally:
-            self._places = None
-        return found[0] if self._picks else found[places]
+            self._places = self._hidden = None
+        if hidden is not None:
+            return FixedHeadLoss.apply(hidden, self._layer.weight, targets[learnt])
+        chosen = logits[learnt] if self._layer is None else logits[0]
+        return cross_entropy(chosen.float(), targets[learnt], reduction="sum")
 
-    def _pick(self, _layer: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _pick(self, layer: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._places is None:
             return None
-        return (arguments[0][self._places].unsqueeze(0), *arguments[1:])
+        chosen = arguments[0][self._places]
+        if self._beside and not layer.weight.requires_grad:
+            self._hidden = chosen
+            chosen = chosen[:1].detach()
+        return (chosen.unsqueeze(0), *arguments[1:])
 
 
-def loss_sum(model: Any, head: Head, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
-    """Summed negative log likelihood of the learnt tokens, in float32."""
-    learnt = targets != IGNORED
-    return cross_entropy(head.logits(model, inputs, learnt).float(), targets[learnt], reduction="sum")
+class FixedHeadLoss(torch.autograd.Function):  # type: ignore[misc]
+    """Cross entropy of ``hidden @ weight.T``, summed, with the gradient of ``hidden`` found on the way.
+
+    Only a part of the logits is ever there (as in Liger's fused linear cross entropy, Hsu et al. 2024, section 3.2).
+    ``hidden`` [places, width], ``weight`` [vocabulary, width] without gradient, ``targets`` [places].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        gradient = torch.empty_like(hidden)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        part = max(16, CHUNK_BYTES // (4 * weight.shape[0]))
+        for start in range(0, len(hidden), part):
+            rows = hidden[start : start + part].to(weight.dtype)
+            wanted = targets[start : start + part].unsqueeze(1)
+            logits = (rows @ weight.T).float()
+            logs = torch.logsumexp(logits, dim=1, keepdim=True)
+            total += (logs - logits.gather(1, wanted)).sum()
+            chances = logits.sub_(logs).exp_()
+            chances.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=chances.dtype))
+            gradient[start : start + part] = (chances.to(weight.dtype) @ weight).to(hidden.dtype)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * scale.to(gradient.dtype), None, None

@@ -17,8 +17,6 @@ from core.models.load import LoadedModel, best_device, best_dtype, load_model
 from core.records import ModelRef, TrainSpec
 from core.training.dropout import quicken_dropout
 
-EAGER_TOKENS = 512
-
 
 def model_ref(spec: TrainSpec) -> ModelRef:
     """The base as it is loaded for a spec: NF4 for QLoRA, float32 for full tuning where nothing else is asked for."""
@@ -83,16 +81,6 @@ def trainable_parameters(model: Any) -> tuple[int, int]:
     learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in model.parameters())
     return learnt, total
-
-
-def choose_attention(loaded: LoadedModel, longest: int) -> str:
-    """Set and name the attention that a training computes with: on a CPU the plain products for short rows, else sdpa.
-
-    The backward pass of torch's fused kernel is slow there (SmolLM2-135M, 130 tokens, one core: 1.2 of 4 s a step).
-    """
-    name = "eager" if loaded.device.type == "cpu" and longest <= EAGER_TOKENS else "sdpa"
-    loaded.model.set_attn_implementation(name)
-    return name
 
 
 def enable_checkpointing(model: Any) -> None:

@@ -20,13 +20,17 @@ from core.records import Reporter, Run, TrainSpec
 from core.store.files import is_complete, write_text
 from core.store.runs import run_folder, save_run
 from core.training.artefacts import library_versions, result_folder, save_result
+from core.training.attention import NAME, choose_attention
 from core.training.callbacks import Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
-from core.training.prepare import autocast_dtype, choose_attention, enable_checkpointing, load_for_training, trainable_parameters
+from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
 from core.training.trainer import Passes, StepTrainer
+
+PASS_TOKENS = 8192
+"""Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
 
 
 def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
@@ -56,8 +60,6 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     loaded = load_for_training(spec)
     learnt, total = trainable_parameters(loaded.model)
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
-    attention = choose_attention(loaded, max(data.lengths))
-    reporter.log(f"attention: {attention}")
     watcher = _watcher(run, reporter, loaded, checkpoint)
     trainer = _trainer(run, data, loaded, watcher, reporter)
     if checkpoint is not None:
@@ -88,10 +90,15 @@ def _watcher(run: Run, reporter: Reporter, loaded: LoadedModel, checkpoint: Path
 
 def _trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher, reporter: Reporter) -> StepTrainer:
     spec = run.spec
+    attention, packed = choose_attention(loaded, max(data.lengths), spec.packing)
+    reporter.log(f"attention: {attention}, rows {'end to end' if packed else 'padded'}")
     passes = Passes(
         pad=int(loaded.tokenizer.pad_token_id),
         largest=spec.micro_batch_size,
+        most_tokens=PASS_TOKENS if loaded.device.type == "cuda" else None,
         autocast=autocast_dtype(loaded, spec),
+        packed=packed,
+        borders=attention == NAME,
     )
     if spec.gradient_checkpointing:
         enable_checkpointing(loaded.model)

@@ -20,20 +20,50 @@ from transformers import Trainer
 from core.errors import UserError
 from core.models.memory import release_memory
 from core.prompts.examples import Example
-from core.training.batches import split_step
-from core.training.loss import Head, learnt_tokens, loss_sum, padded_batch
+from core.training.batches import best_fit, split_step
+from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
 
 PASS_OVERHEAD_TOKENS = 64
 
 
 @dataclass
 class Passes:
-    """How a step is cut and computed. ``largest`` rows a pass (none: all); ``autocast``: of products (none: the weights' own)."""
+    """How a step is cut and computed. ``largest`` rows a pass (none: all); ``autocast``: of products (none: the weights' own).
+
+    ``packed``: rows end to end instead of padded; ``borders``: for a kernel that wants them.
+    """
 
     pad: int
     largest: int | None = None
     most_tokens: int | None = None
     autocast: torch.dtype | None = None
+    packed: bool = False
+    borders: bool = False
+
+    def cut(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Places of rows in groups, each a forward pass."""
+        if not self.packed:
+            return split_step(lengths, self.largest, PASS_OVERHEAD_TOKENS, self.most_tokens)
+        groups = best_fit(lengths, self.most_tokens or sum(lengths))
+        if self.largest is None:
+            return groups
+        return [group[start : start + self.largest] for group in groups for start in range(0, len(group), self.largest)]
+
+    def halve(self, groups: Sequence[Sequence[int]], lengths: Sequence[int]) -> str | None:
+        """Make passes half as large after one didn't fit; says how, none if they are single rows already."""
+        if max(map(len, groups)) == 1:
+            return None
+        if self.packed:
+            self.most_tokens = max(sum(lengths[place] for place in group) for group in groups) // 2
+            return f"at most {self.most_tokens:,} tokens a forward pass"
+        self.largest = max(map(len, groups)) // 2
+        return f"at most {self.largest} rows a forward pass"
+
+    def tensors(self, examples: Sequence[Example], device: torch.device) -> tuple[dict[str, Any], torch.Tensor]:
+        """Arguments and targets of one forward pass."""
+        if self.packed:
+            return packed_batch(examples, device, borders=self.borders)
+        return padded_batch(examples, self.pad, device)
 
 
 @dataclass
@@ -87,31 +117,23 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     def _passes(self, model: Any, examples: Sequence[Example], learnt: float) -> tuple[float, int]:
         """Forward and backward over all rows; out of memory halves the rows of a pass and begins the step again."""
+        lengths = [len(example.input_ids) for example in examples]
         while True:
-            groups = self._groups(examples)
+            groups = self.passes.cut(lengths)
             try:
                 return self._backward(model, examples, groups, learnt), len(groups)
             except Exception as error:
-                largest = max(len(group) for group in groups)
                 if not should_reduce_batch_size(error):
                     raise
-                if largest == 1:
-                    longest = max(len(example.input_ids) for example in examples)
+                smaller = self.passes.halve(groups, lengths)
+                if smaller is None:
                     raise UserError(
-                        f"Out of memory on a single row of {longest:,} tokens (step {self.state.global_step + 1})",
+                        f"Out of memory on a single row of {max(lengths):,} tokens (step {self.state.global_step + 1})",
                         "Lower max_length, use qlora, set gradient_checkpointing: true, or choose a smaller model.",
                     ) from error
             model.zero_grad()
             release_memory()
-            self.passes.largest = largest // 2
-            self._say(
-                f"out of memory at step {self.state.global_step + 1}: now at most {self.passes.largest} rows a forward pass; "
-                "the effective batch stays"
-            )
-
-    def _groups(self, examples: Sequence[Example]) -> list[list[int]]:
-        lengths = [len(example.input_ids) for example in examples]
-        return split_step(lengths, self.passes.largest, PASS_OVERHEAD_TOKENS, self.passes.most_tokens)
+            self._say(f"out of memory at step {self.state.global_step + 1}: now {smaller}; the effective batch stays")
 
     def _backward(self, model: Any, examples: Sequence[Example], groups: Sequence[Sequence[int]], learnt: float) -> float:
         kind = self.args.device.type
@@ -119,9 +141,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         alone = model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
         with alone:
             for group in groups:
-                inputs, targets = padded_batch([examples[place] for place in group], self.passes.pad, self.args.device)
+                inputs, targets = self.passes.tensors([examples[place] for place in group], self.args.device)
                 with torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
-                    loss = loss_sum(model, self._head, inputs, targets) / learnt
+                    loss = self._head.loss_sum(model, inputs, targets) / learnt
                 self.accelerator.backward(loss)
                 total += loss.detach()
         return float(total)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.prompts.examples import IGNORED, Example
-from core.training.batches import split_step
+from core.training.batches import best_fit, split_step
 
 
 def examples() -> list[Example]:
@@ -28,21 +28,59 @@ def model(tiny: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny, dtype="float32")
 
 
-def test_padded_rows_have_the_loss_of_rows_by_themselves(model: Any) -> None:
+def reference(model: Any, rows: list[Example]) -> float:
+    """transformers' own loss of each row by itself, summed over learnt tokens."""
     import torch
 
-    from core.training.loss import Head, learnt_tokens, loss_sum, padded_batch
+    from core.training.loss import learnt_tokens
 
-    rows = examples()
-    alone = 0.0
+    total = 0.0
     for row in rows:
         output = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels]))
-        alone += float(output.loss.detach()) * learnt_tokens(row)
-    assert sum(map(learnt_tokens, rows)) == 16
-    head = Head(model)
-    inputs, targets = padded_batch(rows, pad=0, device="cpu")
-    assert float(loss_sum(model, head, inputs, targets)) == pytest.approx(alone, rel=1e-5)
-    assert model(input_ids=inputs["input_ids"]).logits.shape[:2] == (4, 12), "outside a loss the layer sees all places"
+        total += float(output.loss.detach()) * learnt_tokens(row)
+    return total
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padded_and_packed_rows_have_loss_and_gradient_of_rows_by_themselves(
+    model: Any, fixed: bool, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from core.training import loss
+
+    monkeypatch.setattr(loss, "CHUNK_BYTES", 1)  # 16 places at a time
+    model.set_attn_implementation(attention)
+    rows = [*examples(), *examples()]
+    alone = reference(model, rows)
+    head = loss.Head(model)
+    learns = model.model.layers[0].mlp.down_proj.weight
+    gradients = []
+    model.lm_head.weight.requires_grad_(not fixed)
+    for inputs, targets in (loss.padded_batch(rows, 0, "cpu"), loss.packed_batch(rows, "cpu", borders=False)):
+        model.zero_grad()
+        found = head.loss_sum(model, inputs, targets)
+        assert float(found.detach()) == pytest.approx(alone, rel=1e-5)
+        (3 * found).backward()
+        gradients.append(learns.grad.clone())
+    model.zero_grad()
+    for row in rows:
+        labels = torch.tensor([row.labels])
+        (3 * loss.learnt_tokens(row) * model(input_ids=torch.tensor([row.input_ids]), labels=labels).loss).backward()
+    for gradient in gradients:
+        assert torch.allclose(gradient, learns.grad, rtol=1e-4, atol=1e-5 * float(learns.grad.abs().max()))
+    assert model(input_ids=inputs["input_ids"]).logits.shape[1] == inputs["input_ids"].shape[1]
+
+
+def test_packed_rows_know_their_borders() -> None:
+    from core.training.loss import packed_batch
+
+    inputs, targets = packed_batch(examples()[:2], "cpu", borders=True)
+    assert inputs["cu_seq_lens_q"].tolist() == [0, 12, 19]
+    assert inputs["max_length_q"] == 12
+    assert inputs["position_ids"][0, 11:14].tolist() == [11, 0, 1]
+    assert targets[0, 11] == IGNORED
 
 
 def test_every_row_of_loss_on_all_is_learnt_but_its_first_token(model: Any) -> None:
@@ -76,6 +114,16 @@ def test_a_cut_is_no_worse_than_one_pass_or_one_a_row(lengths: list[int]) -> Non
     best = cost(split_step(lengths, None, 64))
     assert best <= cost([list(range(len(lengths)))])
     assert best <= cost([[place] for place in range(len(lengths))])
+
+
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=60), st.integers(1, 100))
+def test_bins_hold_every_row_once_and_are_few(lengths: list[int], most: int) -> None:
+    bins = best_fit(lengths, most)
+    assert sorted(place for group in bins for place in group) == list(range(len(lengths)))
+    sizes = [sum(lengths[place] for place in group) for group in bins]
+    assert all(size <= most or len(group) == 1 for size, group in zip(sizes, bins, strict=True))
+    fewest = sum(length > most for length in lengths) + -(-sum(n for n in lengths if n <= most) // most)
+    assert len(bins) <= 2 * fewest
 
 
 def test_like_lengths_go_together() -> None:

@@ -147,14 +147,15 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: 
     values: dict[str, Any] = {"max_steps": 4, "lora_dropout": 0.0, "batch_size": 8, "dtype": "float32"}
     whole = Keeper()
     train(make_run(tiny, people, **values), whole)
-    original = trainer.loss_sum
 
-    def small(model: Any, head: Any, inputs: Any, targets: Any) -> Any:
+    original = trainer.Head.loss_sum
+
+    def small(head: Any, model: Any, inputs: Any, targets: Any) -> Any:
         if len(targets) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(model, head, inputs, targets)
+        return original(head, model, inputs, targets)
 
-    monkeypatch.setattr(trainer, "loss_sum", small)
+    monkeypatch.setattr(trainer.Head, "loss_sum", small)
     keeper = Keeper()
     train(make_run(tiny, people, **values), keeper)
     assert sum("out of memory" in line for line in keeper.lines) == 2  # 8, 4, 2, once and for all
@@ -164,14 +165,14 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: 
 def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from core.training import trainer
 
-    original = trainer.loss_sum
+    original = trainer.Head.loss_sum
     calls: list[int] = []
 
-    def broken(model: Any, head: Any, inputs: Any, targets: Any) -> Any:
+    def broken(head: Any, model: Any, inputs: Any, targets: Any) -> Any:
         calls.append(1)
-        return original(model, head, inputs, targets) * (float("nan") if len(calls) > 4 else 1.0)
+        return original(head, model, inputs, targets) * (float("nan") if len(calls) > 4 else 1.0)
 
-    monkeypatch.setattr(trainer, "loss_sum", broken)
+    monkeypatch.setattr(trainer.Head, "loss_sum", broken)
     run = make_run(tiny, people, micro_batch_size=2, save_every=1)
     with pytest.raises(UserError, match=r"At step 3 the loss is not a number; the rows of the step: r-\d+"):
         train(run)
