@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 from core.data.normalise import comparable, comparable_with_places
-from core.data.quantities import Quantity, find_quantities, read_quantity
+from core.data.quantities import Quantity, find_quantities, read_quantities
 
 Kind = Literal["exact", "normalised", "fuzzy", "absent"]
 FUZZY_SIMILARITY = 88.0
@@ -66,10 +66,11 @@ class Source:
         start = folded.find(wanted)
         if start >= 0:
             return Match("normalised", places[start], places[start + len(wanted) - 1] + 1, 100.0)
-        quantity = read_quantity(value)
-        if quantity is not None and quantity in self._quantities:
-            return Match("normalised", *self._quantities[quantity], 100.0)
-        return self._fuzzy(wanted, folded, places) if quantity is None else ABSENT
+        readings = read_quantities(value)
+        for reading in readings:
+            if reading in self._quantities:
+                return Match("normalised", *self._quantities[reading], 100.0)
+        return ABSENT if readings else self._fuzzy(wanted, folded, places)
 
     def _fuzzy(self, wanted: str, folded: str, places: list[int]) -> Match:
         from rapidfuzz import fuzz

@@ -37,7 +37,8 @@ _YM = re.compile(
 )
 _DMY = re.compile(r"(?<![0-9])([0-9]{1,2})(?:st|nd|rd|th)?[\s\-./]*([A-Za-z]{3,9})\.?[\s\-,./]*([0-9]{4})(?![0-9])", re.I)
 _MDY = re.compile(r"(?<![A-Za-z])([A-Za-z]{3,9})\.?\s+([0-9]{1,2})(?:st|nd|rd|th)?,?\s+([0-9]{4})(?![0-9])", re.I)
-_NUMERIC = re.compile(r"(?<![0-9])([0-9]{1,2})([/.\-])([0-9]{1,2})\2([0-9]{4})(?![0-9])")
+_NUMERIC = re.compile(r"(?<![0-9])([0-9]{1,2})([/.\-])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})(?![0-9./\-])")
+_COMPACT = re.compile(r"(?<![0-9])([12][0-9]{3})([01][0-9])([0-3][0-9])(?![0-9])")
 _NUMBER = re.compile(
     rf"(?<![0-9A-Za-z.,])[+\-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+|[0-9]+)(?:\.[0-9]+)?(?:\s*[万亿萬億])?(?![0-9A-Za-z])|[{_HAN}点點]+"
 )
@@ -99,6 +100,11 @@ def _date(year: int, month: int, day: int) -> Quantity | None:
     return Quantity("date", (year, month, day)) if 1000 <= year <= 2999 and 1 <= month <= 12 and 0 <= day <= 31 else None
 
 
+def _century(year: int) -> int:
+    """A year of two digits: 00 to 68 are of this century, the others of the last (as in POSIX)."""
+    return year + (2000 if year <= 68 else 1900)
+
+
 def _dates(text: str) -> Iterator[tuple[Quantity, int, int]]:
     made: list[tuple[Quantity | None, int, int]] = []
     for m in _YMD.finditer(text):
@@ -110,9 +116,11 @@ def _dates(text: str) -> Iterator[tuple[Quantity, int, int]]:
     for m in _MDY.finditer(text):
         made.append((_date(int(m[3]), _MONTHS.get(m[1].lower(), 0), int(m[2])), *m.span()))
     for m in _NUMERIC.finditer(text):  # 05/03/2020: either order may be meant, so it stands for both
-        first, second, year = int(m[1]), int(m[3]), int(m[4])
+        first, second, year = int(m[1]), int(m[3]), int(m[4]) if len(m[4]) == 4 else _century(int(m[4]))
         made.append((_date(year, second, first), *m.span()))
         made.append((_date(year, first, second), *m.span()))
+    for m in _COMPACT.finditer(text):
+        made.append((_date(int(m[1]), int(m[2]), int(m[3])), *m.span()))
     for quantity, start, end in made:
         if quantity is not None:
             yield quantity, start, end
@@ -128,12 +136,20 @@ def find_quantities(text: str) -> Iterator[tuple[Quantity, int, int]]:
             yield number, m.start(), m.end()
 
 
-def read_quantity(value: str) -> Quantity | None:
-    """The number or date that ``value`` is as a whole; nothing if it is neither, or has other words in it."""
+def read_quantities(value: str) -> tuple[Quantity, ...]:
+    """The number or date that ``value`` is as a whole: several where it can be read in several ways (05/03/2020).
+
+    Empty if it is neither, or has other words in it.
+    """
     value = value.strip()
     folded = "".join(unicodedata.normalize("NFKC", char) if "！" <= char <= "～" else char for char in value)
-    for quantity, start, end in _dates(folded):
-        if start == 0 and end == len(folded):
-            return quantity
+    dates = tuple(quantity for quantity, start, end in _dates(folded) if start == 0 and end == len(folded))
     whole = _NUMBER.fullmatch(folded)
-    return _number(whole[0]) if whole else None
+    number = _number(whole[0]) if whole else None
+    return dates if number is None else (*dates, number)
+
+
+def read_quantity(value: str) -> Quantity | None:
+    """The first of ``read_quantities``, or nothing: one normal form for comparing two values."""
+    readings = read_quantities(value)
+    return readings[0] if readings else None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.data.grounding import locate
 from core.data.normalise import comparable, comparable_with_places
-from core.data.quantities import Quantity, read_quantity
+from core.data.quantities import Quantity, read_quantities
 
 PLACES = [
     ("张三", "员工张三入职", "exact", "张三"),
@@ -32,6 +32,11 @@ PLACES = [
     ("2020年3月5日", "于二〇二〇年三月五日签订", "normalised", "二〇二〇年三月五日"),
     ("5 March 2020", "dated March 5, 2020, in", "normalised", "March 5, 2020"),
     ("2018-12-25", "25/12/2018 8:13", "normalised", "25/12/2018"),
+    ("28/03/18", "on 28 Mar 2018", "normalised", "28 Mar 2018"),
+    ("20180304", "DATE 04/03/2018 9:00", "normalised", "04/03/2018"),
+    ("12/10/2018", "on 2018-10-12", "normalised", "2018-10-12"),
+    ("12/10/2018", "on 2018-12-10", "normalised", "2018-12-10"),
+    ("1.2.3", "at 1.2.30", "exact", "1.2.3"),
     ("BOOK TA .K (TAMAN DAYA) SDN BHD", "BOOK TA .K(TAMAN DAYA) SDN BND\n789417-W", "fuzzy", "BOOK TA .K(TAMAN DAYA) SDN BND"),
     ("北京大学", "清华大学毕业", "absent", ""),
     ("张三", "张四来了", "absent", ""),
@@ -58,12 +63,12 @@ def test_places(value: str, text: str, kind: str, found: str) -> None:
      ("三点一四", "3.14"), ("1.50", "1.5"), ("壹佰贰拾", 120), ("-7", -7), ("２５", 25)],
 )  # fmt: skip
 def test_numbers(text: str, number: object) -> None:
-    assert read_quantity(text) == Quantity("number", (Decimal(str(number)),))
+    assert read_quantities(text) == (Quantity("number", (Decimal(str(number)),)),)
 
 
 @pytest.mark.parametrize("text", ["张三", "25岁", "A12", "", "12:30", "万一了", "点"])
 def test_what_is_no_quantity(text: str) -> None:
-    assert read_quantity(text) is None
+    assert read_quantities(text) == ()
 
 
 mixed = st.text(st.sampled_from("aA ａ１1,.\n張张三點一万年月日2020-/　ßé😀"), max_size=12)
@@ -84,7 +89,7 @@ def test_offsets_hold_what_was_looked_for(value: str, text: str) -> None:
         assert (match.start, match.end) == (-1, -1)
     else:
         assert 0 <= match.start < match.end <= len(text)
-    if match.kind == "normalised" and read_quantity(value) is None:
+    if match.kind == "normalised" and not read_quantities(value):
         assert comparable(value) in comparable(text[match.start : match.end])
 
 

@@ -65,7 +65,7 @@ def languages(counts: Counts) -> npt.NDArray[np.int64]:
     main = weight.argmax(axis=1)
     some = total > 0
     assign("English", some & (main == 0))
-    assign("Latin, other", some & (main == 0) & (counts[:, _LATIN] > 0.02 * latin))
+    assign("Latin, other", some & (main == 0) & (counts[:, _LATIN] > 0.05 * latin) & (counts[:, _LATIN] >= 3))
     chinese = some & (main == 1)
     assign("Han", chinese)
     assign("Hans", chinese & (counts[:, _HANS] > counts[:, _HANT]))
