@@ -88,6 +88,8 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     for i, versus in enumerate(found["versus"]):
         arm = chr(66 + i)
         lines += ["", f"{arm} against A, rows: {versus['won']:,} won, {versus['lost']:,} lost, {versus['tied']:,} tied"]
+        if versus["mcnemar"] is not None:
+            lines[-1] += f"; McNemar on rows wholly right: p {versus['mcnemar']:.2g}"
         if versus["transitions"]:
             moved = versus["transitions"]
             ends = [kind for kind in moved if any(line[kind] for line in moved.values())]

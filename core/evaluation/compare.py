@@ -7,7 +7,7 @@ are of each arm against the first. Everything comes from saved row statistics, n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from core.errors import UserError
 from core.evaluation import artefacts, transitions
+from core.evaluation.common import common_rows, in_order, statistics_of
 from core.evaluation.metrics.generation import chrf
-from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
-from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_frame, score_intervals
-from core.evaluation.statistics import Interval, holm, several
+from core.evaluation.metrics.rows import Floats, Statistics, Sums, ratio
+from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_intervals
+from core.evaluation.statistics import Interval, holm, mcnemar, several
 from core.evaluation.verdict import sentence
 from core.records import Evaluation
 from core.store.runs import get_evaluation
@@ -43,6 +44,7 @@ class Versus:
     ``difference``: this arm minus the first, ``{metric: {"value", "low", "high", "p"}}``; ``p_holm`` beside ``p`` when there
     are several such arms. ``won``, ``lost``, ``tied``: rows by their own score. ``moves``: the fate of each pair
     (``core.evaluation.transitions``), none for other tasks than extraction. ``verdict``: the finding in one sentence.
+    ``mcnemar``: exact p that as many rows turned wholly right as wrong.
     """
 
     evaluation_id: str
@@ -52,6 +54,7 @@ class Versus:
     tied: int
     moves: pa.Table
     verdict: str
+    mcnemar: float | None = None
 
     @property
     def matrix(self) -> dict[str, dict[str, int]]:
@@ -114,6 +117,7 @@ class Comparison:
                     "won": v.won,
                     "lost": v.lost,
                     "tied": v.tied,
+                    "mcnemar": v.mcnemar,
                     "transitions": v.matrix,
                     "verdict": v.verdict,
                 }
@@ -133,9 +137,9 @@ def compare(evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = 
     evaluations = [get_evaluation(key) for key in evaluation_ids]
     _check(evaluations)
     tables = [artefacts.read_predictions(e.evaluation_id) for e in evaluations]
-    row_ids, left_out = _common(evaluations, tables)
-    tables = [_in_order(table, row_ids) for table in tables]
-    statistics, pairs = _statistics(evaluations, tables, row_ids)
+    row_ids, left_out = common_rows(evaluations, tables)
+    tables = [in_order(table, row_ids) for table in tables]
+    statistics, pairs = statistics_of(evaluations, tables, row_ids)
     groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None
     task = evaluations[0].task
     primary = PRIMARY.get(task, "chrf")
@@ -145,8 +149,11 @@ def compare(evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = 
     found = [{name: difference._asdict() for name, difference in versus.items()} for versus in differences]
     _adjust(found)
     versus = tuple(
-        _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids)))
-        for arm, difference, mine, fates in zip(arms[1:], found, rows[1:], pairs[1:], strict=True)
+        replace(
+            _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids))),
+            mcnemar=_mcnemar(statistics[0], counted),
+        )
+        for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
     )
     return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out)
 
@@ -171,48 +178,6 @@ def _check(evaluations: Sequence[Evaluation]) -> None:
     tasks = sorted({e.task for e in evaluations})
     if len(tasks) > 1:
         raise UserError(f"Evaluations of different tasks ({', '.join(tasks)}) can't be compared", "Choose those of one task.")
-
-
-def _common(evaluations: Sequence[Evaluation], tables: Sequence[pa.Table]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """The rows that all arms have with the same gold answer, in the first arm's order, and each arm's other rows."""
-    gold = [dict(zip(t["row_id"].to_pylist(), t["output"].to_pylist(), strict=True)) for t in tables]
-    common = tuple(row_id for row_id, answer in gold[0].items() if all(other.get(row_id) == answer for other in gold[1:]))
-    if not common:
-        raise UserError(
-            "These evaluations have no row in common with the same gold answer",
-            "Evaluate both arms on the same dataset, version and split.",
-        )
-    kept = set(common)
-    left_out = {
-        e.evaluation_id: tuple(row_id for row_id in rows if row_id not in kept) for e, rows in zip(evaluations, gold, strict=True)
-    }
-    return common, left_out
-
-
-def _in_order(table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
-    place = {row_id: i for i, row_id in enumerate(table["row_id"].to_pylist())}
-    return table.take(pa.array([place[row_id] for row_id in row_ids], pa.int64()))
-
-
-def _statistics(
-    evaluations: Sequence[Evaluation], tables: Sequence[pa.Table], row_ids: Sequence[str]
-) -> tuple[list[Statistics], list[pa.Table]]:
-    """Statistics of the common rows on the same columns, and the fate of each pair.
-
-    Counted anew from the texts where signatures show that the arms were counted differently.
-    """
-    signatures = [{k: v for k, v in e.signature.items() if k not in ("perplexity", "intervals")} for e in evaluations]
-    if any(signature != signatures[0] for signature in signatures):
-        elements = next((e.elements for e in evaluations if e.elements), ())
-        scored = [score_frame(table, evaluations[0].task, elements, with_intervals=False) for table in tables]
-        named = [artefacts.name_pairs(s.pairs, t["row_id"]) for s, t in zip(scored, tables, strict=True)]
-        return align([s.statistics for s in scored]), named
-    found = []
-    for evaluation in evaluations:
-        ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
-        place = {row_id: i for i, row_id in enumerate(ids)}
-        found.append(statistics.take(np.array([place[row_id] for row_id in row_ids])))
-    return align(found), [artefacts.read_pairs(e.evaluation_id) for e in evaluations]
 
 
 def _arm(evaluation: Evaluation, statistics: Statistics, ends: Mapping[str, Interval]) -> ArmScores:
@@ -244,6 +209,14 @@ def _versus(
     won, lost = int((rows > base_rows + 1e-12).sum()), int((rows < base_rows - 1e-12).sum())
     verdict = sentence(first, arm, difference, primary, len(rows))
     return Versus(arm.evaluation.evaluation_id, difference, won, lost, len(rows) - won - lost, moved, verdict)
+
+
+def _mcnemar(first: Statistics, other: Statistics) -> float | None:
+    """p on rows wholly right (extraction, free text) or with the right label; none where rows aren't right or wrong."""
+    name = next((n for n in ("exact_match", "correct") if n in first.names), None)
+    if name is None:
+        return None
+    return mcnemar(*(Sums(s.names, s.values)[name] > 0 for s in (first, other)))
 
 
 def _frame(tables: Sequence[pa.Table], rows: Sequence[Floats]) -> pa.Table:

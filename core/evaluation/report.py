@@ -46,7 +46,7 @@ def render_report(comparison: Comparison) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=_number, signed=_signed, share=lambda value: f"{100 * value:.2f}%")
+    environment.filters.update(number=_number, signed=_signed, p=_p, share=lambda value: f"{100 * value:.2f}%")
     sections = [_section(comparison, n) for n in range(1, len(comparison.arms))]
     names = [name for name in SHOWN if any(name in arm.scores for arm in comparison.arms)]
     return environment.get_template("report.html.jinja").render(
@@ -91,6 +91,11 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _p(value: float, named: bool = False) -> str:
+    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return text if not named else f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _signed(value: float) -> str:

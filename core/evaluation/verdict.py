@@ -60,4 +60,6 @@ def _cost(first: Mapping[str, float], other: Mapping[str, float]) -> str:
     """What a request costs in tokens, where both are known."""
     if "tokens_per_request" not in first or "tokens_per_request" not in other:
         return ""
+    if round(first["tokens_per_request"]) == round(other["tokens_per_request"]):
+        return ""
     return f" A request takes {other['tokens_per_request']:,.0f} tokens against {first['tokens_per_request']:,.0f}."

@@ -56,6 +56,7 @@ def test_difference(comparison: Comparison) -> None:
     assert set(change) == {"value", "low", "high", "p"}
     assert {"exact_match", "json_valid", "bleu", "perplexity", "tokens_per_request", "f1:人"} <= set(comparison.difference)
     assert (comparison.versus[0].won, comparison.versus[0].lost, comparison.versus[0].tied) == (20, 0, 20)
+    assert comparison.versus[0].mcnemar == pytest.approx(2 / 2**20)
     assert comparison.verdict.startswith("tuned is better: micro-F1 1.000 against")
 
 
