@@ -6,10 +6,11 @@ What an issue means, how grave it is and what mends it is told by ``core.data.pr
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.data.detect.characters import strip_hidden
 from core.data.detect.markup import strip_markup
@@ -52,12 +53,19 @@ LABELS = {
 TASTE = frozenset({"filter", "mask_personal", "drop_near_duplicates", "convert_script"})
 """Operations that aren't proposed unasked: they need parameters, or rows would go that may be meant."""
 RANK = {"error": 0, "warning": 1, "note": 2}
+
+
+def _without_placeholders(text: str) -> str:
+    return str(pc.replace_substring_regex(pa.scalar(text, pa.large_string()), PLACEHOLDER, ""))
+
+
 REMEDIES: dict[str, Callable[[str], str]] = {
     "markup": strip_markup,
     "control_character": strip_hidden,
     "mojibake": repair_mojibake,
     "personal_data": mask_personal,
     "width": narrow,
+    "placeholder": _without_placeholders,
 }
 
 
@@ -90,9 +98,7 @@ def remedies(found: pd.DataFrame) -> list[str]:
 
 
 def hits(key: str, text: str) -> list[Mark]:
-    """Where in a text an issue was found: what its remedy would change, or what its pattern matches."""
-    if key == "placeholder":
-        return [Mark(found.start(), found.end(), "hit") for found in re.finditer(PLACEHOLDER, text)]
+    """Where in a text an issue was found: what its remedy would change."""
     remedy = REMEDIES.get(key)
     if remedy is None or len(text) > 20_000:
         return []

@@ -62,6 +62,10 @@ def rows() -> list[dict[str, str]]:
     made[11]["input"] = made[11]["input"].replace("于", "于\u200b")
     made[12]["output"] = json.dumps({"colour": ["blue"]})  # an element that nobody else has
     made[13]["input"] = "<script>alert('x')</script> " + made[13]["input"]
+    made[15]["input"] += " Dear {{name}},"  # nobody filled it in
+    made[16]["input"] += " 电话13812345678。"
+    made[17]["input"] = "ＮＯ．" + made[17]["input"]
+    made[18]["input"] += " cafÃ© Ã©tÃ©"
     made[41] = {**made[1], "split": "test"}  # a leak
     return made
 

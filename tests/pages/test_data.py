@@ -39,8 +39,12 @@ def test_health_issues_and_recipe(open_page: Callable[..., AppTest], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "issue", ["markup", "control_character", "ungrounded_value", "invalid_json", "leak_exact", "unknown_element"]
-)
+    "issue",
+    [
+        "markup", "control_character", "ungrounded_value", "invalid_json", "leak_exact", "unknown_element", "placeholder",
+        "personal_data", "width", "mojibake", "empty", "exact_duplicate", "conflicting_output",
+    ],
+)  # fmt: skip
 def test_rows_of_each_issue_open_in_the_row_view(open_page: Callable[..., AppTest], tmp_path: Path, issue: str) -> None:
     fill(tmp_path)
     assert profile(NAME).issues[issue]
@@ -50,7 +54,8 @@ def test_rows_of_each_issue_open_in_the_row_view(open_page: Callable[..., AppTes
     shown = [html.value for html in app.html if "tw-" in html.value and "tw-take" not in html.value]
     assert any("tw-text" in html for html in shown)
     assert not any("<script>" in html or "<p>" in html for html in shown)
-    marked = {"markup": 'class="hit"', "control_character": "‹U+200B›", "ungrounded_value": "not in the text"}
+    marked = dict.fromkeys(("markup", "placeholder", "personal_data", "width", "mojibake"), 'class="hit')
+    marked |= {"control_character": "‹U+200B›", "ungrounded_value": "not in the text"}
     if issue in marked:
         assert any(marked[issue] in html for html in shown)
 
