@@ -28,6 +28,8 @@ class Settings(BaseSettings):
 
     devices: str = Field(default="", description="devices that jobs may use (cpu, or cuda:0,cuda:1); empty: all there are")
 
+    gpu_memory_gb: float | None = Field(default=None, gt=0, description="GPU memory a training may use; none: all that is free")
+
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="how often a worker says that it lives")
     lost_after_seconds: float = Field(default=30.0, gt=0, description="a silent worker counts as dead after this")
 

@@ -32,6 +32,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.tokens = 0
         self.steps = 0
         self.seconds = 0.0
+        self.estimated_bytes = 0
         self.trainer: StepTrainer | None = None
         self.looks = looks
         self._spec, self._reporter, self._loaded, self._dev, self._folder = spec, reporter, loaded, dev, folder

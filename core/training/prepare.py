@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -36,9 +37,13 @@ def load_for_training(spec: TrainSpec, device: str | None = None) -> LoadedModel
         model.requires_grad_(True)
     else:
         model.requires_grad_(False)
+        if loaded.device.type == "cuda":
+            use_kernels(model)
         model = with_lora(model, spec)
         if loaded.device.type == "cpu":
             quicken_dropout(model)
+        elif autocast_dtype(loaded, spec) is not None:
+            keep_short(model)
     return LoadedModel(loaded.ref, loaded.folder, model, loaded.tokenizer, loaded.device, loaded.dtype)
 
 
@@ -83,13 +88,46 @@ def trainable_parameters(model: Any) -> tuple[int, int]:
     return learnt, total
 
 
-def enable_checkpointing(model: Any) -> None:
-    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
+def use_kernels(model: Any) -> bool:
+    """Put Liger's fused kernels for norms, rotations and feed-forward parts into a base on a GPU, where they are installed.
+
+    Before LoRA is put on it. Says whether the model's architecture has them.
+    """
+    try:
+        liger = import_module("liger_kernel.transformers.monkey_patch")
+    except ImportError:
+        return False
+    if getattr(model.config, "model_type", "") not in liger.MODEL_TYPE_TO_APPLY_LIGER_FN:
+        return False
+    liger._apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+    return True
+
+
+def keep_short(model: Any) -> None:
+    """Let LoRA's products take inputs as they are, where autocast computes them in the short format anyway.
+
+    peft would turn every input into float32 first, and keep it for the backward pass.
+    """
+    for module in model.modules():
+        if hasattr(module, "lora_A") and hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False
+
+
+def enable_checkpointing(model: Any, layers: int | None = None) -> None:
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower.
+
+    ``layers``: only the first so many; none: all.
+    """
     options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    if layers is not None:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        for number, layer in enumerate(m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)):
+            layer.gradient_checkpointing = number < layers
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from core.errors import SpecError
+from core.errors import SpecError, UserError
 from core.models.load import LoadedModel
+from core.models.memory import free_memory
 from core.models.tokenizer import load_tokenizer
 from core.records import Reporter, Run, TrainSpec
 from core.store.files import is_complete, write_text
@@ -25,12 +26,12 @@ from core.training.callbacks import Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
+from core.training.estimate import PASS_TOKENS, MemoryPlan, plan_memory, shape_of, usable
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
 from core.training.trainer import Passes, StepTrainer
 
-PASS_TOKENS = 8192
-"""Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
+EVERY_LAYER = 1_000_000
 
 
 def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
@@ -92,16 +93,17 @@ def _trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher
     spec = run.spec
     attention, packed = choose_attention(loaded, max(data.lengths), spec.packing)
     reporter.log(f"attention: {attention}, rows {'end to end' if packed else 'padded'}")
+    plan = _memory_plan(spec, data, loaded, reporter)
     passes = Passes(
         pad=int(loaded.tokenizer.pad_token_id),
         largest=spec.micro_batch_size,
-        most_tokens=PASS_TOKENS if loaded.device.type == "cuda" else None,
+        most_tokens=plan.pass_tokens if loaded.device.type == "cuda" else None,
         autocast=autocast_dtype(loaded, spec),
         packed=packed,
         borders=attention == NAME,
     )
-    if spec.gradient_checkpointing:
-        enable_checkpointing(loaded.model)
+    if plan.checkpointed:
+        enable_checkpointing(loaded.model, plan.checkpointed)
     trainer = StepTrainer(
         passes=passes,
         say=reporter.log,
@@ -111,8 +113,27 @@ def _trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher
         callbacks=[watcher],
     )
     trainer.remove_callback(PrinterCallback)
+    watcher.estimated_bytes = plan.total
     watcher.trainer = trainer
     return trainer
+
+
+def _memory_plan(spec: TrainSpec, data: TrainingData, loaded: LoadedModel, reporter: Reporter) -> MemoryPlan:
+    """How large passes are and how much is recomputed, by what is free now beside the weights that are there already."""
+    device = str(loaded.device)
+    there = torch.cuda.memory_allocated(loaded.device) if loaded.device.type == "cuda" else 0
+    free = usable(free_memory(device) + there, device)
+    try:
+        shape = shape_of(loaded.model.config.to_dict())
+    except UserError as error:
+        reporter.log(f"{error.message}: memory isn't planned, a pass that doesn't fit is halved")
+        return MemoryPlan(there, 0, 0, 0, EVERY_LAYER if spec.gradient_checkpointing else 0, PASS_TOKENS, free)
+    step_tokens = int(spec.batch_size / spec.gpus * data.tokens / len(data.examples))
+    plan = plan_memory(spec, shape, max(data.lengths), step_tokens, device, free)
+    recomputed = f", {plan.checkpointed} of {shape.layers} layers recomputed" if plan.checkpointed else ""
+    size = f"passes of at most {plan.pass_tokens:,} tokens{recomputed}, " if loaded.device.type == "cuda" else ""
+    reporter.log(f"{size}about {plan.total / 1e9:.1f} GB at the peak, {plan.free / 1e9:.1f} GB may be used")
+    return plan
 
 
 def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> TrainingArguments:
@@ -172,6 +193,7 @@ def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher
         "shortened_rows": float(data.shortened),
     }
     if loaded.device.type == "cuda":
+        summary["estimated_memory_gb"] = watcher.estimated_bytes / 1e9
         summary["peak_memory_gb"] = torch.cuda.max_memory_allocated(loaded.device) / 1e9
     source: Path | None = None
     if best is not None:
