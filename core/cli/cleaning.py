@@ -173,27 +173,30 @@ def split_command(
     as_json: AsJson = False,
 ) -> None:
     """Split the latest version into train, dev and test; nothing that is asked twice lands on both sides."""
-    from core.data.leaks import leaking_rows
+    from core.data.leaks import leak_report
     from core.data.split import split
     from core.store.datasets import read_rows
 
-    before = len(leaking_rows(read_rows(name))[0])
+    before = leak_report(read_rows(name))
     made = split(name, dev, test, seed, group=group, near=near, stratify=stratify, keep=keep)
-    after = len(leaking_rows(read_rows(name))[0])
+    after = leak_report(read_rows(name))
     value = {
         "dataset": name,
         "version": made.number,
         "rows": made.rows,
         "split_sizes": made.split_sizes,
-        "leaked_before": before,
-        "leaked": after,
+        "leaked_before": before.exact,
+        "leaked": after.exact,
+        "leaked_nearly_before": before.near,
+        "leaked_nearly": after.near,
     }
     sizes = ", ".join(f"{split or 'none'} {size:,}" for split, size in made.split_sizes.items())
-    emit(
-        value,
-        as_json,
-        f"Version {made.number}: {sizes}. Rows of dev and test that stand in train: {after:,} (before: {before:,})",
-    )
+    lines = [
+        f"Version {made.number}: {sizes}",
+        f"Rows of dev and test that stand in train: {after.exact:,} (before: {before.exact:,}), "
+        f"nearly: {after.near:,} (before: {before.near:,})",
+    ]
+    emit(value, as_json, lines)
 
 
 def mix_command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,3 +33,18 @@ def leaking_rows(rows: pa.Table, *, near: float | None = None) -> tuple[dict[int
         more_out, more_back = near_leaks(near_rows(rows, near), codes, in_train, held)
         out, back = more_out | out, more_back | back
     return dict(sorted(out.items())), dict(sorted(back.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class LeakReport:
+    """Rows of dev and test that stand in train, and those that do so nearly."""
+
+    exact: int
+    near: int
+
+
+def leak_report(rows: pa.Table, threshold: float = 0.8) -> LeakReport:
+    """How many rows of dev and test leak."""
+    exact, _ = leaking_rows(rows)
+    both, _ = leaking_rows(rows, near=threshold) if rows.num_rows else ({}, {})
+    return LeakReport(len(exact), len(both) - len(exact))

@@ -7,22 +7,19 @@ Knows nothing of pages; what a step does is its operation's business.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from core.data import ledger
 from core.data.elements import infer_elements
 from core.data.operations.base import Context, State
-from core.data.operations.registry import BOUND, OPERATIONS, operation_of
-from core.errors import InputFileError, NotFoundError, SpecError, UserError
+from core.data.operations.registry import OPERATIONS, operation_of
+from core.data.recipe_files import dump_recipe, load_recipe, parse_recipe
+from core.errors import NotFoundError, SpecError, UserError
 from core.records import Dataset, Reporter, SilentReporter, Step, Version
 from core.store import schema
 from core.store.content import content_hash, split_sizes
@@ -36,7 +33,20 @@ from core.store.datasets import (
     save_version,
 )
 
-_EXAMPLE = "A recipe is a list of steps, such as `- op: normalise` and `- {op: sample, params: {rows: 500}}`."
+__all__ = [
+    "Preview",
+    "StepPreview",
+    "apply",
+    "default_recipe",
+    "dump_recipe",
+    "given_elements",
+    "load_recipe",
+    "parse_recipe",
+    "preview",
+    "preview_undo",
+    "replay",
+    "undo",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +236,7 @@ def undo(name: str, step_id: str = "last", reporter: Reporter | None = None) -> 
     return _save(get_dataset(name), version, rest, new, changes, f"undo {step.op}")
 
 
-# ---------------------------------------------------------------- recipes as files
+# ---------------------------------------------------------------- what to begin with
 
 
 def default_recipe(name: str) -> tuple[Step, ...]:
@@ -253,46 +263,3 @@ def default_recipe(name: str) -> tuple[Step, ...]:
     if "train" in version.split_sizes and {"dev", "test"} & version.split_sizes.keys():
         steps.append(Step(op="resolve_leaks"))
     return tuple(steps)
-
-
-def load_recipe(path: Path) -> tuple[Step, ...]:
-    """Steps of a YAML or JSON file: a list of ``{op, params}``, or ``{steps: [...]}``. Every fault is told at once."""
-    try:
-        value: Any = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{path} can't be read: {error}", "Give the path of a YAML or JSON file.") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}", _EXAMPLE) from None
-    return parse_recipe(value, str(path))
-
-
-def parse_recipe(value: Any, source: str = "recipe") -> tuple[Step, ...]:
-    """Steps out of what a YAML or JSON text holds. SpecError lists each fault."""
-    listed = value.get("steps") if isinstance(value, dict) else value
-    if not isinstance(listed, list) or not listed:
-        raise SpecError(f"{source} holds no list of steps", _EXAMPLE)
-    steps: list[Step] = []
-    faults: list[str] = []
-    for number, item in enumerate(listed, start=1):
-        item = {"op": item} if isinstance(item, str) else item
-        if not isinstance(item, dict) or not isinstance(item.get("op"), str):
-            faults.append(f"Step {number}: no `op`")
-            continue
-        params = item.get("params", {key: cell for key, cell in item.items() if key not in ("op", "step_id")})
-        step = Step(op=item["op"], params=params if isinstance(params, dict) else {"params": params})
-        try:
-            operation_of(step, number)
-        except SpecError as error:
-            faults += error.faults or (error.message,)
-        steps.append(step)
-    if faults:
-        raise SpecError(faults[0], f"Operations: {', '.join(OPERATIONS)}.", tuple(faults))
-    return tuple(steps)
-
-
-def dump_recipe(steps: Sequence[Step], form: str = "yaml") -> str:
-    """Steps as YAML (or ``json``) that ``load_recipe`` reads. Steps bound to one dataset's rows or files are left out."""
-    listed = [{"op": step.op, **({"params": step.params} if step.params else {})} for step in steps if step.op not in BOUND]
-    if form == "json":
-        return json.dumps({"steps": listed}, ensure_ascii=False, indent=1)
-    return yaml.safe_dump({"steps": listed}, allow_unicode=True, sort_keys=False)

@@ -7,7 +7,6 @@ behind its share, so shares hold overall and within each element. Knows nothing 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -19,11 +18,11 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from core.data.codes import group_codes, renumber
+from core.data.columns import column_values
 from core.data.keys import question_codes
 from core.data.near import near_rows
 from core.data.operations.base import Context, Operation, Outcome, State
 from core.data.rules import parse_column
-from core.errors import SpecError
 from core.records import SPLITS, Task, Version
 
 Codes = npt.NDArray[np.int64]
@@ -59,29 +58,12 @@ class SplitRows(Operation):
         return self.change(state, context, {"split": pa.array(named, pa.large_string())}, f"split {shares}, seed {self.seed}")
 
 
-def group_values(rows: pa.Table, column: str) -> pa.ChunkedArray:
-    """A column of the rows, or one of the unmapped columns kept in ``extra`` (missing: null). SpecError if there is none."""
-    if column in rows.column_names and column != "extra":
-        return rows[column]
-    values: list[str | None] = []
-    known: set[str] = set()
-    for text in rows["extra"].to_pylist():
-        cells: dict[str, Any] = json.loads(text) if text else {}
-        known |= cells.keys()
-        value = cells.get(column)
-        values.append(value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    if column not in known:
-        there = [*(name for name in rows.column_names if name != "extra"), *sorted(known)]
-        raise SpecError(f"There is no column {column!r} to group by", f"Columns: {', '.join(there)}.")
-    return pa.chunked_array([pa.array(values, pa.large_string())])
-
-
 def units_of(rows: pa.Table, *, near: float | None = None, group: str = "") -> Codes:
     """A number for each row; rows with the same number must not be split apart."""
     units = question_codes(rows)
     links: list[Codes] = []
     if group:
-        values = group_values(rows, group)
+        values = column_values(rows, group)
         codes = group_codes(values)
         alone = pc.is_null(values).to_numpy()
         codes[alone] = codes.max(initial=0) + 1 + np.arange(int(alone.sum()))

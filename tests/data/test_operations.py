@@ -212,18 +212,32 @@ def test_lists_of_strings() -> None:
         ({"test": "longer_than", "value": 3}, [2, 3]),
         ({"test": "shorter_than", "value": "4"}, [1]),
         ({"test": "equals", "value": "test", "column": "split"}, [1, 3]),
+        ({"test": "one_of", "value": ["abc", "甲乙"]}, [1]),
+        ({"test": "one_of", "value": ["ABC"], "ignore_case": True, "invert": True}, [2]),
+        ({"test": "is_empty", "column": "split"}, [2]),
+        ({"test": "has_element", "value": "n"}, [1, 2]),
+        ({"test": "has_element", "value": "n", "invert": True}, [3]),
+        ({"test": "greater_than", "value": 5, "column": "score"}, [2, 3]),
+        ({"test": "less_than", "value": "5.5", "column": "score", "action": "keep"}, [3]),
     ],
 )
 def test_filter(params: dict[str, Any], left: list[int]) -> None:
-    rows = [{"input": "aXXc"}, {"input": "abc", "split": "test"}, {"input": "甲乙"}]
+    rows = [
+        {"input": "aXXc", "extra": '{"score": 9}'},
+        {"input": "abc", "split": "test", "extra": '{"score": "x"}'},
+        {"input": "甲乙", "output": '{"n":[]}', "extra": '{"score": "1.5"}'},
+    ]
     assert numbers(run("filter", *rows, params=params)) == left
 
 
 def test_filter_says_what_is_wrong() -> None:
     with pytest.raises(UserError, match="regular expression"):
         run("filter", {}, params={"test": "matches", "value": "("})
-    with pytest.raises(UserError, match="number"):
-        run("filter", {}, params={"test": "longer_than", "value": "x"})
+    for params in ({"test": "longer_than", "value": "x"}, {"test": "one_of", "value": "x"}, {"test": "equals", "value": ["x"]}):
+        with pytest.raises(SpecError):
+            run("filter", {}, params=params)
+    with pytest.raises(SpecError, match="no column 'x'"):
+        run("filter", {}, params={"test": "is_empty", "column": "x"})
 
 
 def test_sample_is_seeded_and_keeps_the_order() -> None:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements, UngroundedValues, UnknownElements
 from core.data.operations.base import Operation
 from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
+from core.data.operations.filters import Filter
 from core.data.operations.issues import DropIssues
 from core.data.operations.rows import (
     DropEmpty,
@@ -14,7 +15,6 @@ from core.data.operations.rows import (
     DropNearDuplicates,
     DropRows,
     DropTurnFaults,
-    Filter,
     ResolveConflicts,
     ResolveLeaks,
     Sample,

@@ -17,7 +17,6 @@ from core.data.leaks import leaking_rows
 from core.data.near import near_duplicates, near_rows
 from core.data.operations.base import Context, Mask, Operation, Outcome, Positions, State, then
 from core.data.rules import empty_rows, first_of_group
-from core.errors import UserError
 
 
 def _names_of(rows: pa.Table, places: Positions) -> list[str]:
@@ -113,56 +112,6 @@ class DropTurnFaults(Operation):
         faults = ["" if text is None else turn_fault(text) for text in state.rows["messages"].to_pylist()]
         mask = np.array([bool(fault) for fault in faults], dtype=np.bool_)
         return self.drop(state, context, mask, [fault for fault in faults if fault], aside=self.aside)
-
-
-class Filter(Operation):
-    """Rows that meet a condition on one column, its length or its words: kept (the others go) or dropped."""
-
-    op: ClassVar[str] = "filter"
-    title: ClassVar[str] = "Filter rows"
-    column: Literal["instruction", "input", "output", "messages", "split", "source", "row_id"] = "input"
-    test: Literal["contains", "equals", "starts_with", "ends_with", "matches", "longer_than", "shorter_than"]
-    value: str | int
-    action: Literal["keep", "drop"] = "drop"
-    ignore_case: bool = False
-
-    def run(self, state: State, context: Context) -> Outcome:
-        met = condition(state.rows, self.column, self.test, self.value, self.ignore_case)
-        words = f"{self.column} {self.test.replace('_', ' ')} {self.value!r}"
-        return self.drop(
-            state, context, ~met if self.action == "keep" else met, f"not: {words}" if self.action == "keep" else words
-        )
-
-
-def condition(rows: pa.Table, column: str, test: str, value: str | int, ignore_case: bool = False) -> Mask:
-    """Rows whose cell meets a test. Lengths are in characters; ``matches`` is a regular expression (RE2).
-
-    UserError if the value doesn't fit the test.
-    """
-    cells = pc.fill_null(rows[column], "")
-    met: Mask
-    if test in ("longer_than", "shorter_than"):
-        try:
-            limit = int(value)
-        except ValueError:
-            raise UserError(f"{test} needs a number of characters, not {value!r}", "For example 500.") from None
-        lengths = pc.utf8_length(cells)
-        met = (pc.greater(lengths, limit) if test == "longer_than" else pc.less(lengths, limit)).to_numpy()
-        return met
-    text = str(value)
-    if test == "equals":
-        left, right = (pc.utf8_lower(cells), text.lower()) if ignore_case else (cells, text)
-        met = pc.equal(left, right).to_numpy()
-        return met
-    if test == "matches":
-        try:
-            met = pc.match_substring_regex(cells, text, ignore_case=ignore_case).to_numpy()
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{text!r} is no regular expression: {error}", "RE2 syntax, without look-around.") from None
-        return met
-    function = {"contains": pc.match_substring, "starts_with": pc.starts_with, "ends_with": pc.ends_with}[test]
-    met = function(cells, text, ignore_case=ignore_case).to_numpy()
-    return met
 
 
 class Sample(Operation):
