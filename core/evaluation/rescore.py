@@ -19,11 +19,12 @@ from core.errors import InputFileError, UserError
 from core.evaluation import artefacts
 from core.evaluation.prediction_files import NUMBERS, read_prediction_file
 from core.evaluation.questions import load_rows
+from core.evaluation.nearest import training_rows
 from core.evaluation.runner import finish
 from core.evaluation.scoring import flat_scores, score_intervals, strip_thinking
 from core.records import Arm, Evaluation, EvaluationSpec, ModelRef, Template, new_id
 from core.store.datasets import get_dataset, get_version, read_rows
-from core.store.runs import get_evaluation, get_run
+from core.store.runs import get_evaluation
 
 ELSEWHERE = Template(name="elsewhere", kind="raw", user="", description="Prompts of predictions that were made elsewhere.")
 
@@ -133,7 +134,7 @@ def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, 
     row_ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
     asked = read_rows(evaluation.spec.dataset, evaluation.version)
     asked = asked.filter(pc.is_in(asked["row_id"], pa.array(row_ids, pa.large_string())))
-    train = _training_rows(evaluation)
+    train = training_rows(evaluation)
     both = pa.concat_tables([_as_split(train, "train"), _as_split(asked, "test")])
     held, _ = leaking_rows(both, near=near)
     leaked = {both["row_id"][place].as_py() for place in held}
@@ -143,15 +144,6 @@ def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, 
         for key, part in (("all", statistics), ("without", clean))
     }
     return {"rows": statistics.rows, "leaked": [row_id for row_id in row_ids if row_id in leaked], **found}
-
-
-def _training_rows(evaluation: Evaluation) -> pa.Table:
-    if evaluation.spec.arm.run is None:
-        return read_rows(evaluation.spec.dataset, evaluation.version, split="train")
-    run = get_run(evaluation.spec.arm.run)
-    return pa.concat_tables(
-        [read_rows(use.dataset, use.version, split=use.split or None, limit=use.limit) for use in run.spec.data]
-    )
 
 
 def _as_split(rows: pa.Table, split: str) -> pa.Table:

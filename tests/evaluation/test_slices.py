@@ -84,3 +84,11 @@ def test_bins_cover_all_and_name_their_ends() -> None:
     assert names[0].startswith("3 to")
     assert names[-1].endswith("89")
     assert module._binned([7, 7, 7]) == ["7", "7", "7"]
+
+
+def test_nearest_training_rows(evaluation: Evaluation) -> None:
+    from core.evaluation.nearest import Nearest
+
+    found = Nearest(evaluation)({"row_id": "r-0050", "input": "张三50 住在 Oslo3"}, 3)
+    assert len(found) == 3
+    assert all(row["split"] == "train" and "Oslo3" in row["input"] for row in found)
