@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from core.data.leaks import leaking_rows
 from core.errors import InputFileError, UserError
 from core.evaluation import artefacts
+from core.evaluation.nearest import training_rows
 from core.evaluation.prediction_files import NUMBERS, read_prediction_file
 from core.evaluation.questions import load_rows
-from core.evaluation.nearest import training_rows
 from core.evaluation.runner import finish
 from core.evaluation.scoring import flat_scores, score_intervals, strip_thinking
 from core.records import Arm, Evaluation, EvaluationSpec, ModelRef, Template, new_id
