@@ -117,7 +117,10 @@ def matrix(found: Comparison, versus: Versus) -> list[str] | None:
     if frame.empty:
         st.caption("No pairs to follow: this task has no elements.")
         return None
-    order = [KINDS[kind] for kind in versus.matrix]
+    there = set(versus.matrix)
+    order = [
+        KINDS[kind] for kind in ("correct", "absent", *(k for k in KINDS if k not in ("correct", "absent"))) if kind in there
+    ]
     arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
     points = charts.show(
         figures.transitions(frame, left=label(found.arms[0].evaluation), right=label(arm.evaluation), order=order),
