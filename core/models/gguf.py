@@ -69,7 +69,13 @@ def _unpacked(file: Path) -> Any:
     options: dict[str, Any] = {}
     if hasattr(transformers, "GgufConfig"):  # newer versions keep the weights packed unless told not to
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16, **options)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ModelError(
+            f"{file} can't be converted: {str(error).splitlines()[0]}",
+            "Use the model's safetensors instead (hub:org/name); not every architecture can be read from GGUF.",
+        ) from error
     model.hf_quantizer = None
     for leftover in ("is_quantized", "quantization_method"):
         if hasattr(model, leftover):
@@ -84,6 +90,8 @@ def _tokenizer(file: Path, pre: str, pad_token: str | None) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    if tokenizer.eos_token is None:
+        raise ModelError(f"{file} names no end of text", "Choose another GGUF file of this model.")
     if pre in DIGIT_SPLITTING:
         digits = pre_tokenizers.Digits(individual_digits=True)
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelError
-from core.models import default
+from core.models import conversion, default
 from core.models.catalogue import list_models, parse_model, resolve
 from core.models.load import load_model
 from core.records import ModelRef
@@ -114,14 +114,30 @@ class TestDefault:
 
     def test_too_little_space(self, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("Usage", "total used free")(1, 1, 50 * 2**20)
-        monkeypatch.setattr(default.shutil, "disk_usage", lambda path: usage)
+        monkeypatch.setattr(conversion.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(ModelError, match="50 MB are free"):
-            default._check_space(default.default_model_folder())
+            default.default_model_path()
 
     def test_an_unwritable_cache(self, cache: Path, tmp_path: Path) -> None:
         cache.write_text("a file where the folder should be")
         with pytest.raises(ModelError, match="can't be written"):
             default.convert_default(tmp_path / "any")
+
+
+def test_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWISE_MODEL_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match="no file"):
+        resolve(parse_model(str(tmp_path / "none.gguf")))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="can't be read as a GGUF file"):
+        resolve(parse_model(str(tmp_path / "bad.gguf")))
+    jobs: list[conversion.Conversion] = []
+    monkeypatch.setattr("core.models.catalogue.converted", lambda job, progress: jobs.append(job) or job.folder)
+    first = resolve(parse_model(str(tmp_path / "bad.gguf")))
+    assert resolve(parse_model(str(tmp_path / "bad.gguf"))) == first
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF, another")
+    assert resolve(parse_model(str(tmp_path / "bad.gguf"))) != first
+    assert {job.source.name for job in jobs} == {"bad.gguf"}
 
 
 @pytest.mark.model
