@@ -75,8 +75,8 @@ class Truncation:
         dropped = over & ~self._fits(max_length, policy)
         touched = np.flatnonzero(over[self.value_row])
         lost = touched[self._lost(touched, dropped, max_length, policy)]
-        kept = np.clip(max_length - self.prompt, 0, self.answer)
-        cut = over if policy == "cut" else np.zeros_like(over)
+        cut = np.flatnonzero(over) if policy == "cut" else np.zeros(0, np.int64)
+        kept = np.clip(max_length - self.prompt[cut], 0, self.answer[cut])
         counts = np.bincount(self.value_element[lost], minlength=len(self.elements))
         order = np.argsort(-counts, kind="stable")
         return Outcome(
@@ -86,11 +86,11 @@ class Truncation:
             over=int(over.sum()),
             dropped=int(dropped.sum()),
             shortened=int((over & ~dropped).sum()),
-            losing=len(np.unique(self.value_row[lost])),
+            losing=int(np.count_nonzero(np.diff(self.value_row[lost], prepend=-1))),  # in the rows' order, so sorted
             values_lost=len(lost),
             by_element={self.elements[i]: int(counts[i]) for i in order if counts[i]},
-            json_broken=int((cut & self.json & (kept < self.body)).sum()),
-            end_lost=int((cut & (kept < self.answer)).sum()),
+            json_broken=int((self.json[cut] & (kept < self.body[cut])).sum()),
+            end_lost=int((kept < self.answer[cut]).sum()),
         )
 
     def losing_rows(self, max_length: int, policy: Policy, element: str | None = None) -> list[str]:
