@@ -117,6 +117,8 @@ class Scheduler:
             raise released()
 
     def _loop(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
         while True:
             with self._changed:
                 while not (self._closed or self._calls or self._waiting or self._batches):

@@ -68,7 +68,7 @@ def _read(path: Path) -> PreTrainedTokenizerFast:
             f"The tokenizer in {path.parent} names no end of text (eos_token)",
             'Add "eos_token" to its tokenizer_config.json.',
         )
-    if tokenizer.pad_token is None:
+    if tokenizer.pad_token in (None, tokenizer.eos_token):
         tokenizer.pad_token = _padding(tokenizer)
     tokenizer.padding_side = "left"
     return tokenizer

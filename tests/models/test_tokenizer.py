@@ -80,6 +80,8 @@ def test_padding_is_chosen_where_none_is_named(tmp_path: Path) -> None:
     del config["pad_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     assert tokenizer_in(folder).pad_token == "<|endoftext|>"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "<|im_end|>"}))
+    assert tokenizer_in(folder).pad_token == "<|endoftext|>"  # the end of a turn would be learnt as padding
     del config["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="eos_token"):
