@@ -20,8 +20,11 @@ SEED = 7
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 CHUNK = 2_000
 """Texts hashed at a time: small enough to stay in the processor's cache."""
-BUCKET = 64
-"""In a larger bucket each text is paired with the first and with its neighbours only, not with every other."""
+BUCKET = 48
+"""Texts of a larger bucket of the banding aren't paired each with each, but with the first and their neighbours."""
+NEIGHBOURS = 8
+TRIES = 24
+"""A text of crowded buckets is compared with at most so many others of them."""
 RECALL = 0.995
 
 
@@ -87,46 +90,82 @@ def signatures(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
     return np.concatenate(made)
 
 
-def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float) -> tuple[Codes, Codes]:
-    """Pairs that share a band (and a group), each once."""
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Pairs that share a band and a group: all of small buckets, and a few for each text of crowded ones."""
+
+    left: Codes
+    right: Codes
+    crowded_left: Codes
+    crowded_right: Codes
+
+
+def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float) -> _Candidates:
     bands, rows = banding(threshold)
     count = len(signature)
-    found: list[Codes] = []
+    small: list[Codes] = [np.empty(0, dtype=np.int64)]
+    crowded: list[Codes] = [np.empty(0, dtype=np.int64)]
     for band in range(bands):
         part = signature[:, band * rows : (band + 1) * rows]
-        key = np.full(count, band + 1, dtype=np.uint64) + groups.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        key = np.full(count, band + 1, dtype=np.uint64) + groups.astype(np.uint64) * _FACTOR
         for column in range(part.shape[1]):
             key = (key ^ part[:, column]) * np.uint64(0xBF58476D1CE4E5B9)
             key ^= key >> np.uint64(31)
         order = np.argsort(key, kind="stable")
-        found += _bucket_pairs(key[order], order, count)
-    packed = np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
-    left, right = np.divmod(packed, count if count else 1)
-    close = np.empty(len(left), dtype=np.bool_)
-    slack = 4.5 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5 if threshold < 1 else 0.0
-    for begin in range(0, len(left), 200_000):
-        window = slice(begin, begin + 200_000)
-        close[window] = (signature[left[window]] == signature[right[window]]).mean(axis=1) >= threshold - slack
-    return left[close], right[close]
+        _bucket_pairs(key[order], order, small, crowded)
+    pairs = np.unique(np.concatenate(small))
+    more = np.setdiff1d(np.unique(np.concatenate(crowded)), pairs, assume_unique=True)
+    left, right, _ = _promising(signature, pairs, threshold)
+    crowded_left, crowded_right, likeness = _promising(signature, more, threshold)
+    best = _best_of_each(crowded_right, likeness)
+    return _Candidates(left, right, crowded_left[best], crowded_right[best])
 
 
-def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, count: int) -> list[Codes]:
-    """Pairs of one band, packed as ``left * count + right``; ``order`` sorts texts by ``keys``, ties by position."""
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.empty(0, dtype=np.int64)
+def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, small: list[Codes], crowded: list[Codes]) -> None:
+    """Add the pairs of one band, packed as ``left * 2^32 + right``; ``order`` sorts texts by ``keys``, ties by position."""
+    if not len(keys):
+        return
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     sizes = np.diff(np.append(starts, len(keys)))
     head = np.repeat(starts, sizes)
     place = np.arange(len(keys)) - head
     large = np.repeat(sizes, sizes) > BUCKET
-    found = []
-    for distance in range(1, int(min(sizes.max(initial=1), BUCKET))):
-        later = np.flatnonzero(place >= distance)
-        if not len(later):
+    for distance in range(1, int(min(sizes.max(), BUCKET + 1))):
+        reach = np.flatnonzero(place >= distance)
+        if not len(reach):
             break
-        found.append(order[later - distance] * count + order[later])
-    far = np.flatnonzero(large & (place >= BUCKET))
+        for pairs, chosen in (
+            (small, reach[~large[reach]]),
+            (crowded, reach[large[reach]] if distance <= NEIGHBOURS else reach[:0]),
+        ):
+            if len(chosen):
+                pairs.append((order[chosen - distance] << 32) | order[chosen])
+    far = np.flatnonzero(large & (place > NEIGHBOURS))
     if len(far):
-        found.append(order[head[far]] * count + order[far])
-    return found
+        crowded.append((order[head[far]] << 32) | order[far])
+
+
+def _promising(
+    signature: npt.NDArray[np.uint32], packed: Codes, threshold: float
+) -> tuple[Codes, Codes, npt.NDArray[np.float64]]:
+    """Of packed pairs those whose signatures agree about enough: within three standard deviations of the threshold."""
+    left, right = packed >> 32, packed & 0xFFFFFFFF
+    likeness = np.empty(len(left), dtype=np.float64)
+    for begin in range(0, len(left), 50_000):
+        window = slice(begin, begin + 50_000)
+        likeness[window] = (signature[left[window]] == signature[right[window]]).mean(axis=1)
+    close = likeness >= threshold - 3 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5
+    return left[close], right[close], likeness[close]
+
+
+def _best_of_each(right: Codes, likeness: npt.NDArray[np.float64]) -> Codes:
+    """Places of the pairs that are among the ``TRIES`` most alike ones of their right text."""
+    order = np.lexsort((-likeness, right))
+    ordered = right[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else order
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    chosen: Codes = np.sort(order[rank < TRIES])
+    return chosen
 
 
 def _exact(texts: Sequence[str], left: Codes, right: Codes) -> npt.NDArray[np.float64]:
@@ -156,28 +195,60 @@ def shingle_set(text: str) -> frozenset[str]:
 def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | None = None) -> Pairs:
     """Pairs of distinct texts (each text once) whose Jaccard similarity is at least ``threshold``, within a group only.
 
-    Every pair is verified exactly; one at the threshold is missed with a probability of at most 0.5 %,
-    a more similar one with much less.
+    Every pair is verified exactly; one at the threshold is missed with a probability below 1 %, a more similar
+    one with much less. Of more than ``BUCKET`` texts that are all alike only as many pairs are given as hold
+    them together, so that the work stays linear in the number of texts.
     """
     groups = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
-    left, right = _candidates(signatures(texts), groups, threshold)
-    similarity = _exact(texts, left, right)
+    found = _candidates(signatures(texts), groups, threshold)
+    lefts, rights, similarities = [found.left], [found.right], [_exact(texts, found.left, found.right)]
+    near = similarities[0] >= threshold
+    linked = Links(len(texts))
+    linked.join(found.left[near], found.right[near])
+    for begin in range(0, len(found.crowded_left), CHUNK):
+        window = slice(begin, begin + CHUNK)
+        left, right = found.crowded_left[window], found.crowded_right[window]
+        apart = linked.apart(left, right)
+        left, right = left[apart], right[apart]
+        similarity = _exact(texts, left, right)
+        linked.join(left[similarity >= threshold], right[similarity >= threshold])
+        lefts.append(left)
+        rights.append(right)
+        similarities.append(similarity)
+    similarity = np.concatenate(similarities)
     near = similarity >= threshold
-    return Pairs(left[near], right[near], similarity[near])
+    return Pairs(np.concatenate(lefts)[near], np.concatenate(rights)[near], similarity[near])
 
 
-def connected(count: int, left: Codes, right: Codes) -> Codes:
-    """Clusters of positions 0 … count-1 linked by pairs: for each the smallest position of its cluster."""
-    parent = list(range(count))
+class Links:
+    """Positions 0 … count-1 that are linked by and by (union-find); a cluster is known by its smallest position."""
 
-    def root(place: int) -> int:
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def root(self, place: int) -> int:
+        """The smallest position of a position's cluster."""
+        parent = self._parent
         while parent[place] != place:
             parent[place] = parent[parent[place]]
             place = parent[place]
         return place
 
-    for a, b in zip(left.tolist(), right.tolist(), strict=True):
-        one, other = root(a), root(b)
-        if one != other:
-            parent[max(one, other)] = min(one, other)
-    return np.array([root(place) for place in range(count)], dtype=np.int64)
+    def join(self, left: Codes, right: Codes) -> None:
+        """Link pairs."""
+        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+            one, other = self.root(a), self.root(b)
+            if one != other:
+                self._parent[max(one, other)] = min(one, other)
+
+    def apart(self, left: Codes, right: Codes) -> npt.NDArray[np.bool_]:
+        """Pairs that aren't in one cluster yet."""
+        both = zip(left.tolist(), right.tolist(), strict=True)
+        return np.fromiter((self.root(a) != self.root(b) for a, b in both), np.bool_, len(left))
+
+
+def connected(count: int, left: Codes, right: Codes) -> Codes:
+    """Clusters of positions 0 … count-1 linked by pairs: for each the smallest position of its cluster."""
+    links = Links(count)
+    links.join(left, right)
+    return np.array([links.root(place) for place in range(count)], dtype=np.int64)

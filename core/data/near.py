@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from core.data.answers import parse_answer
 from core.data.codes import column_codes, group_codes, is_first
-from core.data.duplicates import Pairs, connected, near_pairs
+from core.data.duplicates import BUCKET, Pairs, connected, near_pairs
 from core.data.keys import spoken_texts
 from core.data.rules import blank, first_of_group
 
@@ -169,4 +169,22 @@ def near_leaks(near: Near, questions: Codes, in_train: Mask, held: Mask) -> tupl
             match = next((row for row in tested if questions[train] != questions[row]), None)
             if match is not None:
                 back.setdefault(train, match)
+    _crowded_leaks(near, questions, in_train, held, out, back)
     return out, back
+
+
+def _crowded_leaks(near: Near, questions: Codes, in_train: Mask, held: Mask, out: dict[int, int], back: dict[int, int]) -> None:
+    """The same for clusters of which not every pair is known: any train row of the cluster counts."""
+    firsts = is_first(near.place)
+    texts = np.bincount(near.cluster[firsts], minlength=len(near.cluster))
+    inside = texts[near.cluster] > BUCKET
+    if not inside.any():
+        return
+    for mine, theirs, told in ((held, in_train, out), (in_train, held, back)):
+        other: dict[int, int] = {}
+        for row in np.flatnonzero(inside & theirs).tolist():
+            other.setdefault(int(near.cluster[row]), row)
+        for row in np.flatnonzero(inside & mine).tolist():
+            match = other.get(int(near.cluster[row]))
+            if match is not None and questions[match] != questions[row]:
+                told.setdefault(row, match)
