@@ -30,7 +30,11 @@ def model_ref(spec: TrainSpec) -> ModelRef:
 
 def load_for_training(spec: TrainSpec, device: str | None = None) -> LoadedModel:
     """Load a spec's base and put its method on it, in train mode, with gradients where it learns."""
-    loaded = load_model(model_ref(spec), device=device or best_device(), for_training=True)
+    return put_method_on(load_model(model_ref(spec), device=device or best_device(), for_training=True), spec)
+
+
+def put_method_on(loaded: LoadedModel, spec: TrainSpec) -> LoadedModel:
+    """Freeze, add and quicken what a spec's method asks for on a model that is loaded for training."""
     model = loaded.model
     model.config.use_cache = False
     if spec.method == "full":

@@ -62,7 +62,7 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     learnt, total = trainable_parameters(loaded.model)
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
-    trainer = _trainer(run, data, loaded, watcher, reporter)
+    trainer = make_trainer(run, data, loaded, watcher, reporter)
     if checkpoint is not None:
         reporter.log(f"going on from the checkpoint of step {step_of(checkpoint)}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -89,7 +89,8 @@ def _watcher(run: Run, reporter: Reporter, loaded: LoadedModel, checkpoint: Path
     return Watcher(spec, reporter, loaded, dev, looks, run_folder(run.run_id))
 
 
-def _trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher, reporter: Reporter) -> StepTrainer:
+def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Watcher, reporter: Reporter) -> StepTrainer:
+    """The trainer of a run on a model that its method was put on: attention, passes and recomputation chosen for its device."""
     spec = run.spec
     attention, packed = choose_attention(loaded, max(data.lengths), spec.packing)
     reporter.log(f"attention: {attention}, rows {'end to end' if packed else 'padded'}")

@@ -1,0 +1,512 @@
+"""QLoRA at 7B shape: our default against the course's recipe and unsloth, real tokens a second and peak memory, in one run.
+
+    python bench/train_gpu.py [--rows 1024] [--course-rows 512] [--only course,ours-10gb,…] [--out DIR]
+
+Qwen2.5-7B's shape with random weights (none are downloaded), NF4 with double quantisation, LoRA r=16 on all linear
+layers, dropout 0.05, loss on answers. Rows of log-normal lengths (median 160, p95 600, at most 1,024 tokens), 40 rows
+(about 8k tokens) a step. Each contender trains one epoch in a process of its own after two steps to warm up:
+
+- bound: bf16 matrix products at the model's shapes, and the tokens a second that they allow;
+- course: transformers' Trainer, DataCollatorForSeq2Seq padded to 8, 8 rows a pass, gradient checkpointing;
+- ours-10gb, ours-60gb, ours-free: our runner told to use at most 10 GB, 60 GB, or what is free;
+- unsloth: its model and LoRA with TRL's padding-free trainer, where it is installed;
+- checks: packed against padded loss and logits, whether rows see one another, and an out-of-memory that is survived.
+
+Needs beside torch, transformers, peft, accelerate, bitsandbytes and what Tunewise imports (pydantic-settings, sqlmodel,
+platformdirs, filelock); liger-kernel is used where it is installed. Prints a table and one JSON line; exits 1 when
+ours is under 5 times the course's recipe at 10 GB, under 7 times at 60 GB, or a check fails.
+``--shape tiny --device cpu`` runs the same code small, to try it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+SHAPES: dict[str, dict[str, Any]] = {
+    "7b": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
+    "tiny": {
+        "vocab_size": 512,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+}
+CONTENDERS = ("bound", "checks", "course", "ours-10gb", "ours-60gb", "ours-free", "unsloth")
+ROWS_A_STEP = 40
+COURSE_ROWS_A_PASS = 8
+LIMITS = {"ours-10gb": 10.0, "ours-60gb": 60.0, "ours-free": None}
+WARM_UP_STEPS = 2
+
+
+def lengths(count: int, seed: int = 7) -> list[int]:
+    """Log-normal: median 160, p95 600, from 16 to 1,024 tokens."""
+    import numpy as np
+
+    sigma = math.log(600 / 160) / 1.6449
+    drawn = np.random.default_rng(seed).lognormal(math.log(160), sigma, count)
+    return [int(n) for n in np.clip(drawn, 16, 1024)]
+
+
+def make_rows(count: int, vocabulary: int) -> list[Any]:
+    """Examples with random tokens, the last quarter of each the answer."""
+    import numpy as np
+
+    from core.prompts.examples import IGNORED, Example
+
+    random = np.random.default_rng(11)
+    rows = []
+    for number, length in enumerate(lengths(count)):
+        ids = [int(token) for token in random.integers(10, vocabulary - 10, length)]
+        prompt = length - max(4, length // 4)
+        rows.append(Example(f"r-{number:05d}", ids, [IGNORED] * prompt + ids[prompt:], prompt))
+    return rows
+
+
+def make_model(shape: str, device: str) -> Any:
+    """A Qwen2 of the shape with random weights, its blocks in NF4."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(**SHAPES[shape], tie_word_embeddings=False, max_position_embeddings=32768, use_cache=False)
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            model = Qwen2ForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+    quantise(model.model.layers, device)
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    model.is_loaded_in_4bit = True
+    return model.train()
+
+
+def quantise(blocks: Any, device: str) -> None:
+    """Put 4-bit layers in place of the linear ones."""
+    import bitsandbytes as bnb
+    import torch
+
+    for name, layer in list(blocks.named_modules()):
+        if isinstance(layer, torch.nn.Linear):
+            small = bnb.nn.Linear4bit(
+                layer.in_features,
+                layer.out_features,
+                bias=layer.bias is not None,
+                compute_dtype=torch.bfloat16,
+                compress_statistics=True,
+                quant_type="nf4",
+                device="meta",
+            )
+            small.weight = bnb.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4").to(device)
+            small.bias = layer.bias
+            parent, _, last = name.rpartition(".")
+            setattr(blocks.get_submodule(parent), last, small)
+
+
+class Tokenizer:
+    """The one number of a tokenizer that a training needs."""
+
+    pad_token_id = 0
+
+
+def bound(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The card's bf16 rate on the model's own products, and what it would allow without recomputation."""
+    import torch
+
+    shape = SHAPES[arguments.shape]
+    width, inner = shape["hidden_size"], shape["intermediate_size"]
+    tokens = 8192 if arguments.shape == "7b" else 256
+    rates = []
+    for out, into in ((inner, width), (width, inner), (width, width)):
+        x = torch.randn(tokens, into, device=arguments.device, dtype=torch.bfloat16)
+        w = torch.randn(out, into, device=arguments.device, dtype=torch.bfloat16)
+        for _ in range(3):
+            x @ w.T
+        wait(arguments.device)
+        began, times = time.perf_counter(), 20
+        for _ in range(times):
+            x @ w.T
+        wait(arguments.device)
+        rates.append(2 * tokens * out * into * times / (time.perf_counter() - began))
+    rate = max(rates)
+    from core.training.estimate import shape_of
+
+    numbers = shape_of(shape | {"tie_word_embeddings": False})
+    flops = 4 * numbers.in_blocks + numbers.vocabulary * numbers.width  # the head on a quarter of the tokens
+    return {"tflops": rate / 1e12, "tokens_per_second": rate / flops}
+
+
+def course(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The course's recipe: padded to 8, checkpointed, the trainer's own loss."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from tokenizers import Tokenizer as Plain
+    from tokenizers import models
+    from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainingArguments
+
+    model = make_model(arguments.shape, arguments.device)
+    model.requires_grad_(False)
+    model.enable_input_require_grads()
+    adapter = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(model, adapter)
+    plain = Plain(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>")
+    examples = make_rows(arguments.course_rows, SHAPES[arguments.shape]["vocab_size"])
+    rows = [{"input_ids": e.input_ids, "labels": e.labels, "attention_mask": [1] * len(e.input_ids)} for e in examples]
+
+    def train(part: list[Any]) -> float:
+        options = TrainingArguments(
+            output_dir=tempfile.mkdtemp(),
+            per_device_train_batch_size=COURSE_ROWS_A_PASS,
+            gradient_accumulation_steps=ROWS_A_STEP // COURSE_ROWS_A_PASS,
+            gradient_checkpointing=True,
+            bf16=True,
+            learning_rate=1e-4,
+            num_train_epochs=1,
+            save_strategy="no",
+            logging_steps=1,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=arguments.device == "cpu",
+        )
+        collator = DataCollatorForSeq2Seq(tokenizer, padding=True, pad_to_multiple_of=8)
+        trainer = Trainer(model=model, args=options, train_dataset=part, data_collator=collator)
+        wait(arguments.device)
+        began = time.perf_counter()
+        trainer.train()
+        wait(arguments.device)
+        return time.perf_counter() - began
+
+    train(rows[: WARM_UP_STEPS * ROWS_A_STEP])
+    reset_peak(arguments.device)
+    seconds = train(rows)
+    return result(sum(len(e.input_ids) for e in examples), seconds, torch, arguments.device)
+
+
+def ours(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Our runner's trainer on the same model, with the limit that the parent set."""
+    import torch
+
+    run, loaded = our_run(arguments)
+    examples = make_rows(arguments.rows, SHAPES[arguments.shape]["vocab_size"])
+    lines: list[str] = []
+    train_ours(run, loaded, examples[: WARM_UP_STEPS * ROWS_A_STEP], lines)
+    reset_peak(arguments.device)
+    lines.clear()
+    seconds = train_ours(run, loaded, examples, lines)
+    found = result(sum(len(e.input_ids) for e in examples), seconds, torch, arguments.device)
+    return {**found, "log": [line for line in lines if "step " not in line and "checkpoint" not in line]}
+
+
+def our_run(arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
+    """A run of our defaults and the model with its method on it."""
+    import torch
+
+    from core.models.load import LoadedModel
+    from core.records import DatasetUse, ModelRef, Run, Template, TrainSpec
+    from core.training.prepare import put_method_on
+
+    spec = TrainSpec(
+        data=(DatasetUse(dataset="bench"),),
+        method="qlora",
+        batch_size=ROWS_A_STEP,
+        learning_rate=1e-4,
+        save_every=10**6,
+        **changes,
+    )
+    model = make_model(arguments.shape, arguments.device)
+    plain = LoadedModel(
+        ModelRef(quantisation="nf4"),
+        Path(),
+        model,
+        Tokenizer(),
+        torch.device(full_name(arguments.device)),
+        torch.bfloat16,  # type: ignore[arg-type]
+    )
+    return Run(run_id="bench", name="bench", spec=spec, template=Template(name="bench")), put_method_on(plain, spec)
+
+
+def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> float:
+    """Seconds of one epoch."""
+    from core.records import SilentReporter
+    from core.training.callbacks import Watcher
+    from core.training.data import TrainingData
+    from core.training.dev import Looks
+    from core.training.runner import make_trainer
+
+    class Lines(SilentReporter):
+        def log(self, text: str) -> None:
+            lines.append(text)
+
+    reporter = Lines()
+    folder = Path(tempfile.mkdtemp())
+    watcher = Watcher(run.spec, reporter, loaded, None, Looks(folder, "loss"), folder)
+    trainer = make_trainer(run, TrainingData(tuple(examples), (), len(examples)), loaded, watcher, reporter)
+    trainer._save_checkpoint = lambda *_, **__: None  # the last step's checkpoint is not what is measured
+    watcher.on_save = lambda *_, **__: None  # type: ignore[assignment]
+    wait(str(loaded.device))
+    began = time.perf_counter()
+    trainer.train()
+    wait(str(loaded.device))
+    return time.perf_counter() - began
+
+
+def unsloth(arguments: argparse.Namespace) -> dict[str, Any]:
+    """unsloth's patched Qwen2 and LoRA with TRL's padding-free SFT, on the same rows."""
+    try:
+        import unsloth  # noqa: F401
+        from unsloth import FastLanguageModel
+    except Exception as error:  # it refuses some machines with errors of its own
+        return {"skipped": f"unsloth can't be imported: {str(error).splitlines()[0][:160]}"}
+    import torch
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    folder = Path(tempfile.mkdtemp()) / "model"
+    save_random_model(arguments.shape, folder)
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        str(folder), max_seq_length=1024, load_in_4bit=True, dtype=torch.bfloat16
+    )
+    model = FastLanguageModel.get_peft_model(model, r=16, lora_alpha=32, lora_dropout=0, use_gradient_checkpointing="unsloth")
+    examples = make_rows(arguments.rows, SHAPES[arguments.shape]["vocab_size"])
+    rows = [{"input_ids": e.input_ids, "labels": e.labels} for e in examples]
+
+    def train(part: list[Any]) -> float:
+        options = SFTConfig(
+            output_dir=tempfile.mkdtemp(),
+            per_device_train_batch_size=ROWS_A_STEP,
+            padding_free=True,
+            max_length=None,
+            bf16=True,
+            num_train_epochs=1,
+            learning_rate=1e-4,
+            save_strategy="no",
+            report_to="none",
+            dataset_kwargs={"skip_prepare_dataset": True},
+        )
+        trainer = SFTTrainer(model=model, args=options, train_dataset=Dataset.from_list(part), processing_class=tokenizer)
+        wait(arguments.device)
+        began = time.perf_counter()
+        trainer.train()
+        wait(arguments.device)
+        return time.perf_counter() - began
+
+    train(rows[: WARM_UP_STEPS * ROWS_A_STEP])
+    reset_peak(arguments.device)
+    return result(sum(len(e.input_ids) for e in examples), train(rows), torch, arguments.device)
+
+
+def save_random_model(shape: str, folder: Path) -> None:
+    """A model folder in bf16 with random weights and a plain tokenizer."""
+    import torch
+    from tokenizers import Tokenizer as Plain
+    from tokenizers import models
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = Qwen2ForCausalLM(Qwen2Config(**SHAPES[shape], tie_word_embeddings=False, max_position_embeddings=32768))
+    torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
+    plain = Plain(models.WordLevel({f"t{n}": n for n in range(SHAPES[shape]["vocab_size"])}, unk_token="t2"))
+    PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="t0", eos_token="t1").save_pretrained(folder)
+
+
+def checks(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Loss and logits packed against padded, what a row sees of its neighbour, and an out-of-memory that is survived."""
+    import torch
+
+    from core.training.attention import NAME, choose_attention
+    from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
+    from core.training.prepare import autocast_dtype
+
+    run, loaded = our_run(arguments, lora_dropout=0.0)
+    model, device = loaded.model, loaded.device
+    rows = make_rows(24, SHAPES[arguments.shape]["vocab_size"])
+    head = Head(model)
+    learnt = sum(map(learnt_tokens, rows))
+    with torch.no_grad(), torch.autocast(device.type, autocast_dtype(loaded, run.spec), enabled=device.type == "cuda"):
+        model.set_attn_implementation("sdpa")
+        alone = 0.0
+        reference = []
+        for row in rows:
+            inputs, targets = padded_batch([row], 0, device)
+            alone += float(head.loss_sum(model, inputs, targets)) / learnt
+            reference.append(model(**inputs, use_cache=False).logits[0].float().cpu())
+        name, _ = choose_attention(loaded, 1024, True)
+        inputs, targets = packed_batch(rows, device, borders=name == NAME)
+        packed = float(head.loss_sum(model, inputs, targets)) / learnt
+        logits = model(**inputs, use_cache=False).logits[0].float().cpu()
+        errors, start = [], 0
+        for found in reference:
+            part = logits[start : start + len(found)]
+            errors.append(float((part - found).norm() / found.norm()))
+            start += len(found)
+        first = len(rows[0].input_ids)
+        other = [*make_rows(25, SHAPES[arguments.shape]["vocab_size"])[24:], *rows[1:]]
+        changed, _ = packed_batch(other, device, borders=name == NAME)
+        moved = model(**changed, use_cache=False).logits[0].float().cpu()[len(other[0].input_ids) :]
+        leak = float((moved - logits[first:]).abs().max() / logits.abs().max())
+    found = {
+        "attention": name,
+        "loss_alone": alone,
+        "loss_packed": packed,
+        "loss_difference": abs(packed - alone),
+        "logits_error": max(errors),
+        "leak": leak,
+    }
+    found["ok"] = found["loss_difference"] < 0.005 and found["logits_error"] < 0.05 and leak < 0.05
+    if device.type == "cuda":
+        found |= survive(run, loaded)
+        found["ok"] = found["ok"] and found["survived"]
+    return found
+
+
+def survive(run: Any, loaded: Any) -> dict[str, Any]:
+    """Train a step whose passes are far too large for the card: it must be halved until it fits."""
+    import torch
+
+    from core.training import runner
+    from core.training.estimate import MemoryPlan
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_allocated() + 12e9) / total))
+    planned = runner._memory_plan
+    runner._memory_plan = lambda *_, **__: MemoryPlan(0, 0, 0, 0, 0, 10**9, 0)  # type: ignore[assignment]
+    lines: list[str] = []
+    try:
+        rows = make_rows(4 * ROWS_A_STEP, loaded.model.config.vocab_size)
+        spec = run.spec.model_copy(update={"batch_size": 4 * ROWS_A_STEP})
+        train_ours(run.model_copy(update={"spec": spec}), loaded, rows, lines)
+    finally:
+        runner._memory_plan = planned
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    halved = [line for line in lines if "out of memory" in line]
+    return {"survived": bool(halved), "halvings": len(halved), "last": halved[-1] if halved else ""}
+
+
+def result(tokens: int, seconds: float, torch: Any, device: str) -> dict[str, Any]:
+    """What a contender reached."""
+    peak = torch.cuda.max_memory_allocated() / 1e9 if device.startswith("cuda") else 0.0
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "peak_gb": peak}
+
+
+def wait(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def reset_peak(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+
+
+def full_name(device: str) -> str:
+    return "cuda:0" if device == "cuda" else device
+
+
+def child(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One contender in a process of its own; a contender that fails says so and leaves the others alone."""
+    environment = {**os.environ, "TUNEWISE_WORKSPACE": tempfile.mkdtemp(), "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    if limit := LIMITS.get(name):
+        environment["TUNEWISE_GPU_MEMORY_GB"] = str(limit)
+    command = [sys.executable, __file__, "--contender", name, "--shape", arguments.shape, "--device", arguments.device]
+    command += ["--rows", str(arguments.rows), "--course-rows", str(arguments.course_rows)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        print(f"--- {name} failed:\n{done.stderr[-3000:]}", flush=True)
+        return {"failed": done.stderr.strip().splitlines()[-1][:300] if done.stderr.strip() else f"exit {done.returncode}"}
+    found: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    return found
+
+
+def main() -> int:
+    """Run the contenders one after another and print how they compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--course-rows", type=int, default=512)
+    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--only", default=",".join(CONTENDERS))
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
+    parser.add_argument("--contender", choices=CONTENDERS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        work = {"bound": bound, "checks": checks, "course": course, "unsloth": unsloth}.get(arguments.contender, ours)
+        print("RESULT " + json.dumps(work(arguments)), flush=True)
+        return 0
+    found: dict[str, dict[str, Any]] = {}
+    for name in arguments.only.split(","):
+        began = time.perf_counter()
+        found[name] = child(name, arguments)
+        print(f"{name}: {json.dumps(found[name])} ({time.perf_counter() - began:.0f} s in all)", flush=True)
+    base = found.get("course", {}).get("tokens_per_second")
+    print(f"\n{'contender':12} {'tokens/s':>9} {'GB':>6} {'× course':>9}")
+    for name, values in found.items():
+        if rate := values.get("tokens_per_second"):
+            ratio = f"{rate / base:9.2f}" if base else ""
+            print(f"{name:12} {rate:9,.0f} {values.get('peak_gb', 0):6.1f} {ratio}")
+    report = {"machine": machine(), "rows": arguments.rows, "shape": arguments.shape, "results": found}
+    print(json.dumps(report))
+    (arguments.out / "train_gpu.json").write_text(json.dumps(report, indent=1))
+    return verdict(found, base)
+
+
+def verdict(found: dict[str, dict[str, Any]], base: float | None) -> int:
+    """0 if everything that was run reached its aim."""
+    faults = [f"{name} failed" for name, values in found.items() if "failed" in values]
+    for name, aim in (("ours-10gb", 5.0), ("ours-60gb", 7.0)):
+        values = found.get(name, {})
+        rate, limit = values.get("tokens_per_second"), LIMITS[name]
+        if rate and base and limit and (rate / base < aim or values["peak_gb"] > limit):
+            faults.append(f"{name}: {rate / base:.2f} times at {values['peak_gb']:.1f} GB, aim {aim} times")
+    if not found.get("checks", {}).get("ok", True):
+        faults.append(f"checks: {found['checks']}")
+    for fault in faults:
+        print(f"NOT REACHED: {fault}")
+    return 1 if faults else 0
+
+
+def machine() -> dict[str, str]:
+    """Card and versions."""
+    import torch
+
+    from core.training.artefacts import library_versions
+
+    card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+    return {"device": card, **library_versions()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
