@@ -29,7 +29,7 @@ if chosen.dataset is None or chosen.version is None:
 
 dataset, version = chosen.dataset, chosen.version
 with states.catching("Your data is as it was."):
-    found = dataview.profiled(dataset.name, version.number, version.content_hash)
+    found = dataview.profiled(dataset.name, version)
     frame = issues.frame(found)
     with st.container(horizontal=True, vertical_alignment="top"):
         with st.container(width="stretch"):

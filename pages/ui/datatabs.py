@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -16,19 +17,23 @@ from core.data.export import FORMATS, export
 from core.data.repair import propose_repair
 from core.data.split import split
 from core.records import SPLITS, Dataset, Step, Version
-from core.store.datasets import list_versions, read_ledger, read_quarantine, read_rows
+from core.store.datasets import list_versions, read_ledger, read_quarantine, read_rows, read_rows_at
 from pages.ui import changes, formats, marks, shell, states, tables
 
 WINDOW = 50
+SEARCHED = ("instruction", "input", "output", "messages")
 EDITED = ("instruction", "input", "output", "messages", "split")
 
 
 def edit(dataset: Dataset, version: Version) -> None:
     """The grid: cells are changed here and saved as one step."""
     text = st.text_input("Rows that contain", key="edit_search", placeholder="any text of instruction, input or answer")
-    rows = _matching(dataset.name, version.number, text)
-    start, end = tables.page_of(rows.num_rows, key=f"edit_page_{version.number}_{text}", size=WINDOW)
-    frame = rows.slice(start, end - start).to_pandas()
+    found = range(version.rows) if not text else _matching(dataset.name, version.number, text)
+    start, end = tables.page_of(len(found), key=f"edit_page_{version.number}_{text}", size=WINDOW)
+    if not len(found):
+        st.caption("No row contains this.")
+        return
+    frame = read_rows_at(dataset.name, version.number, list(found[start:end])).to_pandas()
     talks = frame["messages"].notna().any()
     shown = ["line", "messages", "split"] if talks else ["line", "instruction", "input", "output", "split"]
     key = f"edit_grid_{dataset.name}_{version.number}_{start}_{text}"
@@ -203,13 +208,10 @@ def _cells(raw: str) -> dict[str, str]:
     return {name: cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False) for name, cell in cells.items()}
 
 
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _matching(name: str, number: int, text: str) -> Any:
-    table = read_rows(name, number)
-    if not text:
-        return table
-    mask = None
-    for column in ("instruction", "input", "output", "messages"):
-        found = pc.fill_null(pc.match_substring(table[column], text), False)
-        mask = found if mask is None else pc.or_(mask, found)
-    return table.filter(mask)
+@st.cache_data(show_spinner=False, max_entries=32)
+def _matching(name: str, number: int, text: str) -> list[int]:
+    """Positions of the rows in whose texts ``text`` stands."""
+    table = read_rows(name, number, columns=SEARCHED)
+    masks = [pc.fill_null(pc.match_substring(table[column], text), False) for column in SEARCHED]
+    places: list[int] = pc.indices_nonzero(functools.reduce(pc.or_, masks)).to_pylist()
+    return places

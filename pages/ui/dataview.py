@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, get_args
+
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 import streamlit as st
 
+from core.data.operations.issues import RowIssue
 from core.data.operations.registry import OPERATIONS
 from core.data.profile import Profile, profile
 from core.figures import data as figures
 from core.records import Dataset, Version
-from core.store.datasets import read_rows
-from pages.ui import charts, formats, issues, marks, recipe, rowview, tables
+from core.store.datasets import read_rows_at
+from pages.ui import charts, formats, issues, marks, recipe, rowview, states, tables
 
 WINDOW = 100
 
 
-@st.cache_resource(show_spinner="Looking through the rows", max_entries=8)
-def profiled(name: str, number: int, _hash: str) -> Profile:
-    """The profile of a version, which core keeps on disk."""
-    return profile(name, number)
+def profiled(name: str, version: Version) -> Profile:
+    """The profile of a version, worked out once with a bar that says how far it is; core keeps it on disk."""
+    held = _held(name, version.number, version.content_hash, version.created_at.isoformat())
+    if "profile" not in held:
+        held["profile"] = profile(name, version.number, reporter=states.Bar("Looking through the rows"))
+    found: Profile = held["profile"]
+    return found
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _held(name: str, number: int, content: str, made: str) -> dict[str, Any]:
+    return {}
 
 
 def sentence(found: Profile, frame: pd.DataFrame, version: Version) -> tuple[str, str]:
@@ -100,13 +108,20 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
     with st.container(horizontal=True, vertical_alignment="bottom"):
         key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", bind="query-params", width=340)
         op = issues.issue(key).operation
-        if op in OPERATIONS and st.button("Put the remedy into the recipe", key="issue_remedy", icon=":material/add:"):
+        if (
+            op in OPERATIONS
+            and op != "drop_issues"
+            and st.button("Put the remedy into the recipe", key="issue_remedy", icon=":material/add:")
+        ):
             recipe.propose(dataset.name, op)
             st.rerun()
+        if key in get_args(RowIssue) and st.button("Put these rows aside", key="issue_aside", icon=":material/add:"):
+            recipe.propose(dataset.name, "drop_issues", {"issues": (key,)})
+            st.rerun()
     st.caption(f"{issues.issue(key).title}: {formats.count(found.issues[key])}.")
-    ids, details = found.rows_of(key), found.details(key)
-    start, end = tables.page_of(len(ids), key=f"issue_page_{key}", size=WINDOW)
-    rows = fetch(dataset.name, version.number, tuple(ids[start:end])).assign(detail=details[start:end])
+    places, details = found.positions(key), found.details(key)
+    start, end = tables.page_of(len(places), key=f"issue_page_{key}", size=WINDOW)
+    rows = read_rows_at(dataset.name, version.number, places[start:end].tolist()).to_pandas().assign(detail=details[start:end])
     columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="large")}
     if rows["detail"].astype(bool).any():
         columns |= {"detail": tables.text("What was found", width="medium")}
@@ -126,13 +141,3 @@ def draw(row: pd.Series, dataset: Dataset, *, key: str, issue: str = "") -> None
         instruction=row["instruction"], messages=row["messages"] if isinstance(row["messages"], str) else None,
         hits=issues.hits(issue, row["input"]),
     )  # fmt: skip
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def fetch(name: str, number: int, row_ids: tuple[str, ...]) -> pd.DataFrame:
-    """Rows by their identifiers, in the order asked for."""
-    table = read_rows(name, number)
-    wanted = pa.array(row_ids, pa.large_string())
-    places = pc.index_in(wanted, table["row_id"].combine_chunks())
-    kept = np.asarray(pc.drop_null(places))
-    return table.take(pa.array(kept)).to_pandas()

@@ -50,7 +50,7 @@ LABELS = {
     "over_short": "Unusually short",
     "turn_fault": "Turns out of order",
 }
-TASTE = frozenset({"filter", "mask_personal", "drop_near_duplicates", "convert_script"})
+TASTE = frozenset({"filter", "drop_issues", "mask_personal", "drop_near_duplicates", "convert_script"})
 """Operations that aren't proposed unasked: they need parameters, or rows would go that may be meant."""
 RANK = {"error": 0, "warning": 1, "note": 2}
 

@@ -55,7 +55,8 @@ def panel(dataset: Dataset, version: Version, remedies: list[str]) -> None:
 
 def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Preview | None, remedies: list[str]) -> None:
     if not chosen:
-        _nothing_chosen(dataset, version, [op for op in remedies if op in OPERATIONS])
+        done = {step.op for step in version.recipe}
+        _nothing_chosen(dataset, version, [op for op in remedies if op in OPERATIONS and op not in done])
         return
     label = f"Apply {formats.plural(len(chosen), 'step')} to {formats.plural(version.rows, 'row')}"
     if preview is not None and not preview.affected:
@@ -116,7 +117,8 @@ def _proposed(name: str, draft: list[dict[str, Any]], place: int, item: dict[str
             st.caption((kind.__doc__ or "").split("\n\n")[0].replace("``", "`"))
             if told is not None:
                 st.markdown(_counts(told))
-            item["params"] = params.form(kind, item["params"], key=key)
+            if item["op"] not in BOUND:
+                item["params"] = params.form(kind, item["params"], key=key)
             if st.button("Take it out", key=f"{key}_out"):
                 draft.pop(place)
                 st.rerun()
@@ -193,12 +195,12 @@ def _draft(name: str, version: Version) -> list[dict[str, Any]]:
     return draft
 
 
-def propose(name: str, op: str) -> None:
-    """Put an operation into the draft, if it isn't there."""
+def propose(name: str, op: str, chosen: dict[str, Any] | None = None) -> None:
+    """Put an operation into the draft, if it isn't there with these parameters."""
     draft = _draft(name, get_version(name))
-    if op in OPERATIONS and not any(item["op"] == op for item in draft):
+    if op in OPERATIONS and not any(item["op"] == op and item["params"] == (chosen or {}) for item in draft):
         step = Step(op=op)
-        draft.append({"id": step.step_id, "op": op, "params": {}, "on": True})
+        draft.append({"id": step.step_id, "op": op, "params": chosen or {}, "on": True})
 
 
 def _key(steps: list[Step]) -> str:

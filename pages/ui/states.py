@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import streamlit as st
@@ -68,6 +69,29 @@ def catching(kept: str = "") -> Iterator[None]:
         yield
     except UserError as fault:
         error(fault, kept=kept)
+
+
+class Bar:
+    """A reporter that draws how far a task is, with its rate and time left, and leaves nothing behind."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._bar, self._started = what, st.empty(), monotonic()
+
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+        if done >= total:
+            self._bar.empty()
+            return
+        spent = monotonic() - self._started
+        left = f", {formats.duration(spent * (total - done) / done)} left" if done and spent > 2 else ""
+        at = f": {message}" if message else ""
+        self._bar.progress(done / total, text=f"{self._what}{at}, {done:,} of {total:,} {unit}{left}")
+
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+
+    def log(self, text: str) -> None: ...
+
+    def should_stop(self) -> bool:
+        return False
 
 
 def badge(state: str) -> None:

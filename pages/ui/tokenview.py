@@ -19,8 +19,8 @@ from core.models.tokenizer import load_tokenizer
 from core.prompts.examples import Dropped, build_example
 from core.prompts.templates import list_templates
 from core.records import ModelRef, Template
-from core.store.datasets import read_rows
-from pages.ui import charts, formats, marks, shell, tables
+from core.store.datasets import read_rows, read_rows_at
+from pages.ui import charts, formats, marks, shell, states, tables
 from pages.ui.registry import TRAIN
 from pages.ui.selection import Selection
 
@@ -28,32 +28,14 @@ SAMPLE = 1_000
 MOST_TEMPLATES = 4
 
 
-class _Bar:
-    """A reporter that draws how far the count is."""
-
-    def __init__(self) -> None:
-        self._bar = st.empty()
-
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
-        if done < total:
-            self._bar.progress(done / total, text=f"Counting tokens: {done:,} of {total:,} {unit}")
-        else:
-            self._bar.empty()
-
-    def metrics(self, step: int, values: dict[str, float]) -> None: ...
-
-    def log(self, text: str) -> None: ...
-
-    def should_stop(self) -> bool:
-        return False
-
-
 def measured(chosen: Selection) -> pa.Table:
     """The lengths of the selection, counted once and kept on disk."""
     assert chosen.dataset is not None
     assert chosen.version is not None
     assert chosen.template is not None
-    return measure(chosen.dataset.name, chosen.version.number, chosen.template, chosen.model, reporter=_Bar())
+    return measure(
+        chosen.dataset.name, chosen.version.number, chosen.template, chosen.model, reporter=states.Bar("Counting tokens")
+    )
 
 
 def slider(options: list[int], default: int) -> int:
@@ -119,7 +101,7 @@ def lost(chosen: Selection, table: pa.Table, limit: int) -> None:
 
 def hand_to_training(limit: int) -> None:
     """Take the maximum length along to Train."""
-    st.session_state["train_max_length"] = limit
+    st.session_state["train_length"] = limit
     shell.go(TRAIN)
 
 
@@ -248,8 +230,8 @@ def faults(table: pa.Table) -> None:
 
 
 def _row(name: str, version: int, number: int) -> dict[str, Any]:
-    found: list[dict[str, Any]] = read_rows(name, version).slice(number - 1, 1).to_pylist()
-    return found[0] if found else {}
+    found: list[dict[str, Any]] = read_rows_at(name, version, [number - 1]).to_pylist()
+    return found[0]
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
