@@ -13,7 +13,7 @@ from typer.exceptions import Exit, TyperException
 
 from core.errors import SpecError, UserError
 
-AREAS = ("data", "cleaning", "storage", "tokens", "models", "training", "evaluation", "jobs", "doctor", "whole")
+AREAS = ("data", "cleaning", "storage", "tokens", "models", "training", "evaluation", "jobs", "serving", "doctor", "whole")
 
 app = typer.Typer(
     name="core",
