@@ -1,4 +1,4 @@
-"""Commands on trainings: ``train`` and ``runs``."""
+"""Commands on trainings: ``train``, ``runs`` and ``export``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from core.cli.common import AsJson, emit, say, table
 from core.cli.jobs import follow
+from core.records import SilentReporter
 
 
 def register(app: typer.Typer) -> None:
@@ -69,6 +70,32 @@ def register(app: typer.Typer) -> None:
         ]
         headings = ("run", "name", "state", "method", "model", "data", "steps", "loss", "dev F1")
         emit({"runs": values}, as_json, table(headings, lines) if lines else ["No runs yet."])
+
+    @app.command()
+    def export(
+        run: str,
+        to: Annotated[Path, typer.Option(help="A folder that doesn't exist yet.")],
+        merge: Annotated[bool, typer.Option("--merge", help="Whole bf16 weights instead of the adapter.")] = False,
+        check: Annotated[int, typer.Option(help="Rows on which adapter and merged weights are compared.")] = 16,
+        as_json: AsJson = False,
+    ) -> None:
+        """Write a finished run to a folder that transformers and vLLM load."""
+        from core.store.runs import get_run
+        from core.training.export import export_run
+
+        found = export_run(get_run(run), to, ShellReporter(), merge=merge, check=check)
+        lines = [f"{found['kind']} written to {found['folder']}, chat template: {found['chat_template']}"]
+        if parity := found.get("parity"):
+            numbers = [(name, f"{v['loss']:.4f}", f"{v['same_as_adapter']:.0%}") for name, v in parity.items()]
+            lines += table(("weights", "loss", "same answers"), numbers)
+        emit(found, as_json, lines)
+
+
+class ShellReporter(SilentReporter):
+    """Tells a person at a shell what is being done."""
+
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+        say(message or f"{done} of {total} {unit}")
 
 
 def _numbers(scores: dict[str, float]) -> tuple[str, str]:

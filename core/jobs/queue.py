@@ -63,8 +63,8 @@ def enqueue(
     handler_of(kind)
     get_backend(backend)
     device = device or device_kind()
-    there = len(candidates(device))
-    if device.startswith("cuda") and gpus > there:
+    there = len(candidates(device)) if device.startswith("cuda") else 0
+    if gpus > max(1, there):
         raise SpecError(f"{gpus} GPUs are asked for, and this machine has {there}", "Lower `gpus`.")
     full = {**(payload or {}), "device": device, "gpus": gpus, "backend": backend}
     return add_job(kind, full, title=title, subject=subject, device=device)

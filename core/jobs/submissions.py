@@ -12,6 +12,7 @@ from core.prompts.templates import find_template
 from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, new_id
 from core.store.datasets import get_dataset, get_version
 from core.store.runs import get_run, list_evaluations, list_runs, mark_template_used
+from core.training.artefacts import result_folder
 from core.training.spec import check, freeze_versions, write_spec
 
 
@@ -36,7 +37,8 @@ def prepare_training(spec: TrainSpec) -> Run:
 def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     """The record of an evaluation that is about to be queued. NotFoundError names what is missing.
 
-    An arm with a run gets the run's own model and template unless it names others.
+    An arm with a run gets the run's own model and template unless it names others. A full tuning's run is a model of
+    its own: its arm names that model and no adapter.
     """
     dataset = get_dataset(spec.dataset)
     version = get_version(spec.dataset, spec.version)
@@ -44,7 +46,7 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     template: Template | None = None
     if arm.run is not None:
         run = get_run(arm.run)
-        changes: dict[str, object] = {"run": run.run_id}
+        changes: dict[str, object] = {"run": None if run.spec.method == "full" else run.run_id, "name": arm.name or run.name}
         if "model" not in arm.model_fields_set:
             changes["model"] = run_model(run)
         if "template" not in arm.model_fields_set:
@@ -53,10 +55,10 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     template = template or find_template(arm.template)
     arm = arm.model_copy(update={"template": template.ref})
     mark_template_used(template)
-    how = get_run(arm.run).name if arm.run else f"{arm.model.label}, {template.name}" + (f", {arm.shots} shots" * bool(arm.shots))
+    how = arm.name or f"{arm.model.label}, {template.name}" + (f", {arm.shots} shots" * bool(arm.shots))
     return Evaluation(
         evaluation_id=new_id("evaluation"),
-        name=_unused(arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
+        name=_unused(spec.arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
         spec=spec.model_copy(update={"arm": arm, "version": version.number}),
         task=dataset.task,
         elements=dataset.elements,
@@ -66,7 +68,9 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
 
 
 def run_model(run: Run) -> ModelRef:
-    """The model under a run's adapter as it was trained on: in 4 bits for QLoRA."""
+    """The model that a run is asked on: under its adapter the base as it was trained on, for full tuning its own weights."""
+    if run.spec.method == "full":
+        return ModelRef(source="path", name=str(result_folder(run)), dtype=run.spec.model.dtype)
     return run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from core.errors import UserError
 from core.prompts.examples import IGNORED, Dropped, Example, build_example
+from core.prompts.parity import require_parity
 from core.records import DatasetUse, Template, TrainSpec
 from core.store.datasets import get_dataset, read_rows
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 NAMED_IN_LOG = 20
+PARITY_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,15 @@ def training_data(spec: TrainSpec, template: Template, tokenizer: PreTrainedToke
 def examples_of(
     use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: PreTrainedTokenizerFast
 ) -> list[Example | Dropped]:
-    """The rows of one dataset's split, in order, each as an example or as left out."""
+    """The rows of one dataset's split, in order, each as an example or as left out.
+
+    SpecError where a chat or an evaluation would read the first rows with other tokens than they are trained with.
+    """
     elements = get_dataset(use.dataset).elements
     made: list[Example | Dropped] = []
-    for row in read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist():
+    rows = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
+    require_parity(template, rows[:PARITY_ROWS], tokenizer=tokenizer, elements=elements)
+    for row in rows:
         example = build_example(
             template,
             row,

@@ -26,6 +26,7 @@ from core.training.callbacks import Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
+from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, plan_memory, shape_of, usable
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
@@ -42,6 +43,8 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     """
     if run.complete and is_complete(result_folder(run)):
         return run
+    if run.spec.gpus > 1 and not is_launched():
+        return launch(run, reporter)
     folder = run_folder(run.run_id)
     spec = run.spec
     started = time.monotonic()
@@ -50,15 +53,16 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     data = training_data(spec, run.template, tokenizer)
     for line in data.report():
         reporter.log(line)
-    write_text(folder / "dropped.jsonl", dropped_lines(data))
     run = run.model_copy(
         update={"dropped_rows": len(data.dropped), "trained_rows": data.rows - len(data.dropped), "libraries": library_versions()}
     )
-    save_run(run)
+    if rank() == 0:
+        write_text(folder / "dropped.jsonl", dropped_lines(data))
+        save_run(run)
     checkpoint = _starting_point(folder / "checkpoints", resume)
     reporter.progress(0, 0, message=f"loading {spec.model.label}")
     set_seed(spec.seed)
-    loaded = load_for_training(spec)
+    loaded = load_for_training(spec, local_device())
     learnt, total = trainable_parameters(loaded.model)
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
@@ -76,7 +80,8 @@ def total_steps(spec: TrainSpec, examples: int) -> int:
 
 def _starting_point(folder: Path, resume: bool) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
-    discard_incomplete(folder)
+    if rank() == 0:
+        discard_incomplete(folder)
     return last_checkpoint(folder) if resume else None
 
 
@@ -156,6 +161,8 @@ def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> Training
         seed=spec.seed,
         data_seed=spec.seed,
         use_cpu=loaded.device.type == "cpu",
+        ddp_backend="gloo" if is_launched() and loaded.device.type == "cpu" else None,
+        ddp_find_unused_parameters=False if is_launched() else None,
         fp16=loaded.dtype == torch.float16 and loaded.device.type == "cuda",
         logging_strategy="no",
         logging_nan_inf_filter=False,
@@ -184,6 +191,8 @@ def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher
     """Keep what became of the run; write its result if it came to its end."""
     folder = run_folder(run.run_id)
     run = run.model_copy(update={"steps": int(trainer.state.global_step), "seconds": run.seconds + seconds})
+    if rank() != 0:
+        return run
     if watcher.stopped:
         return save_run(run)
     best = watcher.looks.best()

@@ -98,6 +98,8 @@ def validate(spec: TrainSpec) -> list[str]:
         faults.append("model.quantisation: qlora trains on 4-bit weights (nf4), not int8")
     if spec.micro_batch_size is not None and spec.micro_batch_size > spec.batch_size:
         faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
+    if spec.batch_size % spec.gpus:
+        faults.append(f"batch_size: {spec.batch_size} rows of a step can't be shared evenly by {spec.gpus} GPUs")
     if spec.eval_every is not None and spec.dev is None:
         faults.append("eval_every: there is no dev data to look at; add `dev: DATASET` or leave eval_every out")
     return faults

@@ -1,0 +1,217 @@
+"""Takes a run out of Tunewise: a folder that transformers and vLLM load, with the run's template as its chat template.
+
+The adapter as it is, or merged into whole bf16 weights of the unquantised base, with a report on how the merged weights
+answer beside the adapter. Torch is imported where weights are merged.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from core.models.tokenizer import load_tokenizer
+from core.prompts.examples import IGNORED, Example
+from core.prompts.render import render, stop_strings
+from core.prompts.templates import dump_template
+from core.records import GenerationSettings, ModelRef, Reporter, Run, Template
+from core.store.datasets import get_dataset, read_rows
+from core.store.files import atomic_folder, is_complete, write_json, write_text
+from core.training.artefacts import result_folder
+from core.training.data import examples_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CHECKED_ROWS = 16
+SHARD = "5GB"
+_WRAP = """{%- if messages | selectattr('role', 'equalto', 'user') | list | length == 1 -%}
+{%- set instruction = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n') -%}
+{%- set input = messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first -%}
+{%- set elements = ELEMENTS -%}{%- set shots = [] -%}{%- set extra = {} -%}
+{%- set tunewise_system -%}SYSTEM{%- endset -%}
+{%- set tunewise_user -%}USER{%- endset -%}
+"""
+_CHAT = """{%- set opening = [{'role': 'system', 'content': tunewise_system}] if tunewise_system else [] -%}
+{%- set closing = messages | selectattr('role', 'equalto', 'assistant') | list -%}
+{%- set messages = opening + [{'role': 'user', 'content': tunewise_user}] + closing -%}
+{%- endif -%}
+"""
+_RAW = """{{- tunewise_system + tunewise_user -}}
+{%- for message in messages if message['role'] == 'assistant' -%}{{- message['content'] -}}{%- endfor -%}
+{%- else -%}
+{%- for message in messages -%}{{- message['content'] + '\\n' -}}{%- endfor -%}
+{%- endif -%}"""
+
+
+def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, check: int = CHECKED_ROWS) -> dict[str, Any]:
+    """Write a finished run to a new folder; returns what is in it: ``folder``, ``kind``, ``chat_template``, ``parity``.
+
+    ``merge``: whole bf16 weights instead of the adapter; ``check`` rows of dev (else of train) are then answered by
+    adapter, merged weights and merged weights in 4 bits. UserError: the run isn't finished, or the folder is there.
+    """
+    source = result_folder(run)
+    if not run.complete or not is_complete(source):
+        raise UserError(f"Run {run.name!r} has no finished result", "Wait for its job, or resume it: `python -m core jobs`.")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"{to} is there already", "Name a folder that doesn't exist yet.")
+    whole = merge or run.spec.method == "full"
+    found: dict[str, Any] = {"folder": str(to), "run": run.run_id, "kind": "model" if whole else "adapter"}
+    with atomic_folder(to.absolute()) as folder:
+        if merge and run.spec.method != "full":
+            _write_merged(run, folder, reporter)
+        else:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+        found["chat_template"] = _write_tokenizer(run, folder)
+        if whole and run.spec.method != "full" and check > 0:
+            found["parity"] = parity(run, folder, check, reporter)
+        write_text(folder / "template.yaml", dump_template(run.template))
+        write_json(folder / "tunewise.json", found | {"stop": list(run.template.stop)})
+        card = (source / "README.md").read_text("utf-8")
+        write_text(folder / "README.md", card + _how_to_use(run, found))
+    return found
+
+
+def served_template(template: Template, tokenizer: PreTrainedTokenizerFast, elements: Sequence[str] = ()) -> str:
+    """The chat template that writes a run's prompts: a system message is the instruction, the user's message the input.
+
+    With several user messages, or none, it is the tokenizer's own.
+    """
+    text = _WRAP.replace("ELEMENTS", json.dumps(list(elements), ensure_ascii=False))
+    text = text.replace("SYSTEM", template.system).replace("USER", template.user)
+    return text + (_CHAT + str(tokenizer.chat_template) if template.kind == "chat" else _RAW)
+
+
+def _write_tokenizer(run: Run, folder: Path) -> str:
+    """Write the tokenizer with the run's chat template, if that gives the run's prompts; says which template it has."""
+    tokenizer = load_tokenizer(run.spec.model)
+    use = run.spec.data[0]
+    elements = get_dataset(use.dataset).elements
+    rows = read_rows(use.dataset, use.version, split=use.split, limit=CHECKED_ROWS).to_pylist()
+    tokenizer.save_pretrained(folder)
+    text = served_template(run.template, tokenizer, elements)
+    if not _writes_the_same(text, run.template, rows, tokenizer, elements):
+        return "the tokenizer's own (the run's template can't be written as one)"
+    write_text(folder / "chat_template.jinja", text)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    if config.pop("chat_template", None) is not None:
+        write_json(path, config)
+    return run.template.ref
+
+
+def _writes_the_same(
+    text: str,
+    template: Template,
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str],
+) -> bool:
+    from jinja2 import TemplateError
+
+    for row in rows:
+        if row.get("messages"):
+            continue
+        messages = [{"role": "system", "content": row["instruction"]}] if row["instruction"] else []
+        messages.append({"role": "user", "content": row["input"]})
+        try:
+            made = tokenizer.apply_chat_template(messages, chat_template=text, tokenize=False, add_generation_prompt=True)
+        except (TemplateError, TypeError):
+            return False
+        if made != render(template, row, tokenizer=tokenizer, elements=elements).prompt:
+            return False
+    return True
+
+
+def _write_merged(run: Run, folder: Path, reporter: Reporter) -> None:
+    """Add the adapter's products to the unquantised base's weights, on the CPU, in bf16 as they are served."""
+    import torch
+    from peft import PeftModel
+
+    from core.models.load import load_model
+
+    plain = run.spec.model.model_copy(update={"quantisation": "none", "dtype": "bfloat16"})
+    reporter.progress(0, 2, unit="steps", message="loading the unquantised base")
+    model = load_model(plain, device="cpu").model
+    reporter.progress(1, 2, unit="steps", message="merging")
+    merged = PeftModel.from_pretrained(model, str(result_folder(run)), autocast_adapter_dtype=True).merge_and_unload(
+        safe_merge=True
+    )
+    merged.to(torch.bfloat16).save_pretrained(folder, max_shard_size=SHARD)
+    reporter.progress(2, 2, unit="steps", message="merged")
+
+
+def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, dict[str, float]]:
+    """Loss (nats a token) of gold answers and share of equal greedy answers: adapter, merged, merged in 4 bits.
+
+    ``same_as_adapter`` is 1 for the adapter itself. Rows are the run's dev rows, else the first it was trained on.
+    """
+    examples = _checked_examples(run, rows)
+    prompts = [example.input_ids[: example.prompt] for example in examples]
+    answers = [[token for token in example.labels[example.prompt :] if token != IGNORED] for example in examples]
+    longest = max(map(len, answers)) + 16
+    base = run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
+    whole = ModelRef(source="path", name=str(merged), dtype="bfloat16")
+    ways = {
+        "adapter": (base, result_folder(run)),
+        "merged": (whole, None),
+        "merged_nf4": (whole.model_copy(update={"quantisation": "nf4"}), None),
+    }
+    found: dict[str, dict[str, float]] = {}
+    texts: dict[str, list[str]] = {}
+    for name, (reference, adapter) in ways.items():
+        reporter.progress(len(found), len(ways), unit="models", message=f"answering {len(prompts)} rows: {name}")
+        loss, texts[name] = _answer(run, reference, adapter, prompts, answers, longest)
+        same = sum(a == b for a, b in zip(texts[name], texts["adapter"], strict=True)) / len(prompts)
+        found[name] = {"loss": loss, "same_as_adapter": same, "rows": float(len(prompts))}
+    return found
+
+
+def _checked_examples(run: Run, rows: int) -> list[Example]:
+    use = run.spec.dev or run.spec.data[0]
+    use = use.model_copy(update={"limit": rows})
+    made = examples_of(use, run.spec, run.template, load_tokenizer(run.spec.model))
+    examples = [example for example in made if isinstance(example, Example)]
+    if not examples:
+        raise UserError("No row is left to compare the merged weights on", "Export with --check 0.")
+    return examples
+
+
+def _answer(
+    run: Run,
+    reference: ModelRef,
+    adapter: Path | None,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    longest: int,
+) -> tuple[float, list[str]]:
+    from core.models.engine import Engine
+    from core.models.load import load_model
+
+    stop = tuple(stop_strings(run.template, load_tokenizer(run.spec.model)))
+    with Engine(load_model(reference)) as engine:
+        if adapter is not None:
+            engine.attach(run.run_id, adapter)
+        name = None if adapter is None else run.run_id
+        scored = engine.score(prompts, answers, adapter=name)
+        answered = engine.generate(prompts, GenerationSettings(max_new_tokens=longest), adapter=name, stop=stop)
+    return sum(nll for nll, _ in scored) / sum(tokens for _, tokens in scored), [answer.text for answer in answered]
+
+
+def _how_to_use(run: Run, found: Mapping[str, Any]) -> str:
+    base = run.spec.model.name
+    serve = "vllm serve ." if found["kind"] == "model" else f"vllm serve {base} --enable-lora --lora-modules {run.name}=."
+    lines = [
+        "\n## Use",
+        f"Chat template: {found['chat_template']}. The system message is the instruction, the user's message the input.",
+        f"```\n{serve} --chat-template chat_template.jinja\n```",
+    ]
+    if run.template.stop:
+        lines.append(f"Stop at: {', '.join(f'`{text}`' for text in run.template.stop)}.")
+    if "parity" in found:
+        lines += ["## Parity", "| | loss | same answers as the adapter |", "|-|-|-|"]
+        lines += [f"| {name} | {v['loss']:.4f} | {v['same_as_adapter']:.0%} |" for name, v in found["parity"].items()]
+    return "\n".join(lines) + "\n"

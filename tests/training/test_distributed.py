@@ -1,0 +1,54 @@
+"""Two processes on a CPU (gloo) train a run to the same losses as one, obey a stop, and tell the user's faults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.store.files import is_complete
+from core.store.runs import get_run, run_folder
+from core.training import distributed
+from tests.training.conftest import Keeper
+from tests.training.test_runner import make_run, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_two_processes_train_like_one_also_over_a_stop(tiny: Path, people: str) -> None:
+    values: dict[str, Any] = {"max_steps": 12, "lora_dropout": 0.0, "dtype": "float32", "batch_size": 4}
+    whole = Keeper()
+    train(make_run(tiny, people, **values), whole)
+    run = make_run(tiny, people, gpus=2, **values)
+    first = Keeper(stop_after=3)
+    stopped = train(run, first)
+    assert not stopped.complete
+    assert 3 <= stopped.steps < 12
+    second = Keeper()
+    done = train(get_run(run.run_id), second)
+    assert done.complete
+    assert is_complete(run_folder(run.run_id) / "adapter")
+    assert {**first.losses, **second.losses} == pytest.approx(whole.losses, rel=1e-4)
+
+
+def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tiny, people, gpus=2, max_length=8)
+    monkeypatch.setenv("TUNEWISE_LAUNCHED_BY", str(os.getpid()))
+    monkeypatch.setenv("RANK", "0")
+    assert distributed.main(run.run_id) == 1
+    keeper = Keeper()
+    faults = [distributed._hear(line, keeper) for line in ("a library's line", *capsys.readouterr().out.splitlines())]
+    assert faults[-1] is not None
+    assert "No row is left" in faults[-1]["message"]
+    assert "a library's line" in keeper.lines
+    monkeypatch.setenv("RANK", "1")
+    assert distributed.main(run.run_id) == 1
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,80 @@
+"""Exports: adapters and merged weights load elsewhere, answer alike, and carry the run's template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.__main__ import main
+from core.errors import UserError
+from core.models.tokenizer import load_tokenizer, tokenizer_in
+from core.prompts.render import render
+from core.prompts.templates import list_templates
+from core.records import Run, SilentReporter
+from core.store import runs
+from core.store.files import is_complete
+from core.training.export import export_run, served_template
+from tests.training.conftest import Keeper, rows_table
+from tests.training.test_runner import make_run, train
+
+
+@pytest.fixture
+def run(tiny: Path, people: str) -> Run:
+    return train(make_run(tiny, people, method="qlora", max_steps=12, template="instruct-en"), Keeper())
+
+
+def test_an_adapter_is_written_with_the_runs_template(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out" / "adapter"
+    assert main(["export", run.run_id, "--to", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["chat_template"]) == ("adapter", "instruct-en@1")
+    assert is_complete(folder)
+    assert (folder / "adapter_model.safetensors").is_file()
+    tokenizer = tokenizer_in(folder)
+    row = rows_table(1).to_pylist()[0]
+    messages = [{"role": "system", "content": row["instruction"]}, {"role": "user", "content": row["input"]}]
+    made = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert made == render(run.template, row, tokenizer=tokenizer).prompt
+    assert main(["export", run.run_id, "--to", str(folder)]) == 2
+    assert "there already" in capsys.readouterr().err
+
+
+def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    found = export_run(run, tmp_path / "merged", SilentReporter(), merge=True, check=6)
+    assert found["kind"] == "model"
+    parity = found["parity"]
+    assert parity["adapter"]["same_as_adapter"] == 1
+    assert parity["adapter"]["rows"] == 6
+    assert parity["merged"]["loss"] == pytest.approx(parity["adapter"]["loss"], rel=0.2)
+    assert parity["merged_nf4"]["loss"] == pytest.approx(parity["adapter"]["loss"], rel=0.2)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    base = AutoModelForCausalLM.from_pretrained(run.spec.model.name)
+    key = "model.layers.0.mlp.down_proj.weight"
+    assert not merged.state_dict()[key].float().equal(base.state_dict()[key].to(merged.dtype).float())
+    assert "Parity" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+
+
+def test_only_a_finished_run_is_exported(tiny: Path, people: str, tmp_path: Path) -> None:
+    run = make_run(tiny, people)
+    with pytest.raises(UserError, match="no finished result"):
+        export_run(runs.get_run(run.run_id), tmp_path / "x", SilentReporter())
+    assert not (tmp_path / "x").exists()
+
+
+def test_served_templates_write_what_training_writes(tiny: Path) -> None:
+    from core.records import ModelRef
+    from core.training.export import _writes_the_same
+
+    tokenizer = load_tokenizer(ModelRef(source="path", name=str(tiny)))
+    rows = rows_table(4).to_pylist()
+    rows.append({**rows[0], "instruction": ""})
+    elements = ("person", "地点")
+    same = {
+        template.ref: _writes_the_same(served_template(template, tokenizer, elements), template, rows, tokenizer, elements)
+        for template in list_templates()
+    }
+    assert all(same.values()), same
