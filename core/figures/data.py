@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import BASE, CHOSEN, FAULT, GOLD, NEUTRAL, OTHERS, figure, wrapped
+from core.figures.style import BASE, CHOSEN, FAULT, GOLD, HATCH, NEUTRAL, OTHERS, figure, wrapped
 
 SEVERITIES = {
     "error": (FAULT, "", "harms training"),
@@ -34,7 +34,7 @@ def issue_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             customdata=part[["key", "share"]].to_numpy().tolist(),
             marker={
                 "color": colour,
-                "pattern": {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5},
+                "pattern": {**HATCH, "shape": shape},
             },
             text=[f"{rows:,} · {_share(share)}" for rows, share in zip(part["rows"], part["share"], strict=True)],
             textposition="outside",

@@ -185,21 +185,30 @@ def transitions(frame: pd.DataFrame, *, left: str, right: str, order: list[str],
     return made
 
 
-def trend(frame: pd.DataFrame, *, metric: str, title: str = "", x: str = "Evaluation, oldest first") -> go.Figure:
-    """A score over time for up to seven groups. ``frame``: ``when`` (datetime), ``value``, ``group``, ``name``, ``key``."""
-    made = figure(title, height=320, x=x, y=metric, legend=frame["group"].nunique() > 1)
-    for place, group in enumerate(list(dict.fromkeys(frame["group"]))[: len(SERIES)]):
-        part = frame[frame["group"] == group].sort_values("when")
+def trend(frame: pd.DataFrame, *, metric: str, title: str = "", x: str = "Evaluation, the oldest first") -> go.Figure:
+    """A score from evaluation to evaluation for up to seven groups, evenly spaced, each labelled with its time.
+
+    ``frame``: ``when`` (datetime), ``value``, ``group``, ``kind`` (``base`` or ``tuned``), ``name``, ``key``.
+    """
+    ordered = frame.sort_values("when").reset_index(drop=True)
+    made = figure(title, height=320, x=x, y=metric, legend=ordered["group"].nunique() > 1)
+    groups = list(dict.fromkeys(ordered["group"]))[: len(SERIES)]
+    colours = _arm_colours(ordered.rename(columns={"group": "arm"})[["arm", "kind"]], groups)
+    for place, group in enumerate(groups):
+        part = ordered[ordered["group"] == group]
         made.add_scatter(
-            x=part["when"].tolist(),
+            x=part.index.tolist(),
             y=part["value"].tolist(),
             mode="lines+markers",
             name=wrapped(str(group), 40),
-            line={"color": SERIES[place], "width": 2},
-            marker={"size": 9, "symbol": ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")[place]},
+            line={"color": colours[place], "width": 2},
+            marker={"size": 10, "symbol": ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")[place]},
             customdata=part[["key", "name"]].to_numpy().tolist(),
             hovertemplate="%{customdata[1]}: %{y:.3f}<extra></extra>",
         )
+    shown = ordered.index[:: max(1, -(-len(ordered) // 8))]
+    made.update_xaxes(tickvals=shown.tolist(), ticktext=[f"{ordered['when'][n]:%d %b %H:%M}" for n in shown])
+    made.update_xaxes(range=[-0.5, len(ordered) - 0.5])
     made.update_layout(margin={"t": 66 if title else 34})
     return made
 

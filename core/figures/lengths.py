@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, BASE, FAULT, NEUTRAL, SERIES, TUNED, figure, wrapped
+from core.figures.style import AXIS, BASE, FAULT, HATCH, NEUTRAL, OTHER_SERIES, figure, wrapped
 
 LONG_TAIL = 4
 """From this many times the 95th percentile on, the longest row makes the axis logarithmic."""
@@ -23,7 +23,7 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     """
     lengths = np.sort(np.asarray(tokens, dtype=np.int64))
     top = max(int(lengths[-1]), max_length)
-    skewed = top > LONG_TAIL * max(1, int(lengths[int(0.95 * (len(lengths) - 1))]))
+    skewed = _is_skewed(lengths, top)
     low = max(1, int(lengths[0])) if skewed else 0
     edges = _edges(low, top, bins, skewed)
     counts, _ = np.histogram(lengths, bins=edges)
@@ -37,7 +37,7 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
             y=counts[mask].tolist(),
             width=(np.diff(edges) * 0.92)[mask].tolist(),
             name=words,
-            marker={"color": colour, "pattern": {"shape": shape, "fgopacity": 0.4, "size": 5}},
+            marker={"color": colour, "pattern": {**HATCH, "shape": shape}},
             customdata=np.stack([edges[:-1][mask], edges[1:][mask] - 1], axis=1).tolist(),
             hovertemplate="%{customdata[0]} to %{customdata[1]} tokens: %{y:,} rows<extra></extra>",
         )
@@ -45,7 +45,7 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
         x=[low, *lengths.tolist(), top],
         y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist(), 1.0],
         mode="lines",
-        line={"color": TUNED, "width": 2, "shape": "hv"},
+        line={"color": NEUTRAL, "width": 2.5, "shape": "hv"},
         name="share of rows up to this length",
         yaxis="y2",
         hovertemplate="%{y:.1%} of rows have at most %{x:,} tokens<extra></extra>",
@@ -71,12 +71,21 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
         margin={"l": 8, "r": 8, "t": 60 if title else 28, "b": 8},
     )  # fmt: skip
     if skewed:
-        ends = [np.log10(low * 0.95), np.log10(top * 1.06)]
-        ticks = [tick for tick in TICKS if low <= tick <= top * 1.06]
-        made.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+        _make_logarithmic(made, low, top)
     else:
         made.update_xaxes(range=[0, top * 1.02 + 1])
     return made
+
+
+def _is_skewed(lengths: npt.NDArray[np.int64], top: int) -> bool:
+    """Whether a few of the ordered lengths, or the line, lie so far out that the rest would be squeezed together."""
+    return top > LONG_TAIL * max(1, int(lengths[int(0.95 * (len(lengths) - 1))]))
+
+
+def _make_logarithmic(made: go.Figure, low: int, top: int) -> None:
+    ends = [np.log10(low * 0.95), np.log10(top * 1.06)]
+    ticks = [tick for tick in TICKS if low <= tick <= top * 1.06]
+    made.update_xaxes(type="log", range=ends, tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
 
 
 def _edges(low: int, top: int, bins: int, skewed: bool) -> npt.NDArray[np.int64]:
@@ -88,9 +97,9 @@ def _edges(low: int, top: int, bins: int, skewed: bool) -> npt.NDArray[np.int64]
 
 
 def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = "Tokens of a whole row") -> go.Figure:
-    """ECDFs of several templates or tokenizers over each other, labelled at their ends; at most seven."""
+    """ECDFs of several templates or tokenizers over each other, labelled at their ends; at most four."""
     made = figure(title, height=320, x=x, y="Share of rows")
-    for place, (name, tokens) in enumerate(list(series.items())[: len(SERIES)]):
+    for place, (name, tokens) in enumerate(list(series.items())[: len(OTHER_SERIES)]):
         lengths = np.sort(np.asarray(tokens, dtype=np.int64))
         if not len(lengths):
             continue
@@ -99,9 +108,17 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
             y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist()],
             mode="lines",
             name=name,
-            line={"color": SERIES[place], "width": 2, "dash": ("solid", "dash", "dot", "dashdot")[place % 4], "shape": "hv"},
+            line={
+                "color": OTHER_SERIES[place],
+                "width": 2,
+                "dash": ("solid", "dash", "dot", "dashdot")[place % 4],
+                "shape": "hv",
+            },
             hovertemplate=f"{wrapped(name)}: %{{y:.1%}} of rows have at most %{{x:,}} tokens<extra></extra>",
         )
+    drawn = np.sort(np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in series.values()]))
+    if len(drawn) and _is_skewed(drawn, int(drawn[-1])):
+        _make_logarithmic(made, max(1, int(drawn[0])), int(drawn[-1]))
     made.update_layout(showlegend=True, margin={"t": 60 if title else 30})
     made.update_yaxes(tickformat=".0%", range=[0, 1.04])
     return made
@@ -117,9 +134,9 @@ def budget_bars(parts: dict[str, tuple[int, int]], *, title: str = "") -> go.Fig
         x=[parts[n][1] for n in names],
         orientation="h",
         name="padding",
-        marker={"color": NEUTRAL, "pattern": {"shape": "/", "fgopacity": 0.4, "size": 5}},
+        marker={"color": NEUTRAL, "pattern": HATCH},
     )
-    made.update_layout(barmode="stack", margin={"t": 60 if title else 30})
+    made.update_layout(barmode="stack", legend_traceorder="normal", margin={"t": 60 if title else 30})
     made.update_traces(hovertemplate="%{y}: %{x:,} %{fullData.name}<extra></extra>")
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made

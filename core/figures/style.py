@@ -22,8 +22,12 @@ NEUTRAL = "#9da2a9"
 """Everything else."""
 SERIES = (BASE, TUNED, GOLD, FAULT, NEUTRAL, "#8d6bb0", "#b59a2a")
 """At most seven series, in this order."""
+OTHER_SERIES = (BASE, "#8d6bb0", "#b59a2a", NEUTRAL)
+"""For things that are neither tuned nor right nor wrong: templates, tokenizers; at most four."""
 GRID = "rgba(157,162,169,0.22)"
 AXIS = "rgba(157,162,169,0.55)"
+HATCH: dict[str, Any] = {"shape": "/", "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5}
+"""A pattern over a colour, so that it isn't told by its colour alone."""
 CHOSEN: dict[str, Any] = {"marker": {"opacity": 1.0}, "textfont": {"color": NEUTRAL}}
 OTHERS: dict[str, Any] = {"marker": {"opacity": 0.4}, "textfont": {"color": NEUTRAL}}
 """A mark that was clicked, and the others of its figure."""

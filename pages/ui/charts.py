@@ -15,6 +15,8 @@ import streamlit as st
 
 from pages.ui import tables
 
+WIDE = 620
+"""Width of the table beside a chart, in pixels."""
 _EXPORT = """<div class="tw-take"><button data-format="png">PNG</button><button data-format="svg">SVG</button></div>
 <script>
 (() => {
@@ -64,7 +66,8 @@ def show(
 def _beside(table: pd.DataFrame, columns: dict[str, Any] | None, key: str, name: str, alt: str) -> None:
     with st.popover("Table and downloads", type="tertiary", icon=":material/table_chart:", key=f"{key}_more"):
         columns = columns or dict.fromkeys(table.columns)
-        tables.show(table, columns, alt=f"Table: {alt}", key=f"{key}_table")
+        with st.container(width=WIDE):
+            tables.show(table, columns, alt=f"Table: {alt}", key=f"{key}_table")
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}_take"):
             csv(table, name, key=f"{key}_csv")
             fields = {"name": name, "key": f"{key}_figure", "scope": f".st-key-{key}_take"}

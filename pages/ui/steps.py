@@ -42,7 +42,7 @@ def survey(dataset: Dataset, version: Version, measured: bool) -> list[Step]:
     asked = formats.plural(len(chats), "conversation") if chats else "Nothing asked yet"
     return [
         Step("Data", DATA, cleaned, data, "Look at the data"),
-        Step("Lengths", TOKENS, measured or bool(runs), "Measured" if measured else "Not measured yet", "Measure the lengths"),
+        Step("Lengths", TOKENS, measured, "Measured" if measured else "Not measured yet", "Measure the lengths"),
         Step("Train", TRAIN, bool(finished), trained, "Train a fine-tune"),
         Step("Compare", COMPARE, len(arms) > 1, compared, "Compare prompt and fine-tune"),
         Step("Chat", CHAT, bool(chats), asked, "Ask the models"),

@@ -31,7 +31,7 @@ def test_filled(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     fill(tmp_path)
     app = open_page()
     check(app)
-    assert app.header[0].value == "3 of 5 steps are taken for notices; next: look at the data."
+    assert app.header[0].value == "2 of 5 steps are taken for notices; next: look at the data."
     assert app.button(key="home_next").label == "Look at the data"
     assert {"Data", "Lengths", "Train", "Compare", "Chat"} <= {button.label for button in app.button}
     assert any("Last results on notices" in sub.value for sub in app.subheader)
