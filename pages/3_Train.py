@@ -33,7 +33,12 @@ def new_run() -> None:
     faults = validate(spec)
     if faults:
         st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
-    if st.button(trainform.label(spec), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"):
+    found = None if faults else trainform.estimate(spec)
+    if found is not None:
+        trainform.cost(found)
+    if st.button(
+        trainform.label(spec, found), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"
+    ):
         with states.catching():
             _, run = enqueue_training(spec)
             focus(run)

@@ -9,8 +9,12 @@ from typing import Any
 
 import streamlit as st
 
+from core.jobs.queue import default_device
 from core.records import DatasetUse, TrainSpec
+from core.store.runs import list_runs
+from core.training.estimate import Estimate, estimate_spec
 from core.training.spec import LEARNING_RATES
+from pages.ui import formats, states
 from pages.ui.selection import Selection
 
 METHODS = {
@@ -115,6 +119,41 @@ def _where(selection: Selection) -> dict[str, Any]:
     return values
 
 
-def label(spec: TrainSpec) -> str:
-    """What the button does, and how much of it: ``Train 3 epochs``."""
-    return f"Train {spec.epochs:g} epoch" + ("" if spec.epochs == 1 else "s")
+@st.cache_data(max_entries=32, show_spinner="Counting what the training takes")
+def _estimated(spec: str, device: str, _finished: int) -> Estimate:
+    return estimate_spec(TrainSpec.model_validate_json(spec), device)[0]
+
+
+def estimate(spec: TrainSpec) -> Estimate | None:
+    """What the training will cost; None, with the reason drawn, where it can't be told. Finished runs correct it."""
+    with states.catching():
+        return _estimated(spec.model_dump_json(exclude={"name"}), default_device(), sum(run.complete for run in list_runs()))
+    return None
+
+
+def cost(found: Estimate) -> None:
+    """The estimate as cards, how sure it is, and what to change where it doesn't fit."""
+    cells = st.columns(4)
+    cells[0].metric("Steps", formats.count(found.steps))
+    cells[1].metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.")
+    cells[2].metric("Time, about", formats.duration(found.seconds))
+    free = f"{formats.size(found.memory.free)} are free on {found.device}"
+    cells[3].metric("Peak memory, about", formats.size(found.memory.total), help=free)
+    basis = (
+        f"Time as measured in {formats.plural(found.measured_runs, 'run')} like this one on {found.device}."
+        if found.measured_runs
+        else f"No run like this was measured on {found.device} yet: the time may be off by half."
+    )
+    dropped = f" {formats.plural(found.dropped, 'row')} will be left out." if found.dropped else ""
+    st.caption(f"{basis} {free}.{dropped}")
+    if not found.memory.fits:
+        advice = "\n".join(f"- {line}" for line in found.advice)
+        st.warning(
+            f"**It needs {formats.size(found.memory.total)}, and {free}.** What helps:\n\n{advice}", icon=":material/memory:"
+        )
+
+
+def label(spec: TrainSpec, found: Estimate | None) -> str:
+    """What the button does, and how much of it: ``Train 3 epochs, about 12 min``."""
+    epochs = f"Train {spec.epochs:g} epoch" + ("" if spec.epochs == 1 else "s")
+    return f"{epochs}, about {formats.duration(found.seconds)}" if found else epochs
