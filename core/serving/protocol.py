@@ -144,11 +144,12 @@ class Asking(BaseModel):
 
 
 class ChatRequest(Asking):
-    """``POST /v1/chat/completions``. ``instruction``, ``elements`` and ``raw_messages`` are ours (see docs/serving.md)."""
+    """``POST /v1/chat/completions``. ``instruction``, ``elements``, ``extra``, ``raw_messages`` are ours (docs/serving.md)."""
 
     messages: list[Message] = Field(min_length=1)
     instruction: str | None = None
     elements: tuple[str, ...] | None = None
+    extra: dict[str, Any] = {}
     raw_messages: bool = False
 
 

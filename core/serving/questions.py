@@ -47,7 +47,7 @@ def question_of(request: ChatRequest | CompletionRequest, served: ServedModel, t
     opening = [{"role": "system", "content": system}] if system.strip() else []
     ids = prompt_ids(
         served.template,
-        {"instruction": instruction, "input": last.text},
+        {"instruction": instruction, "input": last.text, "extra": request.extra},
         tokenizer=tokenizer,
         elements=served.elements if request.elements is None else request.elements,
         history=[*opening, *turns],

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.jobs.backends import ROOT
-from core.jobs.processes import ask_to_end, is_living, kill_tree
+from core.jobs.processes import ask_to_end, is_living, kill_tree, process_start
 from core.serving.keys import VARIABLE, make_key
 from core.serving.served import Plan
 from core.store.files import area, workspace, write_json
@@ -77,11 +77,33 @@ def list_servers() -> list[Server]:
     return sorted(found, key=lambda s: s.port)
 
 
-def start_server(run: str, also: Sequence[str] = (), *, port: int = 0, timeout: float = 120.0) -> tuple[Server, str]:
-    """Start a server in a process of its own that outlives this one; returns it and its key, which is nowhere else.
+@dataclass(frozen=True)
+class Launched:
+    """A server that was started and may not answer yet. Its key is nowhere else: keep it, or start anew."""
 
-    UserError with what it said when it doesn't come up.
-    """
+    pid: int
+    started: float
+    key: str
+
+    @property
+    def server(self) -> Server | None:
+        """The server once it is ready; none while it loads. UserError with what it said if it has ended instead."""
+        found = next((server for server in list_servers() if server.pid == self.pid), None)
+        if found is not None or is_living(self.pid, self.started):
+            return found
+        lines = [line for line in log_tail(self.pid).splitlines() if line.strip()]
+        said = next((line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")), "it ended at once")
+        hint = next((line.removeprefix("Hint: ") for line in lines if line.startswith("Hint: ")), "\n".join(lines[-5:]))
+        raise UserError(f"The server did not start: {said}", hint)
+
+    def give_up(self) -> None:
+        """End it."""
+        kill_tree(self.pid, self.started)
+        _path(self.pid).unlink(missing_ok=True)
+
+
+def launch(run: str, also: Sequence[str] = (), *, port: int = 0) -> Launched:
+    """Start a server in a process of its own, which outlives this one, on 127.0.0.1; ``port`` 0 takes a free one."""
     key = make_key()
     command = [sys.executable, "-u", "-m", "core", "serve", run, "--port", str(port)]
     command += [part for other in also for part in ("--also", other)]
@@ -96,19 +118,7 @@ def start_server(run: str, also: Sequence[str] = (), *, port: int = 0, timeout: 
         )
     os.replace(starting, log_path(child.pid))
     _children.append(child)
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = next((server for server in list_servers() if server.pid == child.pid), None)
-        if found is not None:
-            return found, key
-        if child.poll() is not None:
-            lines = [line for line in log_tail(child.pid).splitlines() if line.strip()]
-            said = next((line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")), "it ended at once")
-            hint = next((line.removeprefix("Hint: ") for line in lines if line.startswith("Hint: ")), "\n".join(lines[-5:]))
-            raise UserError(f"The server did not start: {said}", hint)
-        time.sleep(0.1)
-    kill_tree(child.pid, None)
-    raise UserError(f"The server was not ready after {timeout:,.0f} s", log_tail(child.pid, 5))
+    return Launched(child.pid, process_start(child.pid) or 0.0, key)
 
 
 def stop_server(server: Server, timeout: float = 10.0) -> None:

@@ -134,13 +134,17 @@ class VllmAnswering:
     key: str
     body: dict[str, Any]
     answer: Said = Said()
-    _connection: http.client.HTTPConnection | None = None
+    _socket: socket.socket | None = None
     _closed: bool = False
     _ids: list[int] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[str]:
-        connection = self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         try:
+            connection.connect()
+            self._socket = connection.sock  # the connection forgets it once it knows that the answer is the last
+            if self._closed:
+                return
             headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
             connection.request("POST", "/v1/completions", json.dumps(self.body), headers)
             response = connection.getresponse()
@@ -149,7 +153,7 @@ class VllmAnswering:
             for line in response:
                 if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
                     yield from self._take(json.loads(line.removeprefix(b"data: ")))
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             if not self._closed:
                 raise ModelError(f"vLLM broke off: {error}", "The server's log has more.") from error
         finally:
@@ -158,10 +162,9 @@ class VllmAnswering:
     def close(self) -> None:
         """Hang up."""
         self._closed = True
-        sock = self._connection.sock if self._connection is not None else None
-        if sock is not None:
+        if self._socket is not None:
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def _take(self, chunk: dict[str, Any]) -> Iterator[str]:
         if "error" in chunk:

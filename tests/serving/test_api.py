@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import pytest
+from sqlmodel import select
 
+from core.chat import prepare
+from core.errors import ModelError
+from core.jobs.claims import who_holds
 from core.models.engine import Answered, Engine
 from core.prompts.examples import prompt_ids
 from core.prompts.render import stop_strings
-from core.records import GenerationSettings
+from core.records import GenerationSettings, now
+from core.serving.backends import OwnBackend
+from core.serving.holder import Holder
 from core.serving.served import ServedModel
+from core.store.database import write
+from core.store.jobs import add_job
+from core.store.tables import ClaimRow, JobRow
 from tests.serving.conftest import ELEMENTS, KEY, Running, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,7 +44,7 @@ def expected(
     elements: Sequence[str] = ELEMENTS,
     history: Sequence[dict[str, str]] = (),
 ) -> Answered:
-    """What chat gets for a row: ``core.chat.prepare`` asks this way."""
+    """What the engine answers to a row."""
     ids = prompt_ids(served.template, row, tokenizer=engine.tokenizer, elements=elements, history=history)
     settings = settings or GenerationSettings(max_new_tokens=TOKENS)
     stop = stop_strings(served.template, engine.tokenizer)
@@ -57,10 +67,20 @@ def raw(server: Running, body: Any, *, path: str = "/v1/chat/completions", key: 
     return response.status, json.loads(response.read())
 
 
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["chat template", "instruct template", "base"])
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["chat template", "instruct template", "base with elements"])
 def test_the_served_answer_is_the_chat_answer_token_for_token(server: Running, engine: Engine, place: int) -> None:
     served = server.plan.models[place]
-    want = expected(engine, served, {"instruction": INSTRUCTION, "input": TEXT})
+    settings = GenerationSettings(max_new_tokens=TOKENS)
+    asked = prepare(
+        served.template,
+        TEXT,
+        tokenizer=engine.tokenizer,
+        settings=settings,
+        context=2048,
+        instruction=INSTRUCTION,
+        elements=ELEMENTS,
+    )
+    want = engine.generate([asked.ids], settings, adapter=served.adapter, stop=asked.stop)[0]
     got = ask(server, served.name, extra_body={"return_token_ids": True})
     assert got.choices[0].message.content == want.text
     assert tuple(got.choices[0].token_ids) == want.ids
@@ -87,11 +107,11 @@ def test_a_request_without_a_system_message_has_no_instruction(server: Running, 
 
 
 def test_instruction_and_elements_of_extra_body(server: Running, engine: Engine) -> None:
-    served = server.plan.find("one")
+    served = server.plan.find("tiny")
     system = [{"role": "system", "content": "system text"}]
     row = {"instruction": "other", "input": TEXT}
     want = expected(engine, served, row, elements=("a",), history=system)
-    got = ask(server, "one", system="system text", extra_body={"instruction": "other", "elements": ["a"]})
+    got = ask(server, "tiny", system="system text", extra_body={"instruction": "other", "elements": ["a"]})
     assert got.choices[0].message.content == want.text
     assert got.usage.prompt_tokens == want.prompt_tokens
 
@@ -160,8 +180,7 @@ def test_the_models_are_listed(server: Running) -> None:
 def test_without_the_key_nothing_but_health_is_answered(server: Running) -> None:
     for key in ("wrong", KEY[:-1], KEY + "x"):
         with pytest.raises(openai.AuthenticationError) as caught:
-            ask_with = server.client(key)
-            ask_with.models.list()
+            server.client(key).models.list()
         assert caught.value.status_code == 401
         assert caught.value.code == "invalid_api_key"
     body = {"model": "one", "messages": [{"role": "user", "content": "x"}]}
@@ -286,3 +305,50 @@ def test_the_key_is_in_no_log(server: Running, caplog: pytest.LogCaptureFixture)
     assert KEY not in said
     assert "another-key" not in said
     assert "secret text" not in said
+
+
+class Breaks:
+    """An answer that breaks off after its first word."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield "one"
+        raise ModelError("Out of memory", "Ask for less.")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_an_answer_that_breaks_off_is_an_error_in_the_stream(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server.holder.using() as backend:
+        monkeypatch.setattr(backend, "ask", lambda *_: Breaks())
+    pieces = []
+    with pytest.raises(openai.APIError, match="Out of memory"):
+        for chunk in ask(server, "one", stream=True):
+            pieces.append(chunk.choices[0].delta.content)
+    assert "one" in pieces
+    with pytest.raises(openai.InternalServerError, match="Out of memory"):
+        ask(server, "one")
+
+
+def test_a_bug_is_told_without_its_details(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server.holder.using() as backend:
+        monkeypatch.setattr(backend, "ask", lambda *_: 1 / 0)
+    status, answer = raw(server, {"model": "one", "messages": [{"role": "user", "content": "x"}]})
+    assert (status, answer["error"]["code"]) == (500, "internal_error")
+    assert "zero" not in str(answer)
+
+
+def test_while_a_job_has_the_device_the_server_says_so(plan: Any) -> None:
+    job = add_job("sleep", {"device": "cpu"}, title="Train contracts", device="cpu")
+    with write() as session:
+        session.add(ClaimRow(device="cpu", holder=job.job_id, pid=0, pid_started=0.0, since=now()))
+        row = session.exec(select(JobRow).where(JobRow.job_id == job.job_id)).one()
+        row.state, row.heartbeat, row.pid = "running", now(), os.getpid()
+        session.add(row)
+    assert who_holds("cpu") == job.job_id
+    with run(Holder(plan, "cpu", OwnBackend)) as waiting:
+        for stream in (False, True):
+            with pytest.raises(openai.InternalServerError, match="Train contracts") as caught:
+                ask(waiting, "one", stream=stream)
+            assert caught.value.status_code == 503
+            assert caught.value.response.headers["Retry-After"]
