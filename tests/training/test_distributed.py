@@ -31,7 +31,8 @@ def test_two_processes_train_like_one_also_over_a_stop(tiny: Path, people: str) 
     assert not stopped.complete
     assert 3 <= stopped.steps < 12
     second = Keeper()
-    done = train(get_run(run.run_id), second)
+    alone = get_run(run.run_id)  # one process goes on where two left off
+    done = train(alone.model_copy(update={"spec": alone.spec.model_copy(update={"gpus": 1})}), second)
     assert done.complete
     assert is_complete(run_folder(run.run_id) / "adapter")
     assert {**first.losses, **second.losses} == pytest.approx(whole.losses, rel=1e-4)

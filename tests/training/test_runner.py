@@ -258,3 +258,63 @@ def test_weights_say_how_often_rows_are_seen(tiny: Path, people: str) -> None:
         return len(training_data(spec, run.template, tokenizer).examples)
 
     assert [seen(w) for w in (1, 2, 0.5, 1.25, 0.001)] == [40, 80, 20, 50, 1]
+
+
+def test_switches_of_lora_train_and_answer(tiny: Path, people: str) -> None:
+    from core.models.engine import Engine
+    from core.models.load import load_model
+    from core.records import GenerationSettings
+
+    keeper = Keeper()
+    values = {"use_dora": True, "use_rslora": True, "neftune_alpha": 5.0, "target_modules": ("q_proj", "down_proj")}
+    run = train(make_run(tiny, people, max_steps=15, **values), keeper)
+    assert keeper.losses[15] < keeper.losses[1]
+    config = json.loads((run_folder(run.run_id) / "adapter" / "adapter_config.json").read_text("utf-8"))
+    assert (config["use_dora"], config["use_rslora"]) == (True, True)
+    assert sorted(config["target_modules"]) == ["down_proj", "q_proj"]
+    with Engine(load_model(run.spec.model)) as engine:
+        engine.attach(run.run_id, run_folder(run.run_id) / "adapter")
+        assert engine.generate([[5, 6, 7]], GenerationSettings(max_new_tokens=3), adapter=run.run_id)[0].tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"target_modules": ("x_proj",)}, "x_proj can't be tuned"), ({"optimizer": "adamw_8bit"}, "needs a GPU")],
+)
+def test_what_a_model_or_a_machine_cannot_do_is_told(tiny: Path, people: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train(make_run(tiny, people, **values))
+
+
+def test_a_look_at_dev_leaves_the_gradients_of_4_bit_layers_as_they_were(tiny: Path, people: str) -> None:
+    import torch
+
+    from core.training.attention import choose_attention
+    from core.training.dev import dev_rows, look
+    from core.training.loss import Head, packed_batch
+    from core.training.prepare import load_for_training
+
+    run = make_run(tiny, people, method="qlora", lora_dropout=0.0, dev=DatasetUse(dataset=people, split="dev"))
+    loaded = load_for_training(run.spec)
+    choose_attention(loaded, 100, None)
+    for name, parameter in loaded.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    from core.prompts.examples import Example
+    from core.training.data import examples_of
+
+    examples = [e for e in examples_of(run.spec.data[0], run.spec, run.template, loaded.tokenizer) if isinstance(e, Example)]
+    head = Head(loaded.model)
+
+    def gradients() -> list[torch.Tensor]:
+        loaded.model.zero_grad()
+        head.loss_sum(loaded.model, *packed_batch(examples[:4], "cpu", borders=False)).backward()
+        return [p.grad.clone() for p in loaded.model.parameters() if p.requires_grad]
+
+    before = gradients()
+    assert run.spec.dev is not None
+    found = look(loaded, dev_rows(run.spec.dev, run.spec, run.template, loaded.tokenizer), 8, Keeper())
+    assert found is not None
+    after = gradients()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert any(float(g.norm()) > 0 for g in before)
