@@ -5,8 +5,6 @@ Works on Arrow columns; knows nothing of datasets or steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -35,21 +33,22 @@ def group_codes(*columns: pa.ChunkedArray | npt.NDArray[np.int64]) -> npt.NDArra
 
 
 def renumber(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The same grouping with groups numbered 0, 1, … by first occurrence."""
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
-    renumbered: npt.NDArray[np.int64] = rank[inverse]
+    """The same grouping with groups numbered 0, 1, … by first occurrence (by hashing, which sorting is slow beside)."""
+    indices = pc.dictionary_encode(pa.array(codes, pa.int64())).indices
+    renumbered: npt.NDArray[np.int64] = indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return renumbered
 
 
 def is_first(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Whether a row is the first of its group."""
-    first = np.zeros(len(codes), dtype=np.bool_)
-    first[np.unique(codes, return_index=True)[1]] = True
+    numbered = renumber(codes)
+    before = np.concatenate([[-1], np.maximum.accumulate(numbered)[:-1]]) if len(numbered) else numbered
+    first: npt.NDArray[np.bool_] = numbered > before
     return first
 
 
-def distinct_rows(rows: pa.Table, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Whether a row is the first one with these cells."""
-    return is_first(group_codes(*(rows[name] for name in columns)))
+def first_of_group(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """For each row the position of the first row with the same code."""
+    numbered = renumber(codes)
+    positions: npt.NDArray[np.int64] = np.flatnonzero(is_first(numbered))[numbered]
+    return positions

@@ -15,13 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.answers import parse_answer
-from core.data.codes import column_codes, group_codes, is_first
+from core.data.codes import column_codes, first_of_group, group_codes, is_first
 from core.data.duplicates import BUCKET, Pairs, connected, near_pairs
-from core.data.keys import spoken_texts
-from core.data.rules import blank, first_of_group
+from core.data.keys import question_and_answer_codes, spoken_texts
+from core.data.rules import blank
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+_SLICE = 10_000
+"""Rows folded at a time, so that memory is used again."""
 _WIDE_SPACE = r"[ ]*([\x{2E80}-\x{9FFF}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}])[ ]*"
 
 
@@ -74,10 +76,14 @@ def compared_texts(rows: pa.Table) -> NearTexts:
         text = pc.if_else(pa.array(template), rows["input"], pc.if_else(pa.array(has_input), joined, rows["instruction"]))
         text = pc.if_else(pa.array(talk), pc.fill_null(spoken_texts(rows), ""), text)
     group = np.where(template, instruction + 1, 0)
-    text = folded(text)
-    codes = group_codes(text, group)
-    first = is_first(codes)
-    return NearTexts(text.filter(pa.array(first)).to_pylist(), group[first], codes)
+    seen: dict[tuple[int, str], int] = {}
+    place: list[int] = []
+    for begin in range(0, len(text), _SLICE):
+        part = folded(text.slice(begin, _SLICE)).to_pylist()
+        place += [seen.setdefault(key, len(seen)) for key in zip(group[begin : begin + _SLICE].tolist(), part, strict=True)]
+    texts = [words for _, words in seen]
+    groups = np.fromiter((number for number, _ in seen), np.int64, len(seen))
+    return NearTexts(texts, groups, np.array(place, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +133,24 @@ def _same_template(rows: pa.Table, left: Codes, right: Codes) -> Mask:
     return np.array(same, dtype=np.bool_)
 
 
-def near_duplicates(near: Near, questions: Codes, whole: Codes) -> dict[int, tuple[int, float]]:
+def near_duplicates(rows: pa.Table, near: Near) -> dict[int, tuple[int, float]]:
     """Rows to be called near duplicates, each with the row that it is nearest to and their similarity.
 
     These are the rows of a cluster that ask something else than its first row, exact duplicates aside.
     """
+    members = np.flatnonzero(np.bincount(near.cluster, minlength=len(near.cluster))[near.cluster] > 1)
+    if not len(members):
+        return {}
+    asked, answered = question_and_answer_codes(rows.take(pa.array(members)))
+    fresh = is_first(group_codes(asked, answered))
+    head = asked[np.searchsorted(members, near.cluster[members])]
     best: dict[int, tuple[float, int]] = {}
     for a, b, similarity in zip(near.pairs.left.tolist(), near.pairs.right.tolist(), near.pairs.similarity.tolist(), strict=True):
         if similarity > best.get(b, (0.0, 0))[0]:
             best[b] = (similarity, a)
     first_text = first_of_group(near.place)
     found: dict[int, tuple[int, float]] = {}
-    for place in np.flatnonzero((questions != questions[near.cluster]) & is_first(whole)).tolist():
+    for place in members[(asked != head) & fresh].tolist():
         text = int(first_text[place])
         if text == int(near.cluster[place]):
             found[place] = (text, 1.0)

@@ -37,13 +37,6 @@ def empty_rows(rows: pa.Table, task: Task) -> tuple[Mask, Mask]:
     return single & no_input & (no_instruction | needed), single & no_answer
 
 
-def first_of_group(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """For each row the position of the first row with the same code."""
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    positions: npt.NDArray[np.int64] = first[inverse].astype(np.int64)
-    return positions
-
-
 def parse_column(outputs: pa.ChunkedArray) -> list[Answer]:
     """All answers, each distinct text parsed once."""
     merged = outputs.combine_chunks()

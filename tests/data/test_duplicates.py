@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.data.duplicates import banding, connected, near_pairs, shingle_hashes, shingle_set
-from core.data.keys import question_codes, whole_codes
 from core.data.near import folded, near_duplicates, near_rows
 from tests.data.make import rows_of
 
@@ -85,7 +84,7 @@ LONG = "甲方于本年度内应当按照合同的约定向乙方支付全部的
 
 def found_in(*rows: dict[str, str]) -> list[int]:
     table = rows_of(*rows)
-    return sorted(near_duplicates(near_rows(table), question_codes(table), whole_codes(table)))
+    return sorted(near_duplicates(table, near_rows(table)))
 
 
 def test_same_wording_with_other_values_is_no_duplicate() -> None:

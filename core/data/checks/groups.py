@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.checks.base import Finding, of_details, of_mask
-from core.data.codes import group_codes, is_first
+from core.data.codes import first_of_group, group_codes, is_first
 from core.data.conflicts import conflicting_groups
 from core.data.keys import Codes, question_and_answer_codes
 from core.data.near import masked, near_duplicates, near_leaks, near_rows
-from core.data.rules import first_of_group
 from core.records import Task
 
 Mask = npt.NDArray[np.bool_]
@@ -44,7 +43,7 @@ def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8) -> list[F
     normal = ~is_first(_normal_codes(rows)) & ~exact
     conflicting = conflicting_groups(questions, answers)
     near = near_rows(rows, threshold)
-    like = near_duplicates(near, questions, whole)
+    like = near_duplicates(rows, near)
     clusters = len(np.unique(near.cluster[list(like)])) if like else 0
     return [
         of_details("exact_duplicate", {int(p): f"equal to {names[int(first[p])]}" for p in np.flatnonzero(exact)}),

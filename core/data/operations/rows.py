@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from core.data.codes import group_codes, is_first
+from core.data.codes import first_of_group, is_first
 from core.data.conflicts import conflicting_groups, merged_answers, winners
 from core.data.detect.turns import turn_fault
 from core.data.keys import question_and_answer_codes, question_codes, whole_codes
 from core.data.leaks import leaking_rows
 from core.data.near import near_duplicates, near_rows
 from core.data.operations.base import Context, Mask, Operation, Outcome, Positions, State, then
-from core.data.rules import empty_rows, first_of_group
+from core.data.rules import empty_rows
 
 
 def _names_of(rows: pa.Table, places: Positions) -> list[str]:
@@ -61,8 +61,7 @@ class DropNearDuplicates(Operation):
     threshold: float = Field(default=0.8, ge=0.5, le=1)
 
     def run(self, state: State, context: Context) -> Outcome:
-        questions, answers = question_and_answer_codes(state.rows)
-        found = near_duplicates(near_rows(state.rows, self.threshold), questions, group_codes(questions, answers))
+        found = near_duplicates(state.rows, near_rows(state.rows, self.threshold))
         mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
         mask[list(found)] = True
         others = _names_of(state.rows, np.array([other for other, _ in found.values()], dtype=np.int64))
