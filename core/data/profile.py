@@ -98,7 +98,8 @@ class Profile:
         if not worst:
             return f"None of the {self.rows:,} rows has a fault that harms training."
         share = f"{self.faulty / self.rows:.1%}"
-        return f"{self.faulty:,} of {self.rows:,} rows ({share}) have a fault that harms training; most often: {worst[0][1]}."
+        have = "has" if self.faulty == 1 else "have"
+        return f"{self.faulty:,} of {self.rows:,} rows ({share}) {have} a fault that harms training; most often: {worst[0][1]}."
 
     def as_dict(self) -> dict[str, Any]:
         """The fixed keys of the ``profile`` command, and more beside them."""
