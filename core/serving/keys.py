@@ -16,8 +16,12 @@ def make_key() -> str:
 
 
 def key_from(given: str | None) -> tuple[str, bool]:
-    """The key to ask for, and whether it was made here and must be told: the one given, TUNEWISE_SERVE_KEY, or a new one."""
-    key = given if given is not None else os.environ.get(VARIABLE)
+    """The key to ask for, and whether it was made here and must be told: the one given, TUNEWISE_SERVE_KEY, or a new one.
+
+    The variable is taken out of this process's environment, so that no worker started from here inherits it.
+    """
+    inherited = os.environ.pop(VARIABLE, None)
+    key = given if given is not None else inherited
     if key is None:
         return make_key(), True
     if not key or not key.isascii() or not key.isprintable() or " " in key:

@@ -73,7 +73,10 @@ def _starting(launched: Launched) -> None:
 
 
 def _server(server: Server) -> None:
-    st.markdown(f"**{states.plain(', '.join(server.models))}**")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{states.plain(', '.join(server.models))}**")
+        name = f"serve_stop_{server.pid}"
+        st.button("Stop the server", icon=":material/stop:", key=name, on_click=_stop, args=(server,))
     st.code(server.url, language=None)
     st.markdown(_HEALTH.get(registry.health(server, 0.5), _HEALTH["no answer"]))
     key = st.session_state.get(_KEYS, {}).get(server.pid)
@@ -83,11 +86,9 @@ def _server(server: Server) -> None:
     else:
         st.caption("Its key was shown where it was started. Stop it and start another for a new one.")
     python, curl, log = st.tabs(["Python", "curl", "Log"])
-    python.code(clients.python(server.url, server.models[0], server.instruction), language="python")
+    python.code(clients.python(server.url, server.models[0], server.instruction), language="python", wrap_lines=True)
     curl.code(clients.curl(server.url, server.models[0], server.instruction), language="bash", wrap_lines=True)
     log.code(registry.log_tail(server.pid, 20) or "The server was started in a shell: its log is there.", language=None)
-    key = f"serve_stop_{server.pid}"
-    st.button("Stop the server", icon=":material/stop:", key=key, on_click=_stop, args=(server,))
 
 
 def _start(runs: list[str]) -> None:

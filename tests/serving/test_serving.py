@@ -170,6 +170,7 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made != key_from(None)[0]
     monkeypatch.setenv(VARIABLE, "from-the-environment")
     assert key_from(None) == ("from-the-environment", False)
+    assert VARIABLE not in os.environ
     assert key_from("given") == ("given", False)
     for bad in ("", "two words", "钥匙", "line\n"):
         with pytest.raises(SpecError):
