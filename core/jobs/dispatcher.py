@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, select
 
 from core.errors import UserError
@@ -49,9 +50,12 @@ def dispatch() -> list[Job]:
         with read() as session:
             if not _plan(session):
                 return started
-        with write() as session:
-            plan = _plan(session)
-            _carry_out(session, plan)
+        try:
+            with write() as session:
+                plan = _plan(session)
+                _carry_out(session, plan)
+        except IntegrityError:  # on PostgreSQL another dispatcher claimed the same device a moment before
+            continue
         for job in plan.lost:
             backend_of(job).stop(job, force=True)
         if plan.start is None:

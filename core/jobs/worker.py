@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 
 from sqlmodel import col, delete, select
@@ -92,5 +93,6 @@ def _end(job_id: str, state: JobState, error: str, hint: str) -> None:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=FutureWarning)  # between libraries; in a log they hide what matters
     get_job(sys.argv[1])
     sys.exit(main(sys.argv[1]))

@@ -153,7 +153,7 @@ def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> Training
         per_device_train_batch_size=max(1, spec.batch_size // spec.gpus),
         learning_rate=learning_rate(spec),
         lr_scheduler_type=spec.scheduler,
-        warmup_steps=math.ceil(spec.warmup_ratio * steps),
+        warmup_steps=int(spec.warmup_ratio * steps),
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_grad_norm,
         optim=optimizer_name(spec, loaded.device),

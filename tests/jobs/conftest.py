@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import psutil
@@ -18,5 +19,5 @@ def quick_jobs(workspace: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setenv("TUNEWISE_DEVICES", "cpu")
     yield
     for job in list_jobs():
-        if job.pid is not None and psutil.pid_exists(job.pid) and job.state in ("starting", "running", "stopping"):
+        if job.pid not in (None, os.getpid()) and psutil.pid_exists(job.pid) and job.state in ("starting", "running", "stopping"):
             psutil.Process(job.pid).kill()

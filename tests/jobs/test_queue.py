@@ -225,3 +225,23 @@ def test_a_claim_of_a_dead_server_is_taken_over() -> None:
 def test_the_dispatcher_does_not_import_torch() -> None:
     code = "import sys, core.jobs.queue as q; q.dispatch(); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_device_that_another_dispatcher_claimed_a_moment_before_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    from core.jobs import dispatcher
+
+    carry_out, failures = dispatcher._carry_out, [1]
+
+    def lose_the_race(session: object, plan: object) -> None:
+        if failures:
+            failures.pop()
+            raise IntegrityError("insert", None, Exception("duplicate key"))
+        carry_out(session, plan)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dispatcher, "_carry_out", lose_the_race)
+    job = pause(0)
+    queue.dispatch()
+    assert failures == []
+    assert queue.wait(job.job_id, poll_seconds=0.05).state == "finished"

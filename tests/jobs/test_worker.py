@@ -85,6 +85,7 @@ def test_metrics_of_a_step_are_merged_and_repeated_steps_replaced(claimed: Job) 
     again.progress(1, 2, unit="steps", message="going")
     again.close()
     assert read_metrics(claimed.job_id) == [{"step": 1, "loss": 2.0, "dev_loss": 3.0}, {"step": 2, "loss": 1.0}]
+    assert read_metrics(claimed.job_id, after=1) == [{"step": 2, "loss": 1.0}]
     assert get_job(claimed.job_id).progress.message == "going"
 
 
