@@ -7,7 +7,7 @@ import streamlit as st
 from core.jobs.queue import dispatch, enqueue_evaluation
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import armform, charts, comparison, formats, registry, shell, states
+from pages.ui import armform, comparison, formats, quickab, registry, shell, states, sureness
 
 selection = shell.begin("Compare")
 dispatch()
@@ -77,10 +77,9 @@ with states.catching():
             "Against the first", range(1, len(names)), default=1, format_func=names.__getitem__, key="compare_arm", required=True
         )
     versus = found.versus[number - 1]
-    shell.answer(comparison.headline(found, versus), versus.verdict)
     left = sum(len(rows) for rows in found.left_out.values())
-    if left:
-        st.caption(f"{formats.plural(left, 'row')} that not every arm answered are left out.")
+    apart = f" {formats.plural(left, 'answer')} on rows that not every arm has are left out." if left else ""
+    shell.answer(comparison.headline(found, versus), versus.verdict + apart)
     plots, errors = st.columns(2, gap="large")
     with plots, st.container(key="chart"):
         st.subheader("Where they differ", anchor=False)
@@ -90,7 +89,22 @@ with states.catching():
         cell = comparison.matrix(found, versus)
     st.subheader("Rows", anchor=False)
     comparison.rows(found, number, cell)
-    charts.csv(found.frame.to_pandas(), "comparison", key="compare_csv", label="All rows as CSV")
-st.divider()
-st.subheader("Another arm", anchor=False)
-new_arm()
+    sureness.take(found)
+    st.divider()
+    names = ["How sure", "Leaked rows", "Enough data?", "Quick A/B", "Another arm"]
+    sure, leaked, enough, quick, another = st.tabs(names, key="compare_view", bind="query-params")
+    if sure.open:
+        with sure:
+            sureness.tests(found, versus)
+    if leaked.open:
+        with leaked:
+            sureness.leaks(found, number)
+    if enough.open:
+        with enough:
+            sureness.enough(found, evaluations, runs)
+    if quick.open:
+        with quick:
+            quickab.box(selection, evaluations, runs)
+    if another.open:
+        with another:
+            new_arm()

@@ -7,7 +7,7 @@ import streamlit as st
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import charts, formats, leaderboard, shell, states, tables
+from pages.ui import charts, evidence, formats, leaderboard, shell, states, tables
 from pages.ui.registry import COMPARE
 
 chosen = shell.begin("Metrics")
@@ -63,14 +63,20 @@ focus = picked or (
 )
 record = next(e for e in kept if e.evaluation_id == focus)
 
-names = ["By element", "Errors", "Over time", "Rows", "How it was counted"]
-by_element, by_error, over_time, of_rows, counted = st.tabs(names, key="metrics_view", bind="query-params")
+names = ["By element", "Errors", "Slices", "Suspicious gold", "Over time", "Rows", "How it was counted"]
+by_element, by_error, sliced, doubted, over_time, of_rows, counted = st.tabs(names, key="metrics_view", bind="query-params")
 if by_element.open:
     with by_element:
         leaderboard.elements(kept)
 if by_error.open:
     with by_error:
         leaderboard.errors(kept)
+if sliced.open:
+    with sliced:
+        evidence.slices(record, metric)
+if doubted.open:
+    with doubted:
+        evidence.doubtful(record, kept)
 if over_time.open:
     with over_time:
         trend = frame[frame[metric].notna()].assign(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,20 @@ from core.records import Evaluation
 
 
 def common_rows(
-    evaluations: Sequence[Evaluation], tables: Sequence[pa.Table]
+    evaluations: Sequence[Evaluation], tables: Sequence[pa.Table], without: Collection[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """The rows that all arms have with the same gold answer, in the first arm's order, and each arm's other rows."""
+    """The rows that all arms have with the same gold answer, in the first arm's order, and each arm's other rows.
+
+    Rows named in ``without`` count as other rows. UserError if none is left.
+    """
     gold = [dict(zip(t["row_id"].to_pylist(), t["output"].to_pylist(), strict=True)) for t in tables]
-    common = tuple(row_id for row_id, answer in gold[0].items() if all(other.get(row_id) == answer for other in gold[1:]))
+    common = tuple(
+        row_id
+        for row_id, answer in gold[0].items()
+        if row_id not in without and all(other.get(row_id) == answer for other in gold[1:])
+    )
+    if not common and without:
+        raise UserError("No row is left to compare", "All rows that the arms share were taken out.")
     if not common:
         raise UserError(
             "These evaluations have no row in common with the same gold answer",

@@ -6,7 +6,7 @@ are of each arm against the first. Everything comes from saved row statistics, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,16 +128,18 @@ class Comparison:
         }
 
 
-def compare(evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = None) -> Comparison:
+def compare(
+    evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = None, without: Collection[str] = ()
+) -> Comparison:
     """Compare finished evaluations (identifiers or names), each against the first, on the rows that all have.
 
-    ``clusters``: a group for each ``row_id``; whole groups are resampled then. UserError when there are fewer than two or
-    more than six, when tasks differ, or when no row is common.
+    ``clusters``: a group for each ``row_id``; whole groups are resampled then. ``without``: rows to leave out, e.g. leaked
+    ones. UserError when there are fewer than two or more than six, when tasks differ, or when no row is common.
     """
     evaluations = [get_evaluation(key) for key in evaluation_ids]
     _check(evaluations)
     tables = [artefacts.read_predictions(e.evaluation_id) for e in evaluations]
-    row_ids, left_out = common_rows(evaluations, tables)
+    row_ids, left_out = common_rows(evaluations, tables, without)
     tables = [in_order(table, row_ids) for table in tables]
     statistics, pairs = statistics_of(evaluations, tables, row_ids)
     groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None

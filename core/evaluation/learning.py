@@ -7,7 +7,7 @@ chance, not that of another training seed. Knows nothing of training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from core.evaluation.metrics.rows import Floats, Statistics, align
 from core.evaluation.resampling import RESAMPLES, SEED, bootstrap_sums
 from core.evaluation.scoring import metrics_of
 from core.evaluation.statistics import Interval, interval_of
+from core.records import Evaluation, Run, TrainSpec
 
 _LEAST_ERROR = 1e-4
 
@@ -96,6 +97,45 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
         gain_interval=interval_of(drawn - samples[:, -1], value - last),
         exponent=float(exponent[0]),
     )
+
+
+def curve_candidates(evaluation: Evaluation, others: Iterable[Evaluation], runs: Iterable[Run]) -> list[tuple[int, str]]:
+    """(training rows, evaluation) pairs that lie on one curve with an evaluation of a run: the same question, other sizes.
+
+    The same rows asked, the same base model, method, template and data, whatever part of it; of each size the newest.
+    """
+    by_id = {run.run_id: run for run in runs}
+    mine = by_id.get(evaluation.spec.arm.run or "")
+    if mine is None:
+        return []
+    found: dict[int, str] = {mine.trained_rows: evaluation.evaluation_id}
+    for other in others:
+        run = by_id.get(other.spec.arm.run or "")
+        if run is not None and other.complete and _place(other) == _place(evaluation) and _recipe(run) == _recipe(mine):
+            found.setdefault(run.trained_rows, other.evaluation_id)
+    return sorted(found.items())
+
+
+def smaller_specs(run: Run, shares: Sequence[float] = (0.25, 0.5)) -> list[TrainSpec]:
+    """Specs of the same training on the first parts of its rows, for a learning curve; the largest size is the run itself."""
+    found = []
+    for share in shares:
+        part = max(1, round(run.trained_rows * share))
+        total = sum(use.weight for use in run.spec.data)
+        uses = tuple(use.model_copy(update={"limit": max(1, round(part * use.weight / total))}) for use in run.spec.data)
+        name = f"{run.name or run.run_id}, {share:.0%} of the rows"
+        found.append(run.spec.model_copy(update={"data": uses, "name": name}))
+    return found
+
+
+def _place(evaluation: Evaluation) -> tuple[object, ...]:
+    spec = evaluation.spec
+    return spec.dataset, evaluation.version, spec.split, spec.limit, evaluation.template.ref
+
+
+def _recipe(run: Run) -> tuple[object, ...]:
+    spec = run.spec
+    return spec.model, spec.method, spec.template, tuple((use.dataset, use.split) for use in spec.data)
 
 
 def _common(evaluation_ids: Sequence[str]) -> list[Statistics]:

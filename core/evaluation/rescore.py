@@ -123,27 +123,36 @@ def _matched(columns: Mapping[str, Sequence[Any]], rows: Sequence[Mapping[str, A
     return found
 
 
-def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, Any]:
-    """Scores with and without the rows whose question stands in the training data, side by side.
+def leaked_rows(evaluation_id: str, *, near: float | None = 0.8) -> list[str]:
+    """The rows of an evaluation whose question stands in its training data, by ``row_id``, in its order.
 
     Training data are those of the arm's run, else the train split of the same version. ``near``: similarity from which a
-    question counts as the same; none: only equal ones. Keys ``rows``, ``leaked`` (row_ids), ``all`` and ``without``, each
-    with ``scores`` and ``intervals`` by flat name.
+    question counts as the same; none: only equal ones.
     """
     evaluation = get_evaluation(evaluation_id)
-    row_ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
+    row_ids = artefacts.read_predictions(evaluation.evaluation_id, ("row_id",))["row_id"].to_pylist()
     asked = read_rows(evaluation.spec.dataset, evaluation.version)
     asked = asked.filter(pc.is_in(asked["row_id"], pa.array(row_ids, pa.large_string())))
     train = training_rows(evaluation)
     both = pa.concat_tables([_as_split(train, "train"), _as_split(asked, "test")])
     held, _ = leaking_rows(both, near=near)
     leaked = {both["row_id"][place].as_py() for place in held}
-    clean = statistics.take(np.array([row_id not in leaked for row_id in row_ids]))
+    return [row_id for row_id in row_ids if row_id in leaked]
+
+
+def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, Any]:
+    """Scores with and without ``leaked_rows``, side by side.
+
+    Keys ``rows``, ``leaked`` (row_ids), ``all`` and ``without``, each with ``scores`` and ``intervals`` by flat name.
+    """
+    leaked = leaked_rows(evaluation_id, near=near)
+    row_ids, statistics = artefacts.read_statistics(get_evaluation(evaluation_id).evaluation_id)
+    clean = statistics.take(~np.isin(row_ids, leaked))
     found = {
         key: {"scores": flat_scores(part), "intervals": {n: list(i) for n, i in score_intervals(part).items()}}
         for key, part in (("all", statistics), ("without", clean))
     }
-    return {"rows": statistics.rows, "leaked": [row_id for row_id in row_ids if row_id in leaked], **found}
+    return {"rows": statistics.rows, "leaked": leaked, **found}
 
 
 def _as_split(rows: pa.Table, split: str) -> pa.Table:

@@ -64,15 +64,15 @@ def slices(
     """Slices of a complete evaluation, the worst first.
 
     ``columns``: values of each row to slice by, in the order of its predictions; none: ``slice_columns``. ``depth`` 2 looks at
-    pairs of columns, too. p: how often a random group of that size differs from the rest at least as much.
-    UserError for a metric that this evaluation doesn't have.
+    pairs of columns, too. Rows without any gold value are no slice of an F1. p: how often a random group of that size differs
+    from the rest at least as much. UserError for a metric that this evaluation doesn't have.
     """
     row_ids, statistics = artefacts.read_statistics(evaluation_id)
     metrics = metrics_of(statistics.names)
     if metric not in metrics:
         raise UserError(f"Evaluation {evaluation_id!r} has no metric {metric!r}", f"It has: {', '.join(sorted(metrics))}.")
     by = slice_columns(get_evaluation(evaluation_id)) if columns is None else columns
-    groups = _groups(by, statistics.rows, depth, min_rows)
+    groups = [group for group in _groups(by, statistics.rows, depth, min_rows) if _measurable(statistics, metric, group[2])]
     needed, measure = _narrowed(statistics, metric, metrics[metric])
     tested = _tested(needed, measure, [mask for _, _, mask in groups])
     adjusted = holm([p for _, _, p in tested])
@@ -151,6 +151,15 @@ def _groups(columns: Mapping[str, Sequence[str]], rows: int, depth: int, min_row
         if min_rows <= mask.sum() <= rows - min_rows:
             unique.setdefault(mask.tobytes(), (name, value, mask))
     return list(unique.values())
+
+
+def _measurable(statistics: Statistics, metric: str, mask: Mask) -> bool:
+    """Whether rows can have the metric at all: F1, precision and recall of rows without any gold value are 0 by convention."""
+    sums = Sums(statistics.names, statistics.values)
+    if not metric.endswith(("_f1", "_precision", "_recall")) or not sums.labels("gold"):
+        return True
+    there = sums.group("gold").any(axis=-1)
+    return bool(there[mask].any() and there[~mask].any())
 
 
 def _narrowed(statistics: Statistics, name: str, metric: Metric) -> tuple[Statistics, Metric]:

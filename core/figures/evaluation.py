@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, BASE, CHOSEN, FAULT, NEUTRAL, OTHERS, SERIES, TUNED, figure, wrapped
+from core.figures.style import AXIS, BASE, CHOSEN, FAULT, NEUTRAL, OTHERS, SERIES, TUNED, figure, shades, wrapped
 
 KINDS = {"base": (BASE, "circle", "prompt alone"), "tuned": (TUNED, "diamond", "fine-tune")}
 
@@ -218,11 +218,11 @@ GOLD_DARK, GREY_DARK = "#1f8a4f", "#68707a"
 
 
 def _arm_colours(frame: pd.DataFrame, arms: list[str]) -> list[str]:
-    """Base and tuned in their own colours while there is one of each; more arms take the series."""
+    """A shade for each arm: blue-grey for the prompt alone, orange for a fine-tune, so that colour keeps its meaning."""
     kinds = [str(frame.loc[frame["arm"] == arm, "kind"].iloc[0]) for arm in arms]
-    if len(set(kinds)) == len(kinds):
-        return [KINDS[kind][0] for kind in kinds]
-    return [SERIES[place] for place in range(len(arms))]
+    there = {kind: kinds.count(kind) for kind in kinds}
+    left = {kind: iter(shades(kind, count)) for kind, count in there.items()}
+    return [next(left[kind]) for kind in kinds]
 
 
 def _errors(part: pd.DataFrame, colour: str) -> dict[str, Any]:

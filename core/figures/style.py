@@ -24,6 +24,11 @@ SERIES = (BASE, TUNED, GOLD, FAULT, NEUTRAL, "#8d6bb0", "#b59a2a")
 """At most seven series, in this order."""
 OTHER_SERIES = (BASE, "#8d6bb0", "#b59a2a", NEUTRAL)
 """For things that are neither tuned nor right nor wrong: templates, tokenizers; at most four."""
+SHADES = {
+    "base": ((BASE,), (BASE, "#9aadd0"), (BASE, "#2f4470", "#9aadd0"), (BASE, "#2f4470", "#9aadd0", "#7d8fae")),
+    "tuned": ((TUNED,), (TUNED, "#a8500a"), (TUNED, "#a8500a", "#f9bd8a"), (TUNED, "#a8500a", "#f9bd8a", "#d0681a")),
+}
+"""Shades for several arms of one kind: lightness tells them apart, the hue keeps its meaning; never that of gold or a fault."""
 GRID = "rgba(157,162,169,0.22)"
 AXIS = "rgba(157,162,169,0.55)"
 HATCH: dict[str, Any] = {"shape": "/", "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5}
@@ -51,6 +56,12 @@ def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", lege
     made.update_xaxes(title=x, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
     made.update_yaxes(title=y, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
     return made
+
+
+def shades(kind: str, count: int) -> tuple[str, ...]:
+    """``count`` colours for arms of a kind (``base`` or ``tuned``); from the fifth on they come round again."""
+    family = SHADES[kind]
+    return tuple(family[min(count, len(family)) - 1][place % len(family)] for place in range(count))
 
 
 def wrapped(text: str, width: int = 28) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -124,17 +126,20 @@ def errors(records: list[Evaluation]) -> None:
     _more(records)
 
 
-def rows(record: Evaluation) -> None:
-    """The rows of one evaluation, the worst first, filtered by kind of error and element; a click opens one."""
+def rows(record: Evaluation, *, only: Sequence[str] | None = None, key: str = "rows") -> None:
+    """The rows of one evaluation (or ``only`` these), the worst first, filtered by error and element; a click opens one."""
     answers = tidy.answers(record.evaluation_id)
+    if only is not None:
+        answers = answers[answers["row_id"].isin(only)]
     kinds = sorted({kind for found in answers["kinds"] for kind in found})
     named = sorted({name for found in answers["elements"] for name in found})
-    st.markdown(f"Rows of **{record.name}**")
+    if only is None:
+        st.markdown(f"Rows of **{record.name}**")
     with st.container(horizontal=True):
         kind = st.selectbox(
-            "Kind of error", ["", *kinds], format_func=lambda k: tidy.ERROR_WORDS.get(k, k) or "any", key="rows_kind", width=240
+            "Kind of error", ["", *kinds], format_func=lambda k: tidy.ERROR_WORDS.get(k, k) or "any", key=f"{key}_kind", width=240
         )
-        element = st.selectbox("Element", ["", *named], format_func=lambda e: e or "any", key="rows_element", width=240)
+        element = st.selectbox("Element", ["", *named], format_func=lambda e: e or "any", key=f"{key}_element", width=240)
     kept = answers[
         [
             (not kind or kind in k) and (not element or element in e)
@@ -157,12 +162,12 @@ def rows(record: Evaluation) -> None:
         shown,
         columns | {"output": tables.text("Gold"), "prediction": tables.text("Predicted")},
         alt="Rows",
-        key="rows_table",
+        key=f"{key}_table",
         height=280,
     )
     row = kept.iloc[place or 0]
     rowview.show(
-        row["input"], row["output"], row["prediction"], key=f"row_{record.evaluation_id}_{row['row_id']}",
+        row["input"], row["output"], row["prediction"], key=f"{key}_{record.evaluation_id}_{row['row_id']}",
         extraction=record.task == "extraction", instruction=row["instruction"], raw={"As it was generated": row["raw"]},
     )  # fmt: skip
 

@@ -92,3 +92,14 @@ def test_nearest_training_rows(evaluation: Evaluation) -> None:
     found = Nearest(evaluation)({"row_id": "r-0050", "input": "张三50 住在 Oslo3"}, 3)
     assert len(found) == 3
     assert all(row["split"] == "train" and "Oslo3" in row["input"] for row in found)
+
+
+def test_rows_without_gold_values_are_no_slice_of_an_f1(monkeypatch: pytest.MonkeyPatch, evaluation: Evaluation) -> None:
+    row_ids, statistics = module.artefacts.read_statistics("e")
+    bare = statistics.values.copy()
+    gold = [place for place, name in enumerate(statistics.names) if name.startswith("gold:")]
+    bare[:10, gold] = 0
+    monkeypatch.setattr(module.artefacts, "read_statistics", lambda key: (row_ids, module.Statistics(statistics.names, bare)))
+    given = {"gold": ["none"] * 10 + ["some"] * 30}
+    assert {s.value for s in slices("e", "exact_match", columns=given)} == {"none", "some"}
+    assert slices("e", "micro_f1", columns=given) == []

@@ -1,0 +1,155 @@
+"""Pieces of Metrics that lead from numbers to data: slices with their rows, and gold answers that look wrong.
+
+Finds nothing itself: slices and suspects are core's; a fix is a step of the data's recipe.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from core.data.answers import parse_answer
+from core.evaluation import decisions
+from core.evaluation.adjudication import suspects
+from core.evaluation.rescore import rescore
+from core.evaluation.slices import Slice
+from core.evaluation.slices import slices as find_slices
+from core.figures import evidence as figures
+from core.figures import tidy
+from core.records import Evaluation
+from core.store.datasets import get_version
+from pages.ui import charts, formats, leaderboard, rowview, states, tables
+
+CLEAR = 0.05
+MOST = 12
+SIGNS = {"agree_against_gold": "All arms agree against it", "unlikely_gold": "The model finds it unlikely"}
+
+
+@st.cache_data(show_spinner="Looking for the worst slices", max_entries=32)
+def _slices(evaluation_id: str, metric: str, depth: int) -> list[Slice]:
+    return find_slices(evaluation_id, metric, depth=depth)
+
+
+@st.cache_data(show_spinner="Looking for gold answers that look wrong", max_entries=16)
+def _suspects(evaluation_ids: tuple[str, ...]) -> pa.Table:
+    return suspects(evaluation_ids)
+
+
+def slices(record: Evaluation, metric: str) -> None:
+    """Where one evaluation does worst; a click on a point or a line opens the rows of the slice."""
+    overall = tidy.value_of(record.scores, metric)
+    name, higher = tidy.METRICS[metric]
+    if overall is None:
+        st.caption(f"{record.name} has no {name.lower()}.")
+        return
+    pairs = st.toggle("Pairs of columns, too", key="slices_pairs", help="More looks, so each must be clearer to count.")
+    found = _slices(record.evaluation_id, metric, 2 if pairs else 1)
+    if not found:
+        st.caption(f"{record.name} has no group of 8 rows or more to tell from the rest.")
+        return
+    frame = pd.DataFrame(
+        [
+            {"key": n, "label": f"{s.column}: {s.value}", "clear": s.p_adjusted < CLEAR}
+            | {part: getattr(s, part) for part in ("rows", "score", "low", "high", "rest", "difference", "p_adjusted")}
+            for n, s in enumerate(found)
+        ]
+    )
+    worst = frame.iloc[0]
+    by = formats.difference(worst["difference"])
+    sure = f"p {max(worst['p_adjusted'], 0.001):.2g} corrected for {formats.plural(len(found), 'look')}"
+    title = f"{worst['label']} is {by} from the rest ({sure})" if worst["clear"] else "No slice is clearly apart from the rest"
+    points = charts.show(
+        figures.slice_points(frame.head(MOST), metric=tidy.axis(metric), overall=overall, higher_is_better=higher, title=title),
+        key="slices",
+        alt=f"Groups of rows of {record.name} by {name}, the worst on top, with 95 % intervals",
+        table=frame.drop(columns=["key"]),
+        select=True,
+    )
+    columns = {
+        "label": tables.text("Slice", width="large"), "rows": tables.whole("Rows"), "score": tables.decimal(name),
+        "low": tables.decimal("95 % from"), "high": tables.decimal("to"), "rest": tables.decimal("The rest"),
+        "difference": tables.decimal("Difference"),
+        "p_adjusted": tables.decimal("p", f"Random groups of this size, corrected (Holm) for all {len(found):,} slices"),
+    }  # fmt: skip
+    place = tables.pick(frame, columns, alt="Slices, the worst first", key="slices_table", height=260)
+    at = place if place is not None else int(points[0]["customdata"][0]) if points else 0
+    st.markdown(f"Rows of **{frame['label'].iloc[at]}**, the worst first")
+    leaderboard.rows(record, only=found[at].row_ids, key="slice")
+
+
+def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
+    """Gold answers that look wrong, one at a time: accept, fix or skip; then score again without the model."""
+    if record.task != "extraction":
+        st.caption("Only extraction answers can be adjudicated.")
+        return
+    peers = [e for e in records if _place(e) == _place(record)][:3]
+    dataset = record.spec.dataset
+    with states.catching():
+        left = decisions.still_open(dataset, _suspects(tuple(e.evaluation_id for e in peers)))
+        _rescored(peers, record)
+        skipped = st.session_state.setdefault("suspects_skipped", [])
+        lines = [line for line in left.to_pylist() if (line["row_id"], line["element"]) not in skipped]
+        later = left.num_rows - len(lines)
+        if not lines:
+            st.markdown(f"No gold answer of {dataset} looks wrong" + (f" but {later:,} that you skipped." if later else "."))
+            if later and st.button("Look at the skipped ones", key="suspects_again"):
+                skipped.clear()
+                st.rerun()
+            return
+        names = ", ".join(e.name for e in peers)
+        st.markdown(f"**{formats.plural(len(lines), 'gold answer looks', 'gold answers look')} wrong**, by {names}.")
+        frame = pd.DataFrame(lines).assign(why=lambda f: f["sign"].map(SIGNS))
+        columns = {
+            "why": tables.text("Why"), "element": tables.text("Element"), "gold": tables.text("Gold"),
+            "said": tables.text("All arms say"), "input": tables.text("Source text", width="large"),
+        }  # fmt: skip
+        place = tables.pick(frame, columns, alt="Gold answers that look wrong", key="suspects_table", height=220)
+        _decide(dataset, lines[place or 0], skipped)
+
+
+def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, str]]) -> None:
+    """One suspect: the row, an editable answer, and what to do."""
+    row_id, element, output = str(line["row_id"]), str(line["element"]), str(line["output"])
+    key = f"{row_id}_{element}_{len(output)}"
+    rowview.show(str(line["input"]), output, line["suggested"], key=f"suspect_{key}")
+    with st.container(gap="xsmall"):
+        answer = st.text_area(
+            "The answer as it should be", _compact(line["suggested"] or output), key=f"suspect_answer_{key}", height=90
+        )
+        with st.container(horizontal=True):
+            if st.button("Fix: save this answer", key="suspect_fix", icon=":material/edit:"):
+                version = decisions.fix(dataset, {row_id: _compact(answer)})
+                st.session_state["suspects_fixed"] = version.number
+                st.rerun()
+            if st.button("Accept: gold is right", key="suspect_accept", icon=":material/check:"):
+                decisions.accept(dataset, row_id, element, output)
+                st.rerun()
+            if st.button("Skip", key="suspect_skip", type="tertiary"):
+                skipped.append((row_id, element))
+                st.rerun()
+    st.caption("A fix is one step of the recipe and a new version: it stands in the ledger and can be undone on Data.")
+
+
+def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
+    """Offer to score the saved answers against the latest gold answers, without the model."""
+    latest = get_version(record.spec.dataset).number
+    if latest <= record.version:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":gray[Gold answers are now those of v{latest}; these scores are of v{record.version}.]", width="content")
+        if st.button(f"Score {formats.plural(len(peers), 'evaluation')} again with v{latest}", key="suspects_rescore"):
+            made = [rescore(e.evaluation_id, latest) for e in peers]
+            before, after = (tidy.value_of(e.scores, "micro_f1") for e in (peers[0], made[0]))
+            st.toast(f"{peers[0].name}: micro-F1 {formats.score(before)}, now {formats.score(after)}")
+            st.rerun()
+
+
+def _place(evaluation: Evaluation) -> tuple[object, ...]:
+    return evaluation.spec.dataset, evaluation.version, evaluation.spec.split, evaluation.task
+
+
+def _compact(answer: str) -> str:
+    return json.dumps(json.loads(answer), ensure_ascii=False) if parse_answer(answer).ok else answer

@@ -1,0 +1,171 @@
+"""Pieces of Compare that say how far the verdict holds: tests, rows left out, leaked rows, and whether more data would help.
+
+Computes nothing: comparison, leaks and learning curve are core's.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from core.evaluation.compare import Comparison, Versus, compare
+from core.evaluation.learning import LearningCurve, curve_candidates, smaller_specs
+from core.evaluation.learning import learning_curve as fit
+from core.evaluation.report import render_report
+from core.evaluation.rescore import leaked_rows
+from core.figures import evidence as figures
+from core.figures import tidy
+from core.jobs.queue import enqueue_training
+from core.records import Evaluation, Run
+from core.store.runs import get_run
+from pages.ui import charts, comparison, formats, states, tables
+
+
+@st.cache_data(show_spinner="Looking for test rows that stand in the training data", max_entries=16)
+def _leaked(evaluation_id: str) -> list[str]:
+    return leaked_rows(evaluation_id)
+
+
+@st.cache_data(show_spinner="Comparing without the leaked rows", max_entries=8)
+def _without(ids: tuple[str, ...], rows: tuple[str, ...]) -> Comparison:
+    return compare(ids, without=rows)
+
+
+@st.cache_data(show_spinner="Fitting the curve", max_entries=16)
+def _curve(points: tuple[tuple[int, str], ...], metric: str) -> LearningCurve:
+    return fit(points, metric)
+
+
+def tests(found: Comparison, versus: Versus) -> None:
+    """Rows won and lost with McNemar's p, and the rows that are not compared, each with its reason."""
+    lines = [
+        ("Rows won, lost, tied", f"{versus.won:,}, {versus.lost:,}, {versus.tied:,}", "By each row's own score."),
+        (
+            "McNemar",
+            "–" if versus.mcnemar is None else _p(versus.mcnemar),
+            "Exact: as many rows turned wholly right as wrong?",
+        ),
+    ]
+    for metric in dict.fromkeys((found.primary, "exact_match")):
+        change = versus.difference.get(metric)
+        if change:
+            by = formats.interval(change["value"], change["low"], change["high"], signed=True)
+            p = f", {_p(change['p_holm'])} corrected for {len(found.versus)} arms" if "p_holm" in change else ""
+            how = "Bootstrap over rows, p by random swaps of the arms' answers."
+            lines.append((tidy.METRICS.get(metric, (metric, True))[0], f"{by}, {_p(change['p'])}{p}", how))
+    frame = pd.DataFrame(lines, columns=["what", "value", "how"])
+    columns = {"what": tables.text("Test"), "value": tables.text("Result"), "how": tables.text("How", width="large")}
+    tables.show(frame, columns, alt="Tests of the difference", key="sure_table")
+    left = _left_out(found)
+    if left.empty:
+        st.caption(f"All rows of every arm are compared: {formats.count(found.rows)}.")
+        return
+    st.markdown(
+        f"**{formats.plural(len(left), 'answer is', 'answers are')} left out**, since only rows that all arms have count."
+    )
+    columns = {"arm": tables.text("Arm"), "row": tables.text("Row"), "why": tables.text("Why", width="large")}
+    tables.show(left, columns, alt="Rows that are not compared", key="left_table", height=200)
+
+
+def _left_out(found: Comparison) -> pd.DataFrame:
+    lines = []
+    for arm in found.arms:
+        name = comparison.label(arm.evaluation)
+        lines += [
+            (name, row, "not in every arm, or with another gold answer") for row in found.left_out[arm.evaluation.evaluation_id]
+        ]
+        lines += [(name, row, why) for row, why in arm.evaluation.scores.get("left_out", {}).items()]
+    return pd.DataFrame(lines, columns=["arm", "row", "why"])
+
+
+def leaks(found: Comparison, number: int) -> None:
+    """The finding with and without the rows whose question stands in the training data of any arm."""
+    ids = tuple(arm.evaluation.evaluation_id for arm in found.arms)
+    compared = set(found.row_ids)
+    rows = tuple(sorted({row for key in ids for row in _leaked(key)} & compared))
+    if not rows:
+        st.markdown(f"None of the {formats.count(found.rows)} rows stands in the training data, exactly or nearly.")
+        return
+    if len(rows) == len(compared):
+        st.markdown("**All rows** stand in the training data, exactly or nearly: these scores say nothing of new rows.")
+        return
+    clean = _without(ids, rows)
+    part = formats.plural(len(rows), "row stands", "rows stand")
+    st.markdown(f"**{part} in the training data**, exactly or nearly. Without them: {clean.versus[number - 1].verdict}")
+    lines = []
+    for metric in dict.fromkeys((found.primary, "exact_match")):
+        for words, source in (("all rows", found), ("without leaked rows", clean)):
+            change = source.versus[number - 1].difference.get(metric)
+            if change is None:
+                continue
+            base, arm = source.arms[0], source.arms[number]
+            lines.append(
+                {
+                    "metric": tidy.METRICS.get(metric, (metric, True))[0],
+                    "rows": f"{words} ({source.rows:,})",
+                    "base": formats.interval(base.scores[metric], *base.intervals.get(metric, (None, None))),
+                    "arm": formats.interval(arm.scores[metric], *arm.intervals.get(metric, (None, None))),
+                    "difference": formats.interval(change["value"], change["low"], change["high"], signed=True),
+                }
+            )
+    columns = {
+        "metric": tables.text("Score"), "rows": tables.text("On"),
+        "base": tables.text(comparison.label(found.arms[0].evaluation)),
+        "arm": tables.text(comparison.label(found.arms[number].evaluation)), "difference": tables.text("Difference"),
+    }  # fmt: skip
+    tables.show(pd.DataFrame(lines), columns, alt="Scores with and without leaked rows", key="leaks_table")
+
+
+def enough(found: Comparison, evaluations: list[Evaluation], runs: list[Run]) -> None:
+    """The learning curve of the compared fine-tune, or what is missing for one."""
+    tuned = next((a.evaluation for a in found.arms if a.evaluation.spec.arm.run), None)
+    if tuned is None:
+        st.caption("No arm is a fine-tune, so there is no training data to have enough of.")
+        return
+    points = curve_candidates(tuned, evaluations, runs)
+    if len(points) < 2:
+        _more_runs(get_run(str(tuned.spec.arm.run)))
+        return
+    curve = _curve(tuple(points), found.primary)
+    name = tidy.METRICS.get(curve.metric, (curve.metric, True))[0]
+    head = f"{name} over training rows, and what {curve.expected_rows:,} rows would be expected to bring"
+    frame = pd.DataFrame([{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high} for p in curve.points])
+    low, high = curve.expected_interval
+    st.markdown(curve.sentence)
+    charts.show(
+        figures.curve(
+            frame, metric=tidy.axis(curve.metric), title=head,
+            expected={"rows": curve.expected_rows, "value": curve.expected, "low": low, "high": high},
+        ),
+        key="enough", alt=head, table=frame,
+        columns={"rows": tables.whole("Training rows"), "score": tables.decimal(name),
+                 "low": tables.decimal("95 % from"), "high": tables.decimal("to")},
+    )  # fmt: skip
+    st.caption("Intervals hold the chance in the test rows, not that of another training seed.")
+
+
+def _more_runs(run: Run) -> None:
+    st.markdown(
+        f"One size of training data ({formats.plural(run.trained_rows, 'row')}) makes no curve. The same training on a quarter "
+        "and on half of the rows, evaluated on the same test rows, would show whether more data helps."
+    )
+    sizes = " and ".join(formats.count(max(1, round(run.trained_rows * share))) for share in (0.25, 0.5))
+    if st.button(f"Train on {sizes} rows", key="enough_train", icon=":material/model_training:"):
+        with states.catching():
+            for spec in smaller_specs(run):
+                enqueue_training(spec)
+            st.toast("Two trainings are queued; evaluate them here when they are done.")
+
+
+def take(found: Comparison) -> None:
+    """Downloads: the whole comparison as one page, and its rows."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Report as one HTML page", data=lambda: render_report(found).encode(), file_name="comparison.html",
+            mime="text/html", key="compare_report", icon=":material/description:", on_click="ignore",
+        )  # fmt: skip
+        charts.csv(found.frame.to_pandas(), "comparison", key="compare_csv", label="All rows as CSV")
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,120 @@
+"""Slices, suspicious gold, leaks, learning curve and quick A/B on the pages Compare and Metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.evaluation import decisions
+from core.figures import evaluation as figures
+from core.figures import style
+from core.store.datasets import list_versions, read_ledger, read_rows
+from core.store.jobs import list_jobs
+from core.store.runs import get_evaluation, list_evaluations
+from tests.pages.conftest import check, texts
+from tests.pages.filled import Filled, fill
+
+METRICS, COMPARE = "pages/6_Metrics.py", "pages/5_Compare.py"
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Filled:
+    return fill(tmp_path)
+
+
+def shown(app: AppTest) -> str:
+    frames = [str(frame.value.to_csv()) for frame in app.dataframe]
+    return "\n".join([*texts(app), *frames])
+
+
+def test_slices_are_ranked_and_open_their_rows(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(METRICS, metrics_view="Slices")
+    check(app)
+    assert "Rows of **" in shown(app)
+    frame = next(f.value for f in app.dataframe if "p_adjusted" in f.value.columns)
+    assert frame["difference"].is_monotonic_increasing
+    assert set(frame["label"].str.split(":").str[0]) >= {"language"}
+
+
+def test_a_suspicious_gold_answer_is_fixed_as_a_step(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(METRICS, metrics_view="Suspicious gold")
+    check(app)
+    if "looks wrong" not in shown(app) and "look wrong" not in shown(app):
+        pytest.fail("no suspect shown")
+    before = len(list_versions(filled.dataset))
+    row = next(a for a in app.text_area if a.key.startswith("suspect_answer_"))
+    row.set_value(json.dumps({"person": ["王建国"]}, ensure_ascii=False))
+    app.button(key="suspect_fix").click().run()
+    check(app)
+    assert len(list_versions(filled.dataset)) == before + 1
+    ledger = read_ledger(filled.dataset).to_pylist()
+    assert [entry["reason"] for entry in ledger] == ["gold answer mended after evaluation"]
+    app.button(key="suspects_rescore").click().run()
+    check(app)
+    again = [e for e in list_evaluations() if e.version == before + 1]
+    assert len(again) == 2
+    assert all(e.complete for e in again)
+
+
+def test_an_accepted_answer_is_not_asked_again_until_it_changes(filled: Filled) -> None:
+    from core.evaluation.adjudication import suspects
+
+    found = suspects([filled.base, filled.tuned])
+    assert decisions.still_open(filled.dataset, found).num_rows == found.num_rows > 0
+    first = found.to_pylist()[0]
+    decisions.accept(filled.dataset, first["row_id"], first["element"], first["output"])
+    assert decisions.still_open(filled.dataset, found).num_rows == found.num_rows - 1
+    other = found.to_pylist()[-1]
+    decisions.fix(filled.dataset, {other["row_id"]: '{"person": ["x"]}'})
+    left = decisions.still_open(filled.dataset, found)
+    assert other["row_id"] not in left["row_id"].to_pylist()
+    rows = {row["row_id"]: row["output"] for row in read_rows(filled.dataset).to_pylist()}
+    assert rows[other["row_id"]] == '{"person": ["x"]}'
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        ("How sure", "McNemar"),
+        ("Leaked rows", "in the training data"),
+        ("Enough data?", "makes no curve"),
+        ("Quick A/B", "Try it on 20 rows"),
+        ("Another arm", "Answer 20 rows"),
+    ],
+)
+def test_views_of_compare(open_page: Callable[..., AppTest], filled: Filled, view: str, words: str) -> None:
+    app = open_page(COMPARE, compare_view=view)
+    check(app)
+    assert words in shown(app)
+
+
+def test_quick_ab_queues_the_prompt_and_takes_the_finished_arm(
+    open_page: Callable[..., AppTest], filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("core.jobs.queue", "pages.ui.states"):
+        monkeypatch.setattr(f"{module}.dispatch", lambda: None)
+    before = {e.evaluation_id for e in list_evaluations()}
+    app = open_page(COMPARE, compare_view="Quick A/B")
+    next(a for a in app.text_area if a.key.startswith("ab_user_")).set_value("Who? {{ input }}")
+    app.button(key="ab_start").click().run()
+    check(app)
+    (new,) = {e.evaluation_id for e in list_evaluations()} - before
+    made = get_evaluation(new)
+    assert (made.template.name, made.template.user, made.spec.limit) == ("quick", "Who? {{ input }}", 20)
+    assert app.session_state["ab_pair"] == [new, filled.tuned]
+    assert [job.subject for job in list_jobs(["queued"])] == [new]
+
+
+def test_arms_keep_the_meaning_of_their_colours() -> None:
+    frame = pd.DataFrame(
+        [{"element": "date", "arm": f"{kind} {n}", "value": 0.5, "kind": kind} for kind in ("base", "tuned") for n in range(3)]
+    )
+    colours = [bar.marker.color for bar in figures.element_bars(frame).data]
+    assert colours == [*style.SHADES["base"][2], *style.SHADES["tuned"][2]]
+    assert len(set(colours)) == 6
+    assert not {style.GOLD, style.FAULT} & set(colours)
