@@ -18,6 +18,7 @@ from tests.browser.prepared import prepare
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All browser tests run in one process, one after the other: they share the servers."""
     for item in items:
