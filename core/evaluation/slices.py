@@ -158,7 +158,7 @@ def _measurable(statistics: Statistics, metric: str, mask: Mask) -> bool:
     sums = Sums(statistics.names, statistics.values)
     if not metric.endswith(("_f1", "_precision", "_recall")) or not sums.labels("gold"):
         return True
-    there = sums.group("gold").any(axis=-1)
+    there = sums.group("gold").sum(axis=-1) > 0
     return bool(there[mask].any() and there[~mask].any())
 
 

