@@ -95,7 +95,11 @@ def main() -> None:
     everything: dict[str, Any] = {}
     for name in options.names:
         prepare(name)
-        arms = [answer(name, arm, options) for arm in options.arms.split(",")]
+        arms = []
+        for arm in options.arms.split(","):
+            arms.append(answer(name, arm, options))
+            scores = arms[-1]["scores"]
+            print(f"{name} {arm}: micro-F1 {scores['micro']['f1']:.3f}, exact match {scores['exact_match']:.3f}", flush=True)
         compared = core("compare", *[a["evaluation"] for a in arms])
         everything[name] = {"arms": arms, "compare": compared}
         print(f"\n{name}: {options.train or 'all'} training rows, {compared['rows']} test rows, {platform.machine()}")
