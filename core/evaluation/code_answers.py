@@ -38,11 +38,14 @@ def answer_problems(
     """(task, completion) of ``samples`` answers to each task. SpecError for several greedy ones: they would be the same."""
     if samples > 1 and settings.temperature == 0:
         raise SpecError(f"{samples} greedy samples of a task are all the same", "Set a temperature, e.g. 0.8.")
-    instruction = "" if template.kind == "raw" else INSTRUCTION
+    raw = template.kind == "raw"
+    instruction = "" if raw else INSTRUCTION
     asked = [problem for problem in problems for _ in range(samples)]
+    # a line break at the end of a raw prompt would be torn from the indent that many tokenizers join it with
+    texts = [p.prompt.rstrip() if raw else p.prompt for p in asked]
     prompts = [
-        prompt_ids(template, {"instruction": instruction, "input": p.prompt, "output": ""}, tokenizer=engine.tokenizer)
-        for p in asked
+        prompt_ids(template, {"instruction": instruction, "input": text, "output": ""}, tokenizer=engine.tokenizer)
+        for text in texts
     ]
     done = 0
 
