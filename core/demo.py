@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.records import Arm, DatasetUse, EvaluationSpec, GenerationSettings, Job, ModelRef, TrainSpec, Version
+from core.records import Arm, DatasetUse, EvaluationSpec, GenerationSettings, Job, ModelRef, Task, TrainSpec, Version
 from core.store import datasets
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 EXTRACTION, CLASSIFICATION, CONVERSATIONS = "samples", "samples-intents", "samples-chat"
-SAMPLE_FILES = (
+SAMPLE_FILES: tuple[tuple[str, str, Task], ...] = (
     (CONVERSATIONS, "conversations.jsonl", "chat"),
     (CLASSIFICATION, "classification.jsonl", "classification"),
     (EXTRACTION, "extraction.jsonl", "extraction"),  # last, so that pages, which show the newest first, open on it

@@ -11,15 +11,18 @@ from core.records import Job
 
 def printer(every_seconds: float = 5.0) -> Callable[[Job], None]:
     """A callback for ``core.jobs.queue.wait``: prints state, amount, rate and time left of a job."""
-    last = {"job": "", "state": "", "at": 0.0}
+    last: dict[str, str] = {"job": "", "state": ""}
+    printed = 0.0
     terminal = sys.stderr.isatty()
 
     def show(job: Job) -> None:
+        nonlocal printed
         moment = time.monotonic()
         fresh = (last["job"], last["state"]) != (job.job_id, job.state)
-        if not fresh and moment - float(last["at"]) < (0.5 if terminal else every_seconds):
+        if not fresh and moment - printed < (0.5 if terminal else every_seconds):
             return
-        last.update(job=job.job_id, state=job.state, at=moment)
+        last.update(job=job.job_id, state=job.state)
+        printed = moment
         end = "\r" if terminal and not fresh else "\n"
         print(line(job).ljust(100) if terminal else line(job), file=sys.stderr, end=end, flush=True)
 
