@@ -29,18 +29,20 @@ State = Literal["ok", "missing", "warning", "fault"]
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "evaluate", "streamlit")
 OPTIONAL = {
-    "flash-attn": ("longer texts in less GPU memory; attention about twice as fast", "pip install flash-attn (needs a CUDA GPU)"),
+    "flash-attn": (
+        "nothing needed: attention without padding uses torch's own flash kernel",
+        "pip install flash-attn (needs a CUDA GPU)",
+    ),
     "liger-kernel": (
-        "training with less GPU memory for the loss over large vocabularies",
+        "quicker training on a GPU: its kernels are used where it is installed",
         "pip install liger-kernel (needs a CUDA GPU)",
     ),
-    "vllm": (
-        "serving and evaluating large models many times faster",
-        "pip install vllm in an environment of its own (needs a GPU)",
+    "vllm": ("`serve` on a GPU, many times faster", "pip install vllm in an environment of its own (needs a GPU)"),
+    "ray": (
+        "training on several machines, once there is a launch backend for it; none is here yet",
+        "pip install 'ray[default]'",
     ),
-    "ray": ("training jobs on several machines", "pip install 'ray[default]'"),
     "psycopg": ("one PostgreSQL database for a team, by TUNEWISE_DATABASE_URL", "pip install 'psycopg[binary]'"),
-    "modelscope": ("models from ModelScope by its own client", "pip install modelscope"),
 }
 LOW_DISK_GB = 5.0
 LOW_MEMORY_GB = 4.0
