@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     hub_endpoint: str = Field(default="https://huggingface.co", description="Hugging Face hub or a mirror of it")
     modelscope_endpoint: str = Field(default="https://modelscope.cn", description="ModelScope or a mirror of it")
 
+    price_in: float | None = Field(default=None, ge=0, description="price of a million prompt tokens, in your currency")
+    price_out: float | None = Field(default=None, ge=0, description="price of a million answer tokens")
+    price_hour: float | None = Field(default=None, ge=0, description="price of an hour of one training device")
+
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the database."""

@@ -11,6 +11,7 @@ from core.cli.common import AsJson, emit, table
 from core.cli.evaluation_code import humaneval
 from core.cli.evaluation_judge import judge
 from core.cli.evaluation_look import learning_curve, rescore, slices, suspects
+from core.cli.evaluation_perplexity import perplexity
 from core.cli.evaluation_text import comparison_lines, headline, score_lines
 
 ScoredTask = Literal["extraction", "classification", "generation", "chat"]
@@ -19,7 +20,7 @@ Quantised = Literal["none", "int8", "nf4"]
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
-    for command in (evaluate, score, evaluations, compare, slices, suspects, rescore, humaneval, judge):
+    for command in (evaluate, score, evaluations, compare, slices, suspects, rescore, humaneval, judge, perplexity):
         app.command()(command)
     app.command("learning-curve")(learning_curve)
 

@@ -28,6 +28,7 @@ from core.evaluation.statistics import intervals, wilson
 SIGNATURE = "unbiased estimator|tasks weigh alike|sandbox:bubblewrap|version:1"
 _FIELDS = ("task_id", "prompt", "entry_point", "test")
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_TRIAL = re.compile(r"\n(?![ \t\n)\]}@#]|(?:async )?def |class |import |from )\S")
 _NEXT = re.compile(r"\n(?=class |def |#|if __name__|print\(|@|```|<)")
 
 
@@ -111,12 +112,19 @@ def completion_of(problem: Problem, answer: str) -> str:
     block = _BLOCK.search(answer)
     code = block.group(1) if block else answer
     if re.search(rf"^(?:async )?def {re.escape(problem.entry_point)}\b", code, re.MULTILINE):
-        return f"    pass\n\n{code}\n"
+        return f"    pass\n\n{_whole(code, problem.entry_point)}\n"
     body = _NEXT.split(code, maxsplit=1)[0]
     first = next((line for line in body.split("\n") if line.strip()), "")
     if first and not first[0].isspace():
         body = "\n".join(f"    {line}" if line.strip() else line for line in body.split("\n"))
     return body + "\n"
+
+
+def _whole(code: str, name: str) -> str:
+    """Code up to what stands behind the function on the left margin and defines nothing: trials, prints, half a line."""
+    start = re.search(rf"^(?:async )?def {re.escape(name)}\b", code, re.MULTILINE)
+    end = _TRIAL.search(code, start.end() if start else 0)
+    return code[: end.start()].rstrip() if end else code
 
 
 def program_of(problem: Problem, completion: str) -> str:

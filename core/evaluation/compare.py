@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from core.errors import UserError
+from core.errors import NotFoundError, UserError
 from core.evaluation import artefacts, transitions
 from core.evaluation.common import common_rows, in_order, statistics_of
+from core.evaluation.cost import ArmCost, arm_cost, break_even
 from core.evaluation.metrics.generation import chrf
 from core.evaluation.metrics.rows import Floats, Statistics, Sums, ratio
 from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_intervals
 from core.evaluation.statistics import Interval, holm, mcnemar, several
 from core.evaluation.verdict import sentence
 from core.records import Evaluation
-from core.store.runs import get_evaluation
+from core.settings import get_settings
+from core.store.runs import get_evaluation, get_run
 
 PRIMARY = {"extraction": "micro_f1", "classification": "accuracy"}
 MAX_ARMS = 6
@@ -44,7 +46,7 @@ class Versus:
     ``difference``: this arm minus the first, ``{metric: {"value", "low", "high", "p"}}``; ``p_holm`` beside ``p`` when there
     are several such arms. ``won``, ``lost``, ``tied``: rows by their own score. ``moves``: the fate of each pair
     (``core.evaluation.transitions``), none for other tasks than extraction. ``verdict``: the finding in one sentence.
-    ``mcnemar``: exact p that as many rows turned wholly right as wrong.
+    ``mcnemar``: exact p that as many rows turned wholly right as wrong. ``costs``: of the first arm and of this one.
     """
 
     evaluation_id: str
@@ -55,6 +57,7 @@ class Versus:
     moves: pa.Table
     verdict: str
     mcnemar: float | None = None
+    costs: tuple[ArmCost, ArmCost] | None = None
 
     @property
     def matrix(self) -> dict[str, dict[str, int]]:
@@ -120,6 +123,7 @@ class Comparison:
                     "mcnemar": v.mcnemar,
                     "transitions": v.matrix,
                     "verdict": v.verdict,
+                    "cost": found.to_json() if v.costs and (found := break_even(*v.costs)) else None,
                 }
                 for v in self.versus
             ],
@@ -208,9 +212,23 @@ def _versus(
     primary: str,
     moved: pa.Table,
 ) -> Versus:
+    costs = _arm_cost(first), _arm_cost(arm)
     won, lost = int((rows > base_rows + 1e-12).sum()), int((rows < base_rows - 1e-12).sum())
-    verdict = sentence(first, arm, difference, primary, len(rows))
-    return Versus(arm.evaluation.evaluation_id, difference, won, lost, len(rows) - won - lost, moved, verdict)
+    verdict = sentence(first, arm, difference, primary, len(rows), costs)
+    tied = len(rows) - won - lost
+    return Versus(arm.evaluation.evaluation_id, difference, won, lost, tied, moved, verdict, costs=costs)
+
+
+def _arm_cost(arm: ArmScores) -> ArmCost:
+    """Its request and its training; a run that was deleted counts as none."""
+    seconds, gpus = 0.0, 1
+    if arm.evaluation.spec.arm.run:
+        try:
+            run = get_run(arm.evaluation.spec.arm.run)
+            seconds, gpus = run.seconds, run.spec.gpus
+        except NotFoundError:
+            pass
+    return arm_cost(arm.scores, seconds, gpus, get_settings())
 
 
 def _mcnemar(first: Statistics, other: Statistics) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from core.evaluation.cost import ArmCost, cost_sentence
 from core.evaluation.statistics import rows_needed
 from core.records import Evaluation
 
@@ -25,8 +26,18 @@ class Scores(Protocol):
     def scores(self) -> dict[str, float]: ...
 
 
-def sentence(first: Scores, other: Scores, difference: Mapping[str, Mapping[str, float]], primary: str, rows: int) -> str:
-    """The verdict on ``other`` against ``first``: clear when the interval leaves out 0 and p (corrected) is under 0.05."""
+def sentence(
+    first: Scores,
+    other: Scores,
+    difference: Mapping[str, Mapping[str, float]],
+    primary: str,
+    rows: int,
+    costs: tuple[ArmCost, ArmCost] | None = None,
+) -> str:
+    """The verdict on ``other`` against ``first``: clear when the interval leaves out 0 and p (corrected) is under 0.05.
+
+    ``costs``: of both arms, for what a request and the training cost.
+    """
     found = difference[primary]
     name = NAMES.get(primary, primary)
     change = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
@@ -34,7 +45,7 @@ def sentence(first: Scores, other: Scores, difference: Mapping[str, Mapping[str,
     sure = p < CLEAR and (found["low"] > 0 or found["high"] < 0)
     us, them = _label(other), _label(first)
     values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows: {change}, {_p(p)}"
-    cost = _cost(first.scores, other.scores)
+    cost = _cost(first.scores, other.scores) + (cost_sentence(*costs, (them, us)) if costs else "")
     if sure:
         better = us if found["value"] > 0 else them
         return f"{better} is better: {values}.{cost}"

@@ -118,6 +118,10 @@ def test_it_refuses_without_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("    return a + b\n\ndef other():\n    pass\n", "    return a + b\n\n"),
         ("return a + b", "    return a + b\n"),
+        (
+            "```python\ndef add(a, b):\n    return g(a, b)\n\n# helps\ndef g(a, b):\n    return a + b\n\n# Test\nx = [1,\n```",
+            "    pass\n\ndef add(a, b):\n    return g(a, b)\n\n# helps\ndef g(a, b):\n    return a + b\n\n# Test\n",
+        ),
         ("Sure!\n```python\ndef add(a, b):\n    return a + b\n```\nDone.", "    pass\n\ndef add(a, b):\n    return a + b\n"),
     ],
 )
