@@ -248,6 +248,7 @@ class Arm(Record):
     shots: int = Field(default=0, ge=0)
     shots_how: Literal["fixed", "retrieved"] = "fixed"
     generation: GenerationSettings = GenerationSettings()
+    constrained: bool = Field(default=False, description="answers are kept to a JSON object of the dataset's elements")
     name: str = ""
 
 

@@ -39,6 +39,7 @@ def evaluate(
     ] = "fixed",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the split.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
+    constrained: Annotated[bool, typer.Option("--constrained", help="Keep answers to a JSON object of the elements.")] = False,
     perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
     label: Annotated[str, typer.Option("--label", help="A name for this arm.")] = "",
     predictions: Annotated[
@@ -64,6 +65,7 @@ def evaluate(
     chosen: dict[str, Any] = {
         "shots": shots,
         "shots_how": shots_how,
+        "constrained": constrained,
         "name": label,
         "generation": GenerationSettings(max_new_tokens=max_new_tokens),
     }

@@ -54,7 +54,7 @@ def statistics_of(
 
     Counted anew from the texts where signatures show that the arms were counted differently.
     """
-    signatures = [{k: v for k, v in e.signature.items() if k not in ("perplexity", "intervals")} for e in evaluations]
+    signatures = [{k: v for k, v in e.signature.items() if k not in ("perplexity", "intervals", "decoding")} for e in evaluations]
     if any(signature != signatures[0] for signature in signatures):
         elements = next((e.elements for e in evaluations if e.elements), ())
         scored = [score_frame(table, evaluations[0].task, elements, with_intervals=False) for table in tables]

@@ -16,6 +16,7 @@ from core.errors import UserError
 from core.evaluation import artefacts
 from core.evaluation.answerer import Answerer, answerer, engine_for
 from core.evaluation.artefacts import Journal
+from core.evaluation.constrained import SIGNATURE, answer_pattern
 from core.evaluation.questions import Question, ask, load_rows
 from core.evaluation.scoring import score_frame, strip_thinking
 from core.models.tokenizer import load_tokenizer
@@ -127,7 +128,10 @@ def _answer(
     arm = evaluation.spec.arm
     stop = stop_strings(evaluation.template, load_tokenizer(who.model))
     prompts = [question.prompt for question in questions]
-    engine.generate(prompts, arm.generation, adapter=who.adapter, stop=stop, should_stop=reporter.should_stop, on_row=keep)
+    kept_to: dict[str, Any] = {"pattern": answer_pattern(evaluation)} if arm.constrained else {}
+    engine.generate(
+        prompts, arm.generation, adapter=who.adapter, stop=stop, should_stop=reporter.should_stop, on_row=keep, **kept_to
+    )
     answers.sync()
     return all(question.row_id in answers.records for question in questions)
 
@@ -178,8 +182,9 @@ def finish(evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str,
     repairs = pa.array(scored.repairs or [None] * predictions.num_rows, pa.large_string())
     predictions = predictions.set_column(predictions.schema.get_field_index("repaired"), "repaired", repairs)
     artefacts.write_tables(evaluation, predictions, scored.statistics, scored.pairs)
+    signature = scored.signature | ({"decoding": SIGNATURE} if evaluation.spec.arm.constrained else {})
     complete = evaluation.model_copy(
-        update={"rows": predictions.num_rows, "scores": scores, "signature": scored.signature, "complete": True}
+        update={"rows": predictions.num_rows, "scores": scores, "signature": signature, "complete": True}
     )
     artefacts.write_manifest(complete)
     return save_evaluation(complete)

@@ -1,7 +1,8 @@
 """Perplexity of plain text by a window that slides over it, so that each token is judged with enough text before it.
 
 The first window judges all its tokens but the first; each later one starts ``stride`` tokens on and judges only the new
-ones (as in transformers' guide on perplexity, whose loop gives the same number). A smaller stride gives more context and a lower perplexity, so window and stride stand in the signature.
+ones (as the loop of transformers' guide on perplexity does, which gives the same number). A smaller stride gives more
+context and a lower perplexity, so window and stride stand in the signature.
 Knows nothing of where the model runs: the engine is given.
 """
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from core.models.constrain import Following
 from core.models.sampling import choose, seeded
 from core.models.text import TextStream
 from core.records import GenerationSettings
@@ -39,6 +40,8 @@ class Request:
     adapter: str | None = None
     row: int = 0
     interactive: bool = False
+    follow: Following | None = None
+    """Keeps the answer to a pattern; none: any token may come."""
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     made: list[int] = field(default_factory=list)
     finish: Finish = ""
@@ -73,6 +76,8 @@ class Request:
         if token in self.ends:
             self.end("stop")
             return
+        if self.follow is not None:
+            self.follow.advance(token)
         piece = self.text.push(token)
         if piece and self.interactive:
             self.events.put((self, piece, False))
@@ -152,6 +157,11 @@ class Batch:
         self.requests += other.requests
 
     def _choose(self, logits: torch.Tensor) -> list[int]:
+        bound = [(place, r.follow) for place, r in enumerate(self.requests) if r.follow is not None and not r.finish]
+        if bound:
+            logits = logits.clone()
+            for place, follow in bound:
+                logits[place].masked_fill_(~follow.allowed(logits.shape[-1], logits.device), float("-inf"))
         groups: dict[GenerationSettings, list[int]] = {}
         for place, request in enumerate(self.requests):
             groups.setdefault(request.settings, []).append(place)

@@ -20,6 +20,7 @@ import torch
 from core.errors import ModelError
 from core.models.adapters import Adapters
 from core.models.batch import Event, Finish, Request
+from core.models.constrain import Constraint
 from core.models.load import LoadedModel
 from core.models.memory import free_memory, release_memory
 from core.models.scheduler import Scheduler, out_of_memory, released
@@ -79,6 +80,7 @@ class Engine:
         self._limits = _limits(loaded, config)
         self._adapters = Adapters(loaded.model)
         self._scheduler = Scheduler(loaded.model, self._adapters, self._limits, self._pad, loaded.device)
+        self._constraints: dict[str, Constraint] = {}
         self._closed = False
 
     @property
@@ -109,8 +111,11 @@ class Engine:
         stop: Sequence[str] = (),
         should_stop: Callable[[], bool] | None = None,
         on_row: Callable[[int, Answered], None] | None = None,
+        pattern: str | None = None,
     ) -> list[Answered]:
         """Answer prompts (token identifiers), in their order. ``adapter``: one for all, or one a prompt.
+
+        ``pattern``: a regular expression that each answer must match as a whole, unless it is cut off.
 
         ``on_row(place, answer)`` is called in this thread as rows end, longest prompts first, not for rows that
         a stop cut short. Row ``i`` draws with the seed ``(settings.seed, i)``.
@@ -123,6 +128,10 @@ class Engine:
             self._request(ids, settings, name, stop, row, events)
             for row, (ids, name) in enumerate(zip(prompts, names, strict=True))
         ]
+        if pattern is not None:
+            constraint = self._constraint(pattern)
+            for request in requests:
+                request.follow = constraint.start()
         mixed = self._adapters.can_mix(names)
         order = sorted(requests, key=lambda r: ("" if mixed else r.adapter or "", -r.length, r.row))
         self._scheduler.submit(order)
@@ -224,6 +233,11 @@ class Engine:
     ) -> list[float]:
         forward, arguments = self._adapters.select([adapter] * len(rows))
         return score_batch(forward, arguments, [prompts[r] for r in rows], [answers[r] for r in rows], self._pad, self.device)
+
+    def _constraint(self, pattern: str) -> Constraint:
+        if pattern not in self._constraints:
+            self._constraints[pattern] = Constraint(pattern, self.tokenizer, self._ends)
+        return self._constraints[pattern]
 
     def _score_tokens(self) -> int:
         """Tokens of a scoring batch: its logits are float32 over the whole vocabulary."""

@@ -35,12 +35,17 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
     shots = 0
     if run is None:
         shots = st.slider("Worked examples in the prompt", 0, 8, 0, key=f"{key}_shots", help="Taken from the train split.")
+    constrained = bool(selection.dataset.task == "extraction" and selection.dataset.elements) and st.toggle(
+        "Keep answers to JSON of the elements",
+        key=f"{key}_constrained",
+        help="No answer can fail on its format, so that neither arm wins on format alone.",
+    )
     generation = GenerationSettings(max_new_tokens=int(tokens))
     if run is None:
         template = selection.template.ref if selection.template else "chat"
-        arm = Arm(model=selection.model, template=template, shots=shots, generation=generation)
+        arm = Arm(model=selection.model, template=template, shots=shots, generation=generation, constrained=constrained)
     else:
-        arm = Arm(run=run.run_id, generation=generation)
+        arm = Arm(run=run.run_id, generation=generation, constrained=constrained)
     return EvaluationSpec(
         dataset=selection.dataset.name,
         version=selection.version.number,
