@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from core.errors import NotFoundError
+from core.models.tokenizer import load_tokenizer
 from core.prompts.templates import find_template
-from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, new_id
+from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, Version, new_id
 from core.store.datasets import get_dataset, get_version
 from core.store.runs import get_run, list_evaluations, list_runs, mark_template_used
 from core.training.artefacts import result_folder
@@ -42,6 +44,7 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     """
     dataset = get_dataset(spec.dataset)
     version = get_version(spec.dataset, spec.version)
+    _check_split(version, spec.split)
     arm = spec.arm
     template: Template | None = None
     if arm.run is not None:
@@ -52,10 +55,13 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
         if "template" not in arm.model_fields_set:
             template = run.template
         arm = arm.model_copy(update=changes)
+    if arm.model.source == "path":
+        load_tokenizer(arm.model)  # says what is wrong with a folder that isn't a model, before anything is queued
     template = template or find_template(arm.template)
     arm = arm.model_copy(update={"template": template.ref})
     mark_template_used(template)
     how = arm.name or f"{arm.model.label}, {template.name}" + (f", {arm.shots} shots" * bool(arm.shots))
+    how += ", kept to JSON" * arm.constrained
     return Evaluation(
         evaluation_id=new_id("evaluation"),
         name=_unused(spec.arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
@@ -65,6 +71,15 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
         template=template,
         version=version.number,
     )
+
+
+def _check_split(version: Version, split: str) -> None:
+    if version.rows and not version.split_sizes.get(split):
+        sizes = ", ".join(f"{name or 'in no split'} {size:,}" for name, size in version.split_sizes.items() if size)
+        raise NotFoundError(
+            f"Dataset {version.dataset!r} v{version.number} has no rows in split {split!r}",
+            f"Its rows: {sizes}. `python -m core split {version.dataset}` makes train, dev and test.",
+        )
 
 
 def run_model(run: Run) -> ModelRef:
