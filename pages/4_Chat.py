@@ -7,7 +7,7 @@ import streamlit as st
 from core.errors import UserError
 from core.records import Conversation, Turn
 from core.store.runs import list_runs, save_conversation
-from pages.ui import chatview, engine, formats, shell, states
+from pages.ui import chatview, engine, formats, servepanel, shell, states
 from pages.ui.asking import ask
 
 selection = shell.begin("Chat")
@@ -18,6 +18,7 @@ with st.container(horizontal=True, vertical_alignment="center", key="chat_bar"):
     st.space("stretch")
     choice = chatview.settings(selection, chosen, model)
     talk = chatview.conversation()
+    servepanel.panel(chosen)
 
 names = " and ".join(choice.names())
 asked = sum(turn.role == "user" for turn in talk.turns)

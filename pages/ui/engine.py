@@ -15,10 +15,10 @@ from typing import Any
 import streamlit as st
 
 from core.errors import UserError
-from core.jobs.queue import claim_device, default_device, release_device, set_busy, watch_claim, who_holds
+from core.jobs.queue import default_device, release_device, set_busy, watch_claim
 from core.records import ModelRef, Run
-from core.store.jobs import list_jobs
-from core.store.runs import run_folder
+from core.serving.holder import take_device, taken
+from core.training.artefacts import result_folder
 
 HOLDER = f"chat-{os.getpid()}"
 _lock = threading.RLock()
@@ -32,8 +32,8 @@ class Held:
         from core.models.load import load_model
 
         self.ref, self.device = ref, default_device()
-        if not claim_device(self.device, HOLDER):
-            raise UserError(*_taken(self.device))
+        if not take_device(self.device, HOLDER):
+            raise UserError(*taken(self.device))
         try:
             self.engine = Engine(load_model(ref, device=self.device))
         except BaseException:
@@ -79,7 +79,7 @@ def answering(ref: ModelRef, runs: list[Run]) -> Iterator[Any]:
     set_busy(held.device, HOLDER, True)
     try:
         for run in runs:
-            held.engine.attach(run.run_id, run_folder(run.run_id) / "adapter")
+            held.engine.attach(run.run_id, result_folder(run))
         yield held.engine
     finally:
         with _lock:
@@ -103,16 +103,3 @@ def _let_go() -> bool:
 def _release() -> None:
     _loaded.pop("now", None)
     _held.clear()
-
-
-def _taken(device: str) -> tuple[str, str]:
-    holder = who_holds(device)
-    job = next((j for j in list_jobs(["starting", "running", "stopping"]) if j.job_id == holder), None)
-    waiting = next(iter(list_jobs(["queued"])), None)
-    who = job or waiting
-    if who is None:
-        return f"The device {device} is held by {holder or 'another process'}", "Try again when it is free."
-    return (
-        f"The device {device} is at work: {who.title}",
-        "The chat answers when that is done; the Train page shows how far it is.",
-    )
