@@ -44,9 +44,7 @@ def _panel(tuned: list[Run]) -> None:
     if tuned and not served.issuperset(run.run_id for run in tuned):
         names = ", ".join(run.name for run in tuned)
         st.markdown(f"Programs can ask {states.plain(names)} and its base like OpenAI's API, with the template of the training.")
-        st.caption(
-            "The server listens on this machine only and wants a key. While it answers, the chat waits; idle, each gives way to the other."
-        )
+        st.caption("The server listens on this machine only and wants a key. Chat and server give way to each other when idle.")
         ids = [run.run_id for run in tuned]
         st.button("Start a server", icon=":material/play_arrow:", key="serve_start", on_click=_start, args=(ids,))
     elif not servers:
