@@ -39,6 +39,7 @@ TORCH_MODULES = frozenset(
         "core.models.engine",
         "core.models.cpu4bit",
         "core.models.batch",
+        "core.models.constrain",
         "core.models.sampling",
         "core.models.scheduler",
         "core.models.score",
