@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
-from pages.ui import datatabs, dataview, importer, issues, recipe, shell, states
+from pages.ui import datatabs, dataview, importer, issues, quarantine, recipe, shell, states
 
 chosen = shell.begin("Data")
 if chosen.dataset is None or chosen.version is None:
@@ -53,7 +53,7 @@ with states.catching("Your data is as it was."):
         "Edit by hand": datatabs.edit,
         "Versions": datatabs.versions,
         "Ledger": datatabs.ledger,
-        "Quarantine": datatabs.quarantine,
+        "Quarantine": quarantine.show,
         "Split": datatabs.splitting,
         "Export": datatabs.exporting,
     }

@@ -76,7 +76,8 @@ def load_object(text: str) -> list[tuple[str, Any]]:
     try:
         value = _decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}" if text.strip() else "empty") from None
+        fault = error.msg.removesuffix(" at")  # some of Python's messages end so already
+        raise ValueError(f"not JSON: {fault} at character {error.pos + 1}" if text.strip() else "empty") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:

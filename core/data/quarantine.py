@@ -182,6 +182,11 @@ def _read_set_aside(text: str) -> dict[str, Any]:
     return {field: value.get(field) if field == "messages" else value.get(field) or "" for field in _ROW_FIELDS}
 
 
+def is_from_file(name: str, quarantine_id: str) -> bool:
+    """Whether a quarantined row couldn't be read at an import; otherwise a step put it aside, as the JSON of its columns."""
+    return _params_of(name, quarantine_id) is not None
+
+
 def _params_of(name: str, quarantine_id: str) -> dict[str, Any] | None:
     """The parameters of the import that a quarantined row came with; None for a row that a cleaning step put aside."""
     for step in store.get_version(name).recipe:

@@ -1,23 +1,20 @@
-"""The tabs of Data: edit by hand, versions, ledger, quarantine, split, export. Each reads and hands to core."""
+"""The tabs of Data: edit by hand, versions, ledger, split, export. Each reads and hands to core."""
 
 from __future__ import annotations
 
-import functools
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute as pc
 import streamlit as st
 
 from core.data import recipes
 from core.data.export import FORMATS, export
-from core.data.repair import propose_repair
 from core.data.split import split
+from core.data.windows import Positions, find_rows, read_window
 from core.records import SPLITS, Dataset, Step, Version
-from core.store.datasets import list_versions, read_ledger, read_quarantine, read_rows, read_rows_at
+from core.store.datasets import list_versions, read_ledger
 from pages.ui import changes, formats, marks, shell, states, tables
 
 WINDOW = 50
@@ -28,12 +25,12 @@ EDITED = ("instruction", "input", "output", "messages", "split")
 def edit(dataset: Dataset, version: Version) -> None:
     """The grid: cells are changed here and saved as one step."""
     text = st.text_input("Rows that contain", key="edit_search", placeholder="any text of instruction, input or answer")
-    found = range(version.rows) if not text else _matching(dataset.name, version.number, text)
+    found = _matching(dataset.name, version.number, text)
     start, end = tables.page_of(len(found), key=f"edit_page_{version.number}_{text}", size=WINDOW)
     if not len(found):
         st.caption("No row contains this.")
         return
-    frame = read_rows_at(dataset.name, version.number, list(found[start:end])).to_pandas()
+    frame = read_window(dataset.name, version.number, found, offset=start, limit=end - start).to_pandas()
     talks = frame["messages"].notna().any()
     shown = ["line", "messages", "split"] if talks else ["line", "instruction", "input", "output", "split"]
     key = f"edit_grid_{dataset.name}_{version.number}_{start}_{text}"
@@ -97,54 +94,6 @@ def ledger(dataset: Dataset, version: Version) -> None:
     changes.show(table, key=f"ledger_{version.number}")
 
 
-def quarantine(dataset: Dataset, version: Version) -> None:
-    """What was kept aside, with its reason; a row is mended here and taken in."""
-    table = read_quarantine(dataset.name, version.number)
-    if not table.num_rows:
-        st.caption("Nothing is kept aside. A row that can't be read at an import, or that a step puts aside, waits here.")
-        return
-    reasons = pc.value_counts(table["reason"]).to_pylist()
-    st.markdown(f"{formats.plural(table.num_rows, 'row')} kept aside, for {formats.plural(len(reasons), 'reason')}.")
-    start, end = tables.page_of(table.num_rows, key="quarantine_page", size=WINDOW)
-    frame = table.slice(start, end - start).to_pandas()
-    columns = {"source": tables.text("File"), "line": tables.whole("Line"), "reason": tables.text("Reason", width="medium")}
-    place = tables.pick(
-        frame,
-        columns | {"raw": tables.text("As it lies in the file", width="large")},
-        alt="Quarantine",
-        key="quarantine",
-        height=240,
-    )
-    entry = frame.iloc[place or 0]
-    _mend(dataset, entry["quarantine_id"], entry["raw"], entry["reason"])
-
-
-def _mend(dataset: Dataset, quarantine_id: str, raw: str, reason: str) -> None:
-    cells = _cells(raw)
-    st.markdown(f"**Mend and take in** :gray[{states.plain(reason)}]")
-    with st.expander("As it lies in the file"):
-        st.code(raw, language=None, wrap_lines=True)
-    proposal = propose_repair(cells["output"]) if dataset.task == "extraction" else None
-    if proposal is not None and proposal != cells["output"]:
-        st.caption("A proposal for the answer. Look at it closely: a repair can change values.")
-        st.html(marks.diff(cells["output"], proposal))
-        if st.button("Put the proposal into the field", key=f"mend_proposal_{quarantine_id}"):
-            st.session_state[f"mend_output_{quarantine_id}"] = proposal
-    with st.form(f"mend_{quarantine_id}"):
-        row: dict[str, Any] = {"quarantine_id": quarantine_id}
-        for name, words in (("instruction", "Instruction"), ("input", "Input"), ("output", "Answer")):
-            row[name] = st.text_area(words, cells[name], key=f"mend_{name}_{quarantine_id}", height=90)
-        splits = ["", *SPLITS]
-        place = splits.index(cells["split"]) if cells["split"] in splits else 0
-        key = f"mend_split_{quarantine_id}"
-        row["split"] = st.selectbox("Split", splits, index=place, key=key, format_func=lambda s: s or "none")
-        if st.form_submit_button("Take this row in"):
-            with states.catching("The row is still kept aside."):
-                recipes.apply(dataset.name, [Step(op="take_in", params={"rows": [row]})], note="taken in from quarantine")
-                shell.select(version="latest")
-                st.rerun()
-
-
 def splitting(dataset: Dataset, version: Version) -> None:
     """How the rows are split, and a new split that keeps what belongs together on one side."""
     sizes = version.split_sizes
@@ -196,22 +145,7 @@ def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:
         return path.read_bytes()
 
 
-def _cells(raw: str) -> dict[str, str]:
-    """Instruction, input and output out of a raw row, where it can be read; else the whole text as input."""
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        return {"instruction": "", "input": raw, "output": "", "split": ""}
-    cells = {name: found.get(name, "") for name in ("instruction", "input", "output", "split")}
-    return {name: cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False) for name, cell in cells.items()}
-
-
-@st.cache_data(show_spinner=False, max_entries=32)
-def _matching(name: str, number: int, text: str) -> list[int]:
+@st.cache_data(show_spinner=False, max_entries=16)
+def _matching(name: str, number: int, text: str) -> Positions:
     """Positions of the rows in whose texts ``text`` stands."""
-    table = read_rows(name, number, columns=SEARCHED)
-    masks = [pc.fill_null(pc.match_substring(table[column], text), False) for column in SEARCHED]
-    places: list[int] = pc.indices_nonzero(functools.reduce(pc.or_, masks)).to_pylist()
-    return places
+    return find_rows(name, number, text=text, columns=SEARCHED)

@@ -147,15 +147,20 @@ def diff(before: str, after: str) -> str:
     """One text made into another: what goes is struck through, what comes is underlaid."""
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     opcodes = matcher.get_opcodes() if len(before) + len(after) <= 4000 else [("replace", 0, len(before), 0, len(after))]
+    return stretches((before[a:b], after[c:d]) for _, a, b, c, d in opcodes)
+
+
+def stretches(pairs: Iterable[tuple[str, str]]) -> str:
+    """A change given as stretches of (before, after), equal where nothing changed, drawn as in ``diff``."""
     parts: list[str] = []
-    for kind, a, b, c, d in opcodes:
-        if kind == "equal":
-            parts.append(html.escape(_middle(before[a:b])))
+    for old, new in pairs:
+        if old == new:
+            parts.append(html.escape(_middle(old)))
             continue
-        if b > a:
-            parts.append(f"<del>{html.escape(_visible(before[a:b]))}</del>")
-        if d > c:
-            parts.append(f"<ins>{html.escape(_visible(after[c:d]))}</ins>")
+        if old:
+            parts.append(f"<del>{html.escape(_visible(old))}</del>")
+        if new:
+            parts.append(f"<ins>{html.escape(_visible(new))}</ins>")
     return f'<div class="tw-text tw-diff">{"".join(parts)}</div>'
 
 

@@ -60,7 +60,7 @@ def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Pr
         return
     label = f"Apply {formats.plural(len(chosen), 'step')} to {formats.plural(version.rows, 'row')}"
     if preview is not None and not preview.affected:
-        st.markdown(":gray[None of these steps would change a row.]")
+        st.markdown(":gray[These steps would change no row.]")
         _go_on()
         return
     if preview is not None:

@@ -10,7 +10,7 @@ from core.store.runs import list_conversations, list_evaluations, list_runs
 from pages.ui import formats
 from pages.ui.registry import CHAT, COMPARE, DATA, TOKENS, TRAIN, Entry
 
-BROUGHT = frozenset({"import", "repair"})
+BROUGHT = frozenset({"import", "mix"})
 """Steps that bring rows; all others clean."""
 
 

@@ -101,3 +101,7 @@ def test_any_text_gets_an_answer(text: str) -> None:
     answer = parse_answer(text)
     assert answer.ok or not answer.pairs
     "".join(value for _, value in answer.pairs).encode()
+
+
+def test_a_fault_names_its_place_once() -> None:
+    assert parse_answer('{"a": ["b').error == "not JSON: Unterminated string starting at character 8"

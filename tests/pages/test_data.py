@@ -10,9 +10,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data import recipes
+from core.data.importing import import_file
 from core.data.profile import profile
 from core.records import Step
-from core.store.datasets import get_version, list_datasets, read_ledger, read_quarantine
+from core.store.datasets import get_version, list_datasets, read_ledger, read_quarantine, read_rows
 from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
@@ -117,6 +118,45 @@ def test_a_row_is_mended_and_taken_in_from_quarantine(open_page: Callable[..., A
     next(button for button in app.button if button.label == "Take this row in").click().run()
     assert not app.exception
     assert get_version(NAME).quarantined == len(aside) - 1
+
+
+def _import_broken(folder: Path) -> None:
+    good = [json.dumps({"input": f"No. {n}: Anna Keller", "output": '{"person": ["Anna Keller"]}'}) for n in range(3)]
+    path = folder / "broken.jsonl"
+    path.write_text("\n".join([*good, '{"input": "Tom Reed came", "output": "{}", "split": "train"', "nothing of use"]), "utf-8")
+    import_file(path, "broken", task="extraction", elements=("person",))
+
+
+def test_a_broken_line_has_a_proposal_with_its_difference_and_is_taken_in_as_a_version(
+    open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    _import_broken(tmp_path)
+    aside = read_quarantine("broken").to_pylist()
+    name = aside[0]["quarantine_id"]
+    app = open_page(DATA, data_view="Quarantine")
+    check(app)
+    assert any("mended by json-repair" in text for text in texts(app))
+    assert any("<ins>}</ins>" in html.value for html in app.html)
+    assert app.button(key=f"mend_go_{name}").disabled
+    app.button(key=f"mend_raw_{name}_proposal").click().run()
+    check(app)
+    assert app.text_area(key=f"mend_raw_{name}").value.endswith('"train"}')
+    app.button(key=f"mend_go_{name}").click().run()
+    assert not app.exception
+    made = get_version("broken")
+    assert (made.number, made.rows, made.quarantined) == (2, 4, 1)
+    assert "Tom Reed came" in read_rows("broken")["input"].to_pylist()
+    assert read_ledger("broken").num_rows == 1
+
+
+def test_a_text_that_makes_no_row_says_why_and_cannot_be_taken_in(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    _import_broken(tmp_path)
+    name = read_quarantine("broken").to_pylist()[0]["quarantine_id"]
+    app = open_page(DATA, data_view="Quarantine")
+    app.text_area(key=f"mend_raw_{name}").set_value('{"input": "x"').run()
+    check(app)
+    assert app.button(key=f"mend_go_{name}").disabled
+    assert any("can't be taken in" in text for text in texts(app))
 
 
 def test_hand_edits_become_one_step(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
