@@ -8,6 +8,7 @@ from core.demo import EXTRACTION, load_samples
 from pages.ui import datatabs, dataview, importer, issues, quarantine, recipe, shell, states
 
 chosen = shell.begin("Data")
+importer.running()
 if chosen.dataset is None or chosen.version is None:
     pressed = states.empty(
         "What is wrong with your data, and the rows behind it",
@@ -29,27 +30,8 @@ if chosen.dataset is None or chosen.version is None:
 
 dataset, version = chosen.dataset, chosen.version
 with states.catching("Your data is as it was."):
-    found = dataview.profiled(dataset.name, version)
-    frame = issues.frame(found)
-    with st.container(horizontal=True, vertical_alignment="top"):
-        with st.container(width="stretch"):
-            shell.answer(*dataview.sentence(found, frame, version))
-        st.button("Import a file", key="data_import", icon=":material/upload_file:", on_click=importer.ask)
     importer.open_or_not()
-
-    left, right = st.columns([7, 4], gap="large")
-    with left:
-        if frame.empty:
-            with st.container(key="chart"):
-                dataview.contents(found, key="clean")
-        else:
-            clicked = dataview.chart(frame)
-            dataview.rows_of_issue(dataset, version, found, frame, clicked)
-    with right:
-        recipe.panel(dataset, version, issues.remedies(frame))
-
     tabs = {
-        "Contents": lambda *_: dataview.contents(found, key="contents"),
         "Edit by hand": datatabs.edit,
         "Versions": datatabs.versions,
         "Ledger": datatabs.ledger,
@@ -57,6 +39,25 @@ with states.catching("Your data is as it was."):
         "Split": datatabs.splitting,
         "Export": datatabs.exporting,
     }
+    if not dataview.looking(dataset.name, version):
+        found = dataview.profiled(dataset.name, version)
+        frame = issues.frame(found)
+        with st.container(horizontal=True, vertical_alignment="top"):
+            with st.container(width="stretch"):
+                shell.answer(*dataview.sentence(found, frame, version))
+            st.button("Import a file", key="data_import", icon=":material/upload_file:", on_click=importer.ask)
+        left, right = st.columns([7, 4], gap="large")
+        with left:
+            if frame.empty:
+                with st.container(key="chart"):
+                    dataview.contents(found, key="clean")
+            else:
+                clicked = dataview.chart(frame)
+                dataview.rows_of_issue(dataset, version, found, frame, clicked)
+        with right:
+            recipe.panel(dataset, version, issues.remedies(frame))
+        tabs = {"Contents": lambda *_: dataview.contents(found, key="contents"), **tabs}
+
     for tab, draw in zip(st.tabs(list(tabs), key="data_view", bind="query-params"), tabs.values(), strict=True):
         if tab.open:
             with tab:

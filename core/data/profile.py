@@ -64,13 +64,23 @@ class Profile:
         told: list[str] = self._of(issue)["detail"].to_pylist()
         return told
 
+    def details_at(self, issue: str, positions: npt.NDArray[np.int64]) -> list[str]:
+        """What is to be said of the rows at ``positions``, each of which has the issue."""
+        part = self._of(issue)
+        told: list[str] = part["detail"].take(pa.array(np.searchsorted(part["position"].to_numpy(), positions))).to_pylist()
+        return told
+
     def issues_at(self, position: int) -> dict[str, str]:
         """The issues of one row with what is to be said of them."""
         found = self._found.filter(pc.equal(self._found["position"], position)).to_pylist()
         return {entry["issue"]: entry["detail"] for entry in found}
 
     def _of(self, issue: str) -> pa.Table:
-        return self._found.filter(pc.equal(self._found["issue"].cast(pa.string()), issue))
+        names = self._found["issue"].combine_chunks()
+        code = pc.index(names.dictionary, issue) if len(names) else pa.scalar(-1)
+        return (
+            self._found.filter(pc.equal(names.indices, code.cast(pa.int32()))) if code.as_py() >= 0 else self._found.slice(0, 0)
+        )
 
     @property
     def faulty(self) -> int:
@@ -116,6 +126,18 @@ class Profile:
         }
 
 
+def is_kept(name: str, version: int) -> bool:
+    """Whether the profile of a version was made before, so that ``profile`` only reads it."""
+    dataset, found = get_dataset(name), get_version(name, version)
+    folder = version_folder(name, found.number) / f"profile-{FORMAT}"
+    return is_complete(folder) and json.loads((folder / "about.json").read_text("utf-8")) == _about(dataset, found)
+
+
+def _about(dataset: Dataset, version: Version) -> dict[str, Any]:
+    """What a profile depends on beside the rows."""
+    return {"given": list(given_elements(dataset, version.recipe)), "task": dataset.task}
+
+
 def profile(name: str, version: int | None = None, *, reporter: Reporter | None = None, threshold: float = KEPT) -> Profile:
     """The profile of a version (the latest by default), from disk if it was made before.
 
@@ -124,15 +146,14 @@ def profile(name: str, version: int | None = None, *, reporter: Reporter | None 
     dataset, found_version = get_dataset(name), get_version(name, version)
     folder = version_folder(name, found_version.number) / f"profile-{FORMAT}"
     given = given_elements(dataset, found_version.recipe)
-    about = {"given": list(given), "task": dataset.task}
-    if threshold == KEPT and is_complete(folder) and json.loads((folder / "about.json").read_text("utf-8")) == about:
+    if threshold == KEPT and is_kept(name, found_version.number):
         return _loaded(folder, dataset, found_version)
     rows = read_rows(name, found_version.number)
     elements, inferred = known_elements(dataset, rows, given) if dataset.task == "extraction" else (given, False)
     findings = findings_for(rows, dataset.task, elements, reporter=reporter, threshold=threshold)
     made = _made(dataset, found_version, rows, elements, inferred, findings)
     if threshold == KEPT:
-        _keep(folder, about, made)
+        _keep(folder, _about(dataset, found_version), made)
     return made
 
 

@@ -12,6 +12,9 @@ from functools import lru_cache
 
 from core.settings import get_settings
 
+FILES = "files"
+"""What jobs that read and count rows claim: one at a time, beside a training or an evaluation."""
+
 
 @lru_cache(maxsize=1)
 def _cuda_indices() -> tuple[int, ...]:

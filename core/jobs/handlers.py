@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from core.errors import NotFoundError
+from core.errors import NotFoundError, UserError
 from core.records import Job, Reporter
 
 Handler = Callable[[Job, Reporter], bool]
@@ -36,6 +37,31 @@ def _evaluate(job: Job, reporter: Reporter) -> bool:
     return run_evaluation(get_evaluation(job.subject), reporter).complete
 
 
+def _import(job: Job, reporter: Reporter) -> bool:
+    """Bring a file in. ``payload``: the arguments of ``import_file``; ``upload`` true: the file was put there for this alone."""
+    from core.data.importing import import_file
+
+    keys = ("task", "mapping", "split", "elements", "shape", "encoding")
+    given = {key: job.payload[key] for key in keys if key in job.payload}
+    try:
+        import_file(job.payload["path"], job.payload["name"], reporter=reporter, **given)
+    except UserError:
+        if reporter.should_stop():
+            return False
+        raise
+    if job.payload.get("upload"):
+        Path(job.payload["path"]).unlink(missing_ok=True)
+    return True
+
+
+def _profile(job: Job, reporter: Reporter) -> bool:
+    """Look through a version's rows, which keeps its profile. ``payload``: ``name`` and ``version``."""
+    from core.data.profile import profile
+
+    profile(job.payload["name"], job.payload["version"], reporter=reporter)
+    return True
+
+
 def _pause(job: Job, reporter: Reporter) -> bool:
     """Hold the device for ``seconds``, in steps: shows that queue, worker and stop work on this machine."""
     seconds = float(job.payload.get("seconds", 0.0))
@@ -49,4 +75,10 @@ def _pause(job: Job, reporter: Reporter) -> bool:
     return True
 
 
-HANDLERS: Mapping[str, Handler] = {"train": _train, "evaluate": _evaluate, "pause": _pause}
+HANDLERS: Mapping[str, Handler] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "import": _import,
+    "profile": _profile,
+    "pause": _pause,
+}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import select
@@ -14,7 +15,7 @@ from sqlmodel import select
 from core.errors import SpecError, UserError
 from core.jobs.backends import backend_of, get_backend
 from core.jobs.claims import claim_device, is_wanted, list_claims, release_device, set_busy, watch_claim, who_holds
-from core.jobs.devices import candidates, default_device, device_kind, list_devices
+from core.jobs.devices import FILES, candidates, default_device, device_kind, list_devices
 from core.jobs.dispatcher import dispatch
 from core.jobs.handlers import handler_of
 from core.jobs.submissions import prepare_evaluation, prepare_training
@@ -30,6 +31,8 @@ __all__ = [
     "dispatch",
     "enqueue",
     "enqueue_evaluation",
+    "enqueue_import",
+    "enqueue_profile",
     "enqueue_training",
     "is_wanted",
     "list_claims",
@@ -90,6 +93,26 @@ def enqueue_evaluation(spec: EvaluationSpec) -> tuple[Job, Evaluation]:
     evaluation = save_evaluation(evaluation.model_copy(update={"job_id": job.job_id}))
     dispatch()
     return get_job(job.job_id), evaluation
+
+
+def enqueue_import(path: str, name: str, **arguments: Any) -> Job:
+    """Queue and start the import of a file by a worker; ``arguments`` are those of ``import_file``, and ``upload``."""
+    payload = {"path": path, "name": name, **arguments}
+    job = enqueue("import", payload, title=f"Import {Path(path).name} into {name}", subject=name, device=FILES)
+    dispatch()
+    return get_job(job.job_id)
+
+
+def enqueue_profile(name: str, version: int) -> Job:
+    """Queue and start the profile of a version by a worker; the job that already does it, if there is one."""
+    subject = f"{name}@{version}"
+    for job in list_jobs({"queued", *LIVE_STATES}):
+        if (job.kind, job.subject) == ("profile", subject):
+            return job
+    payload = {"name": name, "version": version}
+    job = enqueue("profile", payload, title=f"Look through {name}, version {version}", subject=subject, device=FILES)
+    dispatch()
+    return get_job(job.job_id)
 
 
 def stop(job_id: str, *, force: bool = False) -> Job:

@@ -9,13 +9,31 @@ import streamlit as st
 
 from core.data.operations.issues import RowIssue
 from core.data.operations.registry import OPERATIONS
-from core.data.profile import Profile, profile
+from core.data.profile import Profile, is_kept, profile
+from core.data.windows import find_rows, read_window
 from core.figures import data as figures
+from core.jobs.queue import enqueue_profile
 from core.records import Dataset, Version
-from core.store.datasets import read_rows_at
-from pages.ui import charts, formats, issues, marks, recipe, rowview, states, tables
+from core.store.jobs import list_jobs
+from pages.ui import charts, formats, issues, marks, recipe, rowview, shell, states, tables
 
 WINDOW = 100
+LIVE_ROWS = 50_000
+"""With more rows than this a worker makes the profile, since it takes half a minute and more."""
+
+
+def looking(name: str, version: Version) -> bool:
+    """Whether a worker must look through a large version first; draws how far it is."""
+    if version.rows <= LIVE_ROWS or is_kept(name, version.number):
+        return False
+    subject = f"{name}@{version.number}"
+    before = [job for job in list_jobs() if (job.kind, job.subject) == ("profile", subject) and job.state != "finished"]
+    shell.answer(
+        f"{formats.plural(version.rows, 'row')} are being looked through.",
+        "This is done once for each version. What can be done with the rows meanwhile is below.",
+    )
+    states.working((before[-1] if before else enqueue_profile(name, version.number)).job_id)
+    return True
 
 
 def profiled(name: str, version: Version) -> Profile:
@@ -119,17 +137,22 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
             recipe.propose(dataset.name, "drop_issues", {"issues": (key,)})
             st.rerun()
     st.caption(f"{issues.issue(key).title}: {formats.count(found.issues[key])}.")
-    places, details = found.positions(key), found.details(key)
-    start, end = tables.page_of(len(places), key=f"issue_page_{key}", size=WINDOW)
-    rows = read_rows_at(dataset.name, version.number, places[start:end].tolist()).to_pandas().assign(detail=details[start:end])
+    text = st.text_input("Of these, rows that contain", key="issue_search", placeholder="any text of input or answer")
+    places = found.positions(key)
+    if text:
+        places = find_rows(dataset.name, version.number, text=text, within=places)
+    if not len(places):
+        st.caption("No row of this issue contains it.")
+        return
+    start, end = tables.page_of(len(places), key=f"issue_page_{key}_{text}", size=WINDOW)
+    details = found.details_at(key, places[start:end])
+    rows = read_window(dataset.name, version.number, places, offset=start, limit=end - start).to_pandas().assign(detail=details)
     columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="large")}
     if rows["detail"].astype(bool).any():
         columns |= {"detail": tables.text("What was found", width="medium")}
     columns |= {"output": tables.text("Answer", width="medium")}
-    place = tables.pick(rows, columns, alt=f"Rows: {issues.label(key)}", key=f"issue_rows_{key}_{start}", height=230)
-    if len(rows):
-        row = rows.iloc[place or 0]
-        draw(row, dataset, key=f"issue_row_{key}", issue=key)
+    place = tables.pick(rows, columns, alt=f"Rows: {issues.label(key)}", key=f"issue_rows_{key}_{start}_{text}", height=230)
+    draw(rows.iloc[place or 0], dataset, key=f"issue_row_{key}", issue=key)
 
 
 def draw(row: pd.Series, dataset: Dataset, *, key: str, issue: str = "") -> None:

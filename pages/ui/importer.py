@@ -1,4 +1,4 @@
-"""Import: choose a file, see what it would be read as on its first rows, change that, bring it in.
+"""Import: choose a file, folder or hub name, see what it would be read as on its first rows, change that, bring it in.
 
 Knows nothing of how files are read; ``core.data.importing`` guesses and imports.
 """
@@ -6,24 +6,55 @@ Knows nothing of how files are read; ``core.data.importing`` guesses and imports
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 import streamlit as st
 
-from core.data.importing import import_file
+from core.data.importing import IMPORT, import_file
 from core.data.mapping import FIELDS
+from core.data.readers.base import Limits
 from core.data.readers.guessing import Guess, guess
-from core.records import SPLITS, Task
-from core.store.datasets import list_datasets
+from core.data.readers.hub import fetched, parse_address
+from core.errors import InputFileError
+from core.jobs.queue import enqueue_import
+from core.records import ENDED_STATES, LIVE_STATES, SPLITS, Task
+from core.store.datasets import get_version, list_datasets
+from core.store.files import check_name
+from core.store.jobs import get_job, list_jobs
+from core.store.usage import size_of
 from pages.ui import formats, shell, states, tables
 
 UNUSED = "not used"
+COLUMNS = 24
+"""Columns that are shown to be changed; further ones stay as guessed."""
+LARGE, LARGE_PACKED = 20 * 2**20, 4 * 2**20
+"""Bytes from which on a file, or a packed one, is imported by a worker instead of in the page."""
+OPEN, JOB = "data_import_open", "data_import_job"
 
 
-OPEN = "data_import_open"
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is imported: ``where`` as core takes it, ``local`` where its first rows are read, and its name and size in bytes.
+
+    ``size`` None: on a hub, where it isn't known before it is fetched. ``upload``: it was put there for this import alone.
+    """
+
+    where: str
+    local: Path
+    name: str
+    size: int | None
+    upload: bool = False
+
+    @property
+    def large(self) -> bool:
+        """Whether a worker should import it."""
+        packed = self.local.suffix.lower() in (".gz", ".zip", ".parquet", ".xlsx")
+        return self.size is None or self.size > (LARGE_PACKED if packed else LARGE)
 
 
 def open_or_not() -> None:
@@ -41,67 +72,119 @@ def _close() -> None:
     st.session_state.pop(OPEN, None)
 
 
+def running() -> None:
+    """Imports that a worker does: how far they are; the one that was begun here is selected when it is in."""
+    mine = st.session_state.get(JOB)
+    for job in list_jobs(LIVE_STATES | {"queued"}):
+        if job.kind == "import" and job.job_id != mine:
+            states.working(job.job_id)
+    if mine is None:
+        return
+    job = get_job(mine)
+    if job.state == "finished":
+        st.session_state.pop(JOB)
+        brought = [step for step in get_version(job.subject).recipe if step.op == IMPORT][-1].params
+        _arrived(job.subject, brought["rows"], brought["quarantined"])
+    states.working(mine)
+    if job.state in ENDED_STATES and st.button("Close", key="import_job_close"):
+        st.session_state.pop(JOB)
+        st.rerun()
+
+
+def _arrived(name: str, rows: int, quarantined: int) -> None:
+    aside = f"; {formats.plural(quarantined, 'row')} kept aside in quarantine" if quarantined else ""
+    st.toast(f"{formats.plural(rows, 'row')} imported into {name}{aside}.")
+    _close()
+    shell.select(dataset=name, version="latest")
+    st.rerun()
+
+
 @st.dialog("Import a file", width="large", on_dismiss=_close)
 def dialog() -> None:
     """The whole of it; closes when the file is in."""
-    path = _file()
-    if path is None:
-        st.caption(
-            "JSON, JSON Lines, CSV, TSV, Excel, Parquet and CoNLL; alpaca, ShareGPT, OpenAI messages and many more shapes; "
-            "also compressed. The columns are guessed and shown before anything is imported."
-        )
-        return
     with states.catching("Nothing was imported; the workspace is as it was."):
-        first = _guess(str(path), path.stat().st_mtime_ns, None, ())
+        source = _source()
+        if source is None:
+            st.caption(
+                "JSON, JSON Lines, CSV, TSV, Excel, Parquet and CoNLL; alpaca, ShareGPT, OpenAI messages and many more "
+                "shapes; also compressed, and a folder of such files or one that `save_to_disk` wrote. "
+                "The columns are guessed and shown before anything is imported."
+            )
+            return
+        local, changed = str(source.local), source.local.stat().st_mtime_ns
+        first = _guess(local, changed, None, ())
         shape = st.session_state.get("import_shape")
-        shape = shape if shape in (first.shape, *first.alternatives) else None
-        mapping = _mapping(first if shape in (None, first.shape) else _guess(str(path), path.stat().st_mtime_ns, shape, ()))
-        found = _guess(str(path), path.stat().st_mtime_ns, shape, tuple(sorted(mapping.items())))
+        shape = shape if shape in (first.shape, *first.alternatives) and shape != first.shape else None
+        guessed = first if shape is None else _guess(local, changed, shape, ())
+        mapping = _mapping(guessed)
+        found = _guess(local, changed, shape, tuple(sorted(mapping.items()))) if mapping else guessed
         _preview(found)
-        _bring_in(path, found, mapping, shape)
+        _bring_in(source, found, mapping, shape)
 
 
-def _file() -> Path | None:
-    """The uploaded file as a path, or one that is named."""
+def _source() -> Source | None:
+    """The uploaded file, or what is named: a file, a folder, a dataset on a hub."""
     upload = st.file_uploader("File", key="import_file", label_visibility="collapsed")
     if upload is not None:
         held = st.session_state.get("_import_path")
-        if held is None or st.session_state.get("_import_id") != upload.file_id:
+        if held is None or st.session_state.get("_import_id") != upload.file_id or not held.exists():
             folder = Path(tempfile.mkdtemp(prefix="tunewise-import-"))
             held = folder / Path(upload.name).name
-            held.write_bytes(upload.getvalue())
+            held.write_bytes(upload.getbuffer())
             st.session_state["_import_path"], st.session_state["_import_id"] = held, upload.file_id
-        return held
-    named = st.text_input("Or a path on this machine", key="import_path", placeholder="/data/contracts.jsonl")
-    if not named.strip():
+        return Source(str(held), held, held.name, upload.size, upload=True)
+    named = st.text_input(
+        "Or a file or folder on this machine, or a dataset on a hub",
+        key="import_path",
+        placeholder="/data/contracts.jsonl, hub:org/name or modelscope:org/name",
+    ).strip()
+    if not named:
         return None
-    path = Path(named.strip()).expanduser()
+    address = parse_address(named)
+    if address is not None:
+        return Source(named, Path(_fetched(named)), address.name.split("/")[1], None)
+    path = Path(named).expanduser()
     if not path.exists():
-        st.error(f"There is no file {path}.", icon=":material/error:")
-        return None
-    return path
+        raise InputFileError(f"There is no file or folder {path}", "Check the path; it is looked for where Tunewise runs.")
+    return Source(str(path), path, path.resolve().name, size_of(path))
 
 
-def _mapping(found: Guess) -> dict[str, str]:
-    """Which column is which, as guessed, each to be changed."""
-    if not found.columns:
+@st.cache_data(show_spinner="Fetching from the hub", max_entries=4, ttl=3600)
+def _fetched(named: str) -> str:
+    """A folder with a copy of a hub's dataset, to show its first rows from while its import is set up."""
+    address = parse_address(named)
+    assert address is not None, "only called with an address"
+    folder = Path(tempfile.mkdtemp(prefix="tunewise-hub-")) / address.name.split("/")[1]
+    with fetched(address, Limits.current()) as temporary:
+        shutil.copytree(temporary, folder)
+    return str(folder)
+
+
+def _mapping(guessed: Guess) -> dict[str, str]:
+    """Which column is which, each to be changed; empty as long as all stay as guessed.
+
+    A column that is set to be unused is named as ``extra``, for one that isn't named would be guessed again.
+    """
+    if not guessed.columns:
         return {}
-    options = [UNUSED, *FIELDS]
+    options = [UNUSED, *(field for field in FIELDS if field != "extra")]
     chosen: dict[str, str] = {}
     st.markdown("**Which column is what**")
-    cells = st.columns(min(4, len(found.columns)))
-    for place, column in enumerate(found.columns[:24]):
+    cells = st.columns(min(4, len(guessed.columns)))
+    for place, column in enumerate(guessed.columns[:COLUMNS]):
         with cells[place % len(cells)]:
-            guessed = found.mapping.get(column, UNUSED)
-            picked = st.selectbox(
+            field = guessed.mapping.get(column, UNUSED)
+            chosen[column] = st.selectbox(
                 column,
                 options,
-                index=options.index(guessed) if guessed in options else 0,
-                key=f"import_column_{found.shape}_{column}",
+                index=options.index(field) if field in options else 0,
+                key=f"import_column_{guessed.shape}_{column}",
             )
-            if picked != UNUSED:
-                chosen[column] = picked
-    return chosen
+    as_guessed = {column: field if (field := guessed.mapping.get(column, UNUSED)) in options else UNUSED for column in chosen}
+    if chosen == as_guessed:
+        return {}
+    rest = {column: field for column, field in guessed.mapping.items() if column not in chosen}
+    return rest | {column: "extra" if field == UNUSED else field for column, field in chosen.items()}
 
 
 def _preview(found: Guess) -> None:
@@ -121,12 +204,12 @@ def _preview(found: Guess) -> None:
                 st.markdown(f"Line {fault.line}: {states.plain(fault.reason)}")
 
 
-def _bring_in(path: Path, found: Guess, mapping: dict[str, str], shape: str | None) -> None:
+def _bring_in(source: Source, found: Guess, mapping: dict[str, str], shape: str | None) -> None:
     tasks = list(get_args(Task))
     cells = st.columns([3, 2, 2, 2])
     with cells[0]:
-        suggested = re.sub(r"[^\w.\-]+", "-", path.name.split(".")[0]).strip("-._") or "dataset"
-        name = st.text_input("Name of the dataset", suggested, key=f"import_name_{path.name}").strip()
+        suggested = re.sub(r"[^\w.\-]+", "-", source.name.split(".")[0]).strip("-._") or "dataset"
+        name = st.text_input("Name of the dataset", suggested, key=f"import_name_{source.name}").strip()
     known = {dataset.name: dataset for dataset in list_datasets()}
     with cells[1]:
         task = st.selectbox(
@@ -152,22 +235,24 @@ def _bring_in(path: Path, found: Guess, mapping: dict[str, str], shape: str | No
     )
     if name in known:
         st.caption(f"{name} exists: the rows are added to it as a new version.")
-    if st.button("Add the rows" if name in known else f"Import {path.name}", type="primary", key="import_go"):
-        with states.catching("Nothing was imported; the workspace is as it was."), st.spinner("Importing"):
-            made = import_file(
-                path, name, task=None if name in known else _task(task), mapping=mapping, split=split or "",
-                shape=shape or found.shape,
-                elements=[part.strip() for part in re.split("[,，、]", elements) if part.strip()],
-            )  # fmt: skip
-            aside = f"; {formats.plural(made.quarantined, 'row')} kept aside in quarantine" if made.quarantined else ""
-            st.toast(f"{formats.plural(made.rows, 'row')} imported into {name}{aside}.")
-            _close()
-            shell.select(dataset=name, version="latest")
-            st.rerun()
+    if source.large:
+        st.caption("It is imported in the background; the page says how far it is.")
+    if st.button("Add the rows" if name in known else f"Import {source.name}", type="primary", key="import_go"):
+        given = {"mapping": mapping or None, "shape": shape, "split": split or "", "task": None if name in known else task}
+        given["elements"] = [part.strip() for part in re.split("[,，、]", elements) if part.strip()]
+        with states.catching("Nothing was imported; the workspace is as it was."):
+            _import(source, name, given)
 
 
-def _task(task: str) -> Any:
-    return task
+def _import(source: Source, name: str, given: dict[str, Any]) -> None:
+    check_name(name, "dataset name")
+    if source.large:
+        st.session_state[JOB] = enqueue_import(source.where, name, upload=source.upload, **given).job_id
+        _close()
+        st.rerun()
+    with st.spinner("Importing"):
+        made = import_file(source.where, name, **given)
+    _arrived(name, made.rows, made.quarantined)
 
 
 @st.cache_data(show_spinner="Reading the first rows", max_entries=16)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from core.errors import UserError
 from core.jobs import handlers, queue, worker
 from core.jobs.reporter import SupersededError, WorkerReporter
-from core.records import Job, Reporter, now
+from core.records import Job, Reporter, SilentReporter, now
+from core.store.datasets import list_datasets
 from core.store.jobs import change_job, get_job, read_metrics
 
 
@@ -95,3 +97,18 @@ def test_a_reporter_of_a_lost_job_says_so(claimed: Job) -> None:
     reporter.close()
     with pytest.raises(SupersededError):
         reporter.should_stop()
+
+
+def test_an_import_that_is_told_to_stop_writes_nothing(tmp_path: Path) -> None:
+    class Stopping(SilentReporter):
+        def should_stop(self) -> bool:
+            return True
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": "a"}\n', encoding="utf-8")
+    job = queue.enqueue("import", {"path": str(path), "name": "rows", "mapping": None, "upload": True}, device="files")
+    assert not handlers.handler_of("import")(job, Stopping())
+    assert list_datasets() == []
+    assert handlers.handler_of("import")(job, SilentReporter())
+    assert [dataset.name for dataset in list_datasets()] == ["rows"]
+    assert not path.exists()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,8 +15,11 @@ from streamlit.testing.v1 import AppTest
 from core.data import recipes
 from core.data.importing import import_file
 from core.data.profile import profile
+from core.jobs.queue import wait
 from core.records import Step
 from core.store.datasets import get_version, list_datasets, read_ledger, read_quarantine, read_rows
+from core.store.jobs import list_jobs
+from pages.ui import dataview
 from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
@@ -191,3 +197,105 @@ def test_a_bad_file_is_told_with_a_way_out_and_nothing_changes(open_page: Callab
     assert not app.exception
     assert any("Nothing was imported" in error.value for error in app.error)
     assert not list_datasets()
+
+
+def _open_import(open_page: Callable[..., AppTest], where: str) -> AppTest:
+    app = open_page(DATA)
+    app.button(key="empty_data").click().run()
+    app.text_input(key="import_path").set_value(where).run()
+    assert not app.exception
+    return app
+
+
+def test_a_column_set_to_unused_stays_unused(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "faq.jsonl"
+    rows = [{"question": f"Q{n}", "answer": f"A{n}", "instruction": f"I{n}", "target": f"T{n}"} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    app = _open_import(open_page, str(path))
+    columns = {box.label: box for box in app.selectbox if (box.key or "").startswith("import_column_")}
+    taken = next(name for name, box in columns.items() if box.value == "output")
+    other = "target" if taken == "answer" else "answer"
+    columns[taken].set_value("not used").run()
+    columns = {box.label: box for box in app.selectbox if (box.key or "").startswith("import_column_")}
+    columns[other].set_value("output").run()
+    app.button(key="import_go").click().run()
+    assert not app.exception
+    kept = read_rows("faq").to_pylist()
+    assert [row["output"] for row in kept] == [row[other] for row in rows]
+    assert [json.loads(row["extra"])[taken] for row in kept] == [row[taken] for row in rows]
+
+
+def test_a_folder_is_imported(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for split, amount in (("train", 3), ("test", 2)):
+        lines = [json.dumps({"question": f"{split} {n}", "answer": "yes"}) for n in range(amount)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    app = _open_import(open_page, str(folder))
+    assert any("2 documents" in text for text in texts(app))
+    app.button(key="import_go").click().run()
+    assert not app.exception
+    assert get_version("both").split_sizes == {"train": 3, "test": 2}
+
+
+@pytest.mark.parametrize("host", ["hub", "modelscope"])
+def test_a_hub_name_is_looked_up_and_a_fault_of_the_network_is_told(
+    open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in ("HUB", "MODELSCOPE"):
+        monkeypatch.setenv(f"TUNEWISE_{name}_ENDPOINT", "http://127.0.0.1:9")
+    app = _open_import(open_page, f"{host}:org/name")
+    assert any("can't be reached" in error.value and "Nothing was imported" in error.value for error in app.error)
+
+
+def test_a_hub_dataset_is_imported_by_a_worker(
+    open_page: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = [{"type": "file", "path": "train.jsonl", "size": 60}]
+    body = "".join(json.dumps({"question": f"q{n}", "answer": "yes"}) + "\n" for n in range(3))
+    served = tmp_path / "served"
+    (served / "api/datasets/org/name/tree").mkdir(parents=True)
+    (served / "api/datasets/org/name/tree/main").write_text(json.dumps(listing), encoding="utf-8")
+    (served / "datasets/org/name/resolve/main").mkdir(parents=True)
+    (served / "datasets/org/name/resolve/main/train.jsonl").write_text(body, encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(served))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TUNEWISE_HUB_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        app = _open_import(open_page, "hub:org/name")
+        assert not app.error, [error.value for error in app.error]
+        app.button(key="import_go").click().run()
+        assert not app.exception
+        job = list_jobs()[-1]
+        assert (job.kind, job.subject, job.device) == ("import", "name", "files")
+        assert any(job.title in text for text in texts(app))
+        assert wait(job.job_id).state == "finished"
+        server.shutdown()
+    app.run()
+    check(app)
+    assert (get_version("name").rows, app.session_state["dataset"]) == (3, "name")
+
+
+def test_a_large_version_is_looked_through_by_a_worker(
+    open_page: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, evaluations=False)
+    monkeypatch.setattr(dataview, "LIVE_ROWS", 10)
+    app = open_page(DATA, data_view="Quarantine")
+    check(app)
+    assert app.header[0].value == "60 rows are being looked through."
+    job = list_jobs()[-1]
+    assert wait(job.job_id).state == "finished"
+    app.run()
+    check(app)
+    assert "of 60 rows" in app.header[0].value
+
+
+def test_rows_of_an_issue_are_filtered(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(DATA, issue="personal_data")
+    app.text_input(key="issue_search").set_value("13812345678").run()
+    check(app)
+    assert any("13812345678" in code.value for code in app.code)
+    app.text_input(key="issue_search").set_value("no such text").run()
+    check(app)
+    assert any("No row of this issue" in text for text in texts(app))
