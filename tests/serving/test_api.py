@@ -242,7 +242,7 @@ def test_parallel_requests_get_their_own_answers(server: Running, engine: Engine
         assert list(pool.map(one, range(20))) == want
 
 
-def wait_until(true: Any, seconds: float = 5.0) -> bool:
+def wait_until(true: Any, seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
