@@ -6,7 +6,10 @@ Knows nothing of pages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,10 @@ from core.store import schema
 from core.store.datasets import get_version, read_rows, version_folder
 
 Positions = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 SEARCHED = ("input", "output")
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+_THREADS = 2
 
 
 def find_rows(
@@ -47,12 +53,34 @@ def find_rows(
     if split is not None:
         mask &= pc.equal(read_rows(name, number.number, columns=["split"])["split"], split).to_numpy()
     if text:
-        found = np.zeros(number.rows, dtype=np.bool_)
-        for column in columns:
-            cells = read_rows(name, number.number, columns=[column])[column]
-            found |= pc.fill_null(pc.match_substring(cells, text, ignore_case=ignore_case), False).to_numpy()
-        mask &= found
+        _keep_those_with(mask, version_folder(name, number.number) / "rows.parquet", text, list(columns), ignore_case)
     return np.flatnonzero(mask)
+
+
+def _keep_those_with(mask: Mask, path: Path, text: str, columns: list[str], ignore_case: bool) -> None:
+    """Clear ``mask`` where no column holds ``text``, reading only the row groups with a place that is set, two at a time.
+
+    The pattern is literal; RE2 looks for its first character by whole machine words, several times as fast on Chinese
+    text as ``match_substring``.
+    """
+    pattern = _PUNCTUATION.sub(r"\\\g<0>", text)
+    whole = pq.read_metadata(path)
+    ends = np.cumsum([whole.row_group(group).num_rows for group in range(whole.num_row_groups)], dtype=np.int64)
+
+    def look(group: int) -> None:
+        part = mask[int(ends[group - 1]) if group else 0 : int(ends[group])]
+        if not part.any():
+            return
+        found = np.zeros(len(part), dtype=np.bool_)
+        with pq.ParquetFile(path, memory_map=True, metadata=whole) as file:
+            for column in columns:
+                cells = file.read_row_group(group, columns=[column], use_threads=False)[column]
+                hits = pc.match_substring_regex(cells, pattern, ignore_case=ignore_case)
+                found |= pc.fill_null(hits, False).to_numpy()
+        part &= found
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(look, range(whole.num_row_groups)))
 
 
 def read_window(

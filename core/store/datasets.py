@@ -196,9 +196,10 @@ def read_rows_at(name: str, number: int | None, positions: Sequence[int]) -> pa.
     return table.take(pa.array(places, pa.int64()))
 
 
-def read_ledger(name: str, number: int | None = None) -> pa.Table:
-    """The ledger entries that made one version out of its parent."""
-    return pq.read_table(version_folder(name, get_version(name, number).number) / "ledger.parquet", memory_map=True)
+def read_ledger(name: str, number: int | None = None, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """The ledger entries that made one version out of its parent; all columns of ``schema.LEDGER``, or some."""
+    path = version_folder(name, get_version(name, number).number) / "ledger.parquet"
+    return pq.read_table(path, columns=list(columns) if columns is not None else None, memory_map=True)
 
 
 def read_quarantine(name: str, number: int | None = None) -> pa.Table:

@@ -213,7 +213,7 @@ def _touched(name: str, number: int) -> dict[str, int]:
     found: Counter[str] = Counter()
     for version in list_versions(name):
         if version.number <= number:
-            counted = pc.value_counts(read_ledger(name, version.number)["step_id"]).to_pylist()
+            counted = pc.value_counts(read_ledger(name, version.number, columns=["step_id"])["step_id"]).to_pylist()
             found.update({part["values"]: part["counts"] for part in counted})
     return dict(found)
 

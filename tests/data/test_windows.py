@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.data.importing import import_file
 from core.data.windows import find_rows, read_window
 from core.errors import UserError
 from core.store.datasets import read_rows, version_folder
@@ -43,3 +47,14 @@ def test_windows(dataset: str, positions: list[int]) -> None:
     assert got.to_pylist() == whole.take(pa.array(positions[1:4], pa.int64())).to_pylist()
     some = read_window(dataset, 1, np.array(positions, dtype=np.int64), columns=["row_id", "input"], limit=1000)
     assert some.equals(whole.select(["row_id", "input"]).take(pa.array(positions, pa.int64())))
+
+
+@pytest.mark.parametrize("text", [".*", "a\\b", "[x]", "(", "价款？", "two\nlines", "50%", "\\E", "e^x", "$"])
+def test_a_text_is_looked_for_as_it_is_written(text: str, tmp_path: Path) -> None:
+    rows = [{"question": f"row {n}: {mark}", "answer": "x"} for n, mark in enumerate([text, "nothing of it"])]
+    path = tmp_path / "signs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    import_file(path, "signs")
+    assert find_rows("signs", text=text).tolist() == [0]
+    assert find_rows("signs", text=text.upper(), ignore_case=True).tolist() == [0]
+    assert find_rows("signs", text=text, within=np.array([1])).tolist() == []
