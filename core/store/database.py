@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
+from core.errors import UserError
 from core.settings import get_settings
 from core.store import tables as _tables  # noqa: F401  (registers the tables)
 from core.store.files import workspace
@@ -31,23 +33,40 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def engine() -> Engine:
-    """The engine of the configured database, with its tables made."""
+    """The engine of the configured database, with its tables made. UserError if that database can't be opened."""
     url = get_settings().database
     with _lock:
         if url not in _engines:
-            sqlite = url.startswith("sqlite")
-            if sqlite:
-                workspace()
-            made = create_engine(url, connect_args={"check_same_thread": False} if sqlite else {}, pool_pre_ping=not sqlite)
-            if sqlite:
-                event.listen(made, "connect", _prepare_sqlite)
-            with made.connect() as connection:
-                if sqlite:
-                    connection.execute(text("BEGIN IMMEDIATE"))
-                SQLModel.metadata.create_all(connection)
-                connection.commit()
-            _engines[url] = made
+            _engines[url] = _opened(url)
         return _engines[url]
+
+
+def _opened(url: str) -> Engine:
+    sqlite = url.startswith("sqlite")
+    if sqlite:
+        workspace()
+    try:
+        made = create_engine(url, connect_args={"check_same_thread": False} if sqlite else {}, pool_pre_ping=not sqlite)
+    except (ArgumentError, NoSuchModuleError) as error:  # the text itself may hold a password: it is not repeated
+        raise UserError("TUNEWISE_DATABASE_URL names no database", "For example sqlite:////data/tunewise.db.") from error
+    except ModuleNotFoundError as error:
+        hint = f"Install it in this environment: .venv/bin/pip install {error.name}"
+        raise UserError(f"The database driver {error.name} is not installed", hint) from error
+    if sqlite:
+        event.listen(made, "connect", _prepare_sqlite)
+    try:
+        with made.connect() as connection:
+            if sqlite:
+                connection.execute(text("BEGIN IMMEDIATE"))
+            SQLModel.metadata.create_all(connection)
+            connection.commit()
+    except OperationalError as error:
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise UserError(
+            f"The database {shown} can't be opened: {str(error.orig).splitlines()[0]}",
+            "Check that its folder or server is there and can be written; TUNEWISE_DATABASE_URL names it.",
+        ) from error
+    return made
 
 
 @contextmanager

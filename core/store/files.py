@@ -23,12 +23,12 @@ from core.errors import UserError
 from core.settings import get_settings
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"^[^\W_][\w.\-]{0,79}$")
+_NAME = re.compile(r"[^\W_][\w.\-]{0,79}")
 
 
 def check_name(name: str, what: str = "name") -> str:
     """``name`` if it can be a folder's name on every system (letters of any script, digits, ``. _ -``)."""
-    if not _NAME.match(name) or name.endswith("."):
+    if not _NAME.fullmatch(name) or name.endswith("."):
         raise UserError(
             f"{name!r} can't be used as a {what}",
             "Use letters, digits, '.', '_' and '-', starting with a letter or digit, 80 characters at most.",

@@ -65,10 +65,32 @@ def test_what_is_not_there_is_named_with_a_way_out() -> None:
         datasets.get_version("set", 9)
 
 
-@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "a" * 81, "ends."])
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "a" * 81, "ends.", "line\n"])
 def test_names_that_could_leave_the_workspace_are_refused(name: str) -> None:
     with pytest.raises(UserError):
         check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("no url at all", "names no database"),
+        ("nosuch://someone:secret@host/x", "names no database"),
+        ("sqlite:////nowhere/at/all/x.db", "can't be opened: unable to open"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch, url: str, told: str) -> None:
+    monkeypatch.setenv("TUNEWISE_DATABASE_URL", url)
+    with pytest.raises(UserError, match=told) as fault:
+        datasets.list_datasets()
+    assert "secret" not in f"{fault.value.message} {fault.value.hint}"
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setenv("TUNEWISE_DATABASE_URL", "postgresql+psycopg://someone:secret@127.0.0.1:1/x")
+    with pytest.raises(UserError, match="psycopg"):
+        datasets.list_datasets()
 
 
 def test_chinese_names_are_names() -> None:
