@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import delete
+from sqlalchemy import delete, make_url
 from sqlmodel import Session, col
 
 from core.errors import SpecError, UserError
-from core.records import LIVE_STATES, Evaluation, Run
+from core.records import LIVE_STATES, Arm, Evaluation, Run
 from core.settings import get_settings
 from core.store.database import write
 from core.store.datasets import get_dataset, get_version, list_datasets, list_versions, version_folder
@@ -79,7 +79,7 @@ def usage() -> list[Item]:
     root = workspace()
     known = {"datasets": {d.name for d in list_datasets()}, "runs": {r.run_id for r in list_runs()}}
     known |= {"evaluations": {e.evaluation_id for e in list_evaluations()}, "jobs": {j.job_id for j in list_jobs()}}
-    items = [Item("database", path.name, size_of(path)) for path in sorted(root.glob("tunewise.db*"))]
+    items = [Item("database", path.name, size_of(path)) for path in _database_files()]
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         if folder.name not in known:
             items.append(Item("cache" if folder.name == "cache" else "other", folder.name, size_of(folder)))
@@ -90,6 +90,15 @@ def usage() -> list[Item]:
     cache = get_settings().model_cache
     items.append(Item("models", str(cache), size_of(cache)))
     return sorted(items, key=lambda item: -item.bytes)
+
+
+def _database_files() -> list[Path]:
+    """SQLite's file and what it keeps beside it, wherever that lies; none of another database."""
+    url = make_url(get_settings().database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return []
+    path = Path(url.database)
+    return sorted(found for end in ("", "-wal", "-shm") if (found := path.with_name(path.name + end)).is_file())
 
 
 # ---------------------------------------------------------------- what hangs on what
@@ -174,11 +183,18 @@ def _of_version(name: str, number: int) -> Deletion:
     return Deletion((item, *_evaluation_items(evaluations)), _told_runs(runs))
 
 
+def _asks(arm: Arm, run: Run) -> bool:
+    """Whether an arm answers with a run: with its adapter, or with the model of its own that a full tuning made."""
+    if arm.run is not None:
+        return arm.run == run.run_id or (arm.run == run.name and get_run(run.name).run_id == run.run_id)
+    return arm.model.source == "path" and Path(arm.model.name).absolute().is_relative_to(run_folder(run.run_id))
+
+
 def _of_run(run: Run) -> Deletion:
     _check_ended(run.job_id, f"run {run.name or run.run_id}")
-    evaluations = [e for e in list_evaluations() if e.spec.arm.run in (run.run_id, run.name) and e.spec.arm.run]
+    evaluations = [e for e in list_evaluations() if _asks(e.spec.arm, run)]
     item = Item("run", run.run_id, size_of(run_folder(run.run_id)) + _job_bytes(run.job_id))
-    talks = [c for c in list_conversations() if any(arm.run in (run.run_id, run.name) and arm.run for arm in c.arms)]
+    talks = [c for c in list_conversations() if any(_asks(arm, run) for arm in c.arms)]
     return Deletion(
         (item, *_evaluation_items(evaluations)), tuple(f"conversation {c.name} stays, but can't be continued" for c in talks)
     )
@@ -232,6 +248,8 @@ def _forget_job(session: Session, job_id: str) -> list[Path]:
 
 def _remove(folder: Path) -> None:
     """Take a folder out of sight at once, then remove it, so that a reader never sees half of it."""
+    if folder.is_symlink():
+        folder.unlink()
     if not folder.exists():
         return
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.deleted")

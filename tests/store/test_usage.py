@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
 from core.__main__ import main
 from core.data.recipes import apply, undo
 from core.errors import NotFoundError, SpecError, UserError
-from core.records import Arm, DatasetUse, Evaluation, EvaluationSpec, Run, Step, Template, TrainSpec
+from core.records import Arm, DatasetUse, Evaluation, EvaluationSpec, ModelRef, Run, Step, Template, TrainSpec
 from core.store.datasets import find_dataset, list_versions, read_rows, version_folder
 from core.store.files import area
 from core.store.jobs import add_job, list_jobs
@@ -89,6 +91,40 @@ def test_a_run_goes_with_its_evaluations(filled: None) -> None:
     delete_with_all("run", "r1")
     assert [run.run_id for run in list_runs()] == ["r2"]
     assert not run_folder("r1").exists()
+
+
+def test_a_full_tunings_evaluations_go_with_it_though_their_arm_names_a_model(filled: None) -> None:
+    model = ModelRef(source="path", name=str(run_folder("r1") / "model"))
+    an_evaluation("full", "other", 1)
+    spec = EvaluationSpec(dataset="other", version=1, arm=Arm(model=model))
+    save_evaluation(list_evaluations("other")[0].model_copy(update={"spec": spec}))
+    assert sorted(named("run", "r1")) == ["e2", "e3", "full", "r1"]
+    assert named("run", "r2") == ["r2"]
+
+
+def test_an_older_run_of_the_same_name_takes_only_its_own_evaluations(filled: None) -> None:
+    a_run("later", "other", 1)
+    save_run(list_runs()[0].model_copy(update={"name": "r1"}))
+    an_evaluation("by-name", "other", 1, "r1")
+    assert named("run", "later") == ["later"]
+    delete_with_all("run", "r1")
+    assert {run.run_id for run in list_runs()} == {"r2", "later"}
+
+
+def test_a_link_in_the_place_of_a_folder_goes_and_what_it_points_to_stays(filled: None, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").touch()
+    shutil.rmtree(run_folder("r2"))
+    run_folder("r2").symlink_to(tmp_path / "elsewhere")
+    delete_with_all("run", "r2")
+    assert (tmp_path / "elsewhere" / "kept").exists()
+    assert [path.name for path in area("runs").iterdir()] == ["r1"]
+
+
+def test_usage_finds_a_database_that_lies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWISE_DATABASE_URL", f"sqlite:///{tmp_path / 'team 库.db'}")
+    save_rows("d", rows_of({"input": "a"}))
+    assert "team 库.db" in [item.name for item in usage() if item.kind == "database"]
 
 
 def test_what_is_at_work_stays(filled: None) -> None:
