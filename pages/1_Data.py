@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
-from pages.ui import datatabs, dataview, importer, issues, quarantine, recipe, shell, states
+from pages.ui import datatabs, dataview, importer, issues, mixing, quarantine, recipe, shell, states, storage
 
 chosen = shell.begin("Data")
 importer.running()
@@ -37,7 +37,9 @@ with states.catching("Your data is as it was."):
         "Ledger": datatabs.ledger,
         "Quarantine": quarantine.show,
         "Split": datatabs.splitting,
+        "Mix": mixing.show,
         "Export": datatabs.exporting,
+        "Storage": storage.show,
     }
     if not dataview.looking(dataset.name, version):
         found = dataview.profiled(dataset.name, version)

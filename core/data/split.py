@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydantic import Field, model_validator
 from core.data.codes import group_codes, renumber
 from core.data.columns import column_values
 from core.data.keys import question_codes
+from core.data.leaks import LeakReport, leak_report
 from core.data.near import near_rows
 from core.data.operations.base import Context, Operation, Outcome, State
 from core.data.rules import parse_column
@@ -137,6 +139,28 @@ def deal(units: Codes, strata: Codes, shares: dict[str, float], seed: int, fixed
             chosen[unit] = names[best]
         behind[best] -= size
     return [chosen[unit] for unit in units.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPreview:
+    """What a split would make: rows of each split, and what leaks before and after it."""
+
+    sizes: dict[str, int]
+    before: LeakReport
+    after: LeakReport
+
+
+def preview_split(name: str, version: int | None = None, **parameters: Any) -> SplitPreview:
+    """What ``split`` would make of a version (the latest by default). Writes nothing; SpecError for wrong parameters."""
+    from core.data.operations.registry import operation_of
+    from core.records import Step
+    from core.store.content import split_sizes
+    from core.store.datasets import get_dataset, read_rows
+
+    operation = operation_of(Step(op="split", params=parameters))
+    rows = read_rows(name, version)
+    after = operation.run(State(rows), Context(get_dataset(name), "preview")).state.rows
+    return SplitPreview(split_sizes(after), leak_report(rows), leak_report(after))
 
 
 def split(name: str, dev: float = 0.1, test: float = 0.1, seed: int = 7, **parameters: Any) -> Version:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import streamlit as st
 
 from core.data import recipes
 from core.data.export import FORMATS, export
-from core.data.split import split
+from core.data.split import SplitPreview, preview_split, split
 from core.data.windows import Positions, find_rows, read_window
 from core.records import SPLITS, Dataset, Step, Version
 from core.store.datasets import list_versions, read_ledger
@@ -19,6 +21,12 @@ from pages.ui import changes, formats, marks, shell, states, tables
 
 WINDOW = 50
 SEARCHED = ("instruction", "input", "output", "messages")
+WORDS = {
+    "jsonl": "JSON Lines", "json": "JSON", "csv": "CSV", "parquet": "Parquet", "alpaca": "alpaca", "sharegpt": "ShareGPT",
+    "openai": "OpenAI messages", "datasets": "datasets folder, zipped",
+}  # fmt: skip
+LIVE_SPLIT = 5_000
+"""With more rows than this the leaks are counted on demand, since near ones take seconds."""
 EDITED = ("instruction", "input", "output", "messages", "split")
 
 
@@ -102,19 +110,51 @@ def splitting(dataset: Dataset, version: Version) -> None:
         for name, n in sizes.items()
     ]
     left, right = st.columns(2, gap="large")
-    with left:
-        st.html(marks.facts(entries or [("Rows", "none")]))
-        st.caption("The same question, and near duplicates, never stand on both sides of a split made here.")
     with right:
         dev = st.slider("Dev, share of rows", 0.0, 0.4, 0.1, 0.01, key="split_dev", format="percent")
         test = st.slider("Test, share of rows", 0.0, 0.4, 0.1, 0.01, key="split_test", format="percent")
         near = st.toggle("Keep near duplicates together", True, key="split_near")
+        group = st.text_input(
+            "Keep rows together that are equal in this column", key="split_group", placeholder="none, or a column such as source"
+        ).strip()
         seed = st.number_input("Seed", 0, 1_000_000, 7, key="split_seed")
+        asked = {"dev": dev, "test": test, "seed": int(seed), "near": near, "group": group}
         if st.button(f"Split {formats.plural(version.rows, 'row')}", key="split_go"):
             with states.catching("The version before it is as it was."), st.spinner("Splitting"):
-                split(dataset.name, dev=dev, test=test, seed=int(seed), near=near)
+                split(dataset.name, **asked)
                 shell.select(version="latest")
                 st.rerun()
+    with left:
+        st.html(marks.facts(entries or [("Rows", "none")]))
+        _leaks(dataset, version, asked)
+        st.caption("The same question, and near duplicates, never stand on both sides of a split made here.")
+
+
+def _leaks(dataset: Dataset, version: Version, asked: dict[str, Any]) -> None:
+    """What leaks from dev and test into train, now and after the split that is set up beside it."""
+    if version.rows > LIVE_SPLIT and st.session_state.get("split_counted") != version.number:
+        if st.button("Count what leaks, before and after", key="split_count"):
+            st.session_state["split_counted"] = version.number
+            st.rerun()
+        return
+    with states.catching():
+        seen = _split_preview(dataset.name, version.number, json.dumps(asked, sort_keys=True))
+        lines = [
+            {"when": when, "exact": report.exact, "near": report.near, "sizes": formats.splits(sizes)}
+            for when, report, sizes in (
+                ("Now", seen.before, version.split_sizes), ("After this split", seen.after, seen.sizes),
+            )
+        ]  # fmt: skip
+        columns = {
+            "when": tables.text("Leaks"), "exact": tables.whole("Exact", "Dev and test rows whose question stands in train"),
+            "near": tables.whole("Near", "Dev and test rows at least 0.8 alike to one in train"), "sizes": tables.text("Splits"),
+        }  # fmt: skip
+        tables.show(pd.DataFrame(lines), columns, alt="What leaks into train, now and after the split")
+
+
+@st.cache_data(show_spinner="Counting what leaks", max_entries=16)
+def _split_preview(name: str, number: int, asked: str) -> SplitPreview:
+    return preview_split(name, number, **json.loads(asked))
 
 
 def exporting(dataset: Dataset, version: Version) -> None:
@@ -122,10 +162,8 @@ def exporting(dataset: Dataset, version: Version) -> None:
     whats = {"rows": "Rows", "ledger": "Ledger", "quarantine": "Quarantine"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.selectbox("What", list(whats), format_func=whats.__getitem__, key="export_what", width=180)
-        forms = [
-            form for form in FORMATS if form != "datasets" and (what == "rows" or form in ("jsonl", "json", "csv", "parquet"))
-        ]
-        form = st.selectbox("Format", forms, key="export_form", width=180)
+        forms = [form for form in FORMATS if what == "rows" or form in ("jsonl", "json", "csv", "parquet")]
+        form = st.selectbox("Format", forms, format_func=lambda f: WORDS.get(f, f), key="export_form", width=240)
         names = ["", *(name for name in version.split_sizes if name)]
         part = st.selectbox(
             "Split", names, format_func=lambda s: s or "all", key="export_split", width=180, disabled=what != "rows"
@@ -133,7 +171,7 @@ def exporting(dataset: Dataset, version: Version) -> None:
         st.download_button(
             "Download", data=lambda: _exported(dataset.name, version.number, form, part, what), key="export_go",
             on_click="ignore",
-            file_name=f"{dataset.name}-v{version.number}{'-' + part if part else ''}-{what}{FORMATS[form]}",
+            file_name=f"{dataset.name}-v{version.number}{'-' + part if part else ''}-{what}{FORMATS[form] or '.zip'}",
         )  # fmt: skip
     st.caption("Spreadsheet cells that would be taken for formulas are made harmless in CSV.")
 
@@ -142,6 +180,8 @@ def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"export{FORMATS[form]}"
         export(name, form, path, version=number, split=part or None, what=what)
+        if path.is_dir():
+            path = Path(shutil.make_archive(str(path), "zip", path))
         return path.read_bytes()
 
 

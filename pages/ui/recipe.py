@@ -13,10 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
+import yaml
 
 from core.data import recipes
 from core.data.operations.registry import BOUND, OPERATIONS
 from core.data.recipes import Preview, StepPreview
+from core.errors import SpecError
 from core.records import Dataset, Step, Version
 from core.store.datasets import get_version, list_versions, read_ledger
 from pages.ui import changes, formats, params, shell, states
@@ -49,7 +51,9 @@ def panel(dataset: Dataset, version: Version, remedies: list[str]) -> None:
             _proposed(dataset.name, draft, place, item, next(told, None) if item["on"] else None)
     if draft != before:  # a switch or a parameter was changed in this run, after the counts were made
         st.rerun()
-    _add(dataset.name, draft)
+    with st.container(horizontal=True):
+        _add(dataset.name, draft)
+        _file(dataset, latest, chosen, draft)
     _buttons(dataset, latest, chosen, preview, remedies)
 
 
@@ -141,6 +145,32 @@ def _add(name: str, draft: list[dict[str, Any]]) -> None:
                 recipes.operation_of(step)
                 draft.append({"id": step.step_id, "op": op, "params": chosen, "on": True})
                 st.rerun()
+
+
+def _file(dataset: Dataset, version: Version, chosen: list[Step], draft: list[dict[str, Any]]) -> None:
+    """The steps, done and chosen, as a YAML file, and such a file as proposed steps."""
+    with st.popover("As a file", icon=":material/description:", type="tertiary", key="recipe_file"):
+        steps = [step for step in (*version.recipe, *chosen) if step.op not in BOUND]
+        st.download_button(
+            f"Save {formats.plural(len(steps), 'step')} as YAML", data=recipes.dump_recipe(steps), key="recipe_save",
+            file_name=f"{dataset.name}-recipe.yaml", mime="application/yaml", disabled=not steps, on_click="ignore",
+        )  # fmt: skip
+        st.caption("Steps done and steps proposed. Hand edits belong to these rows and are left out.")
+        upload = st.file_uploader("Propose the steps of a file", type=["yaml", "yml", "json"], key="recipe_load")
+        if upload is not None and st.button("Propose these steps", key="recipe_load_go"):
+            with states.catching("The recipe is as it was."):
+                loaded = recipes.parse_recipe(_yaml(upload.getvalue(), upload.name), upload.name)
+                draft[:] = [
+                    {"id": s.step_id, "op": s.op, "params": dict(s.params), "on": True} for s in loaded if s.op not in BOUND
+                ]
+                st.rerun()
+
+
+def _yaml(content: bytes, name: str) -> Any:
+    try:
+        return yaml.safe_load(content.decode("utf-8-sig"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{name} is no YAML: {' '.join(str(error).split())}", "Save a recipe here to see its form.") from None
 
 
 def _done(dataset: Dataset, version: Version) -> None:

@@ -24,7 +24,7 @@ from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
 DATA = "pages/1_Data.py"
-VIEWS = ("Contents", "Edit by hand", "Versions", "Ledger", "Quarantine", "Split", "Export")
+VIEWS = ("Contents", "Edit by hand", "Versions", "Ledger", "Quarantine", "Split", "Mix", "Export", "Storage")
 
 
 def test_empty(open_page: Callable[..., AppTest]) -> None:
@@ -108,7 +108,8 @@ def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> N
     check(app)
     expected = {
         "Versions": "Versions never change", "Ledger": "made version 2", "Quarantine": "kept aside, for",
-        "Split": "both sides", "Export": "made harmless", "Edit by hand": "Changed cells become one step",
+        "Split": "both sides",
+        "Mix": "Import a second one", "Export": "made harmless", "Storage": "take up", "Edit by hand": "Changed cells become one step",
         "Contents": "3 elements: person, organization, date.",
     }  # fmt: skip
     assert any(expected[view] in text for text in texts(app))
