@@ -27,7 +27,7 @@ from core.settings import get_settings
 State = Literal["ok", "missing", "warning", "fault"]
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
-NEEDED = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets", "evaluate", "streamlit")
+NEEDED = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "evaluate", "streamlit")
 OPTIONAL = {
     "flash-attn": (
         "nothing needed: attention without padding uses torch's own flash kernel",
