@@ -91,11 +91,16 @@ def _sharegpt(row: Record) -> Record:
     turns = messages_of(row)
     system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
     talk = [{"from": _SHAREGPT[t["role"]], "value": t["content"]} for t in turns if t["role"] != "system"]
-    return {"conversations": talk} | ({"system": system} if system else {})
+    return {"conversations": talk} | ({"system": system} if system else {}) | _tools(row)
 
 
 def _openai(row: Record) -> Record:
-    return {"messages": messages_of(row)}
+    return {"messages": messages_of(row)} | _tools(row)
+
+
+def _tools(row: Record) -> Record:
+    """What the conversation's tool calls refer to, as it came."""
+    return {key: value for key, value in _extra(row).items() if key == "tools"}
 
 
 def _batches(table: pa.Table) -> Iterator[Record]:
