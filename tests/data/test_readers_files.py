@@ -109,6 +109,13 @@ def test_single_object_is_one_row(tmp_path: Path) -> None:
     assert import_file(tmp_path / "a.json", "d").rows == 1
 
 
+def test_a_cut_line_is_put_aside_with_a_reason_in_whole_words(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(lines_of(ROWS) + '{"inst', encoding="utf-8")
+    assert import_file(tmp_path / "d.jsonl", "d").quarantined == 1
+    reason = "not valid JSON: Unterminated string starting at column 2"
+    assert store.read_quarantine("d")["reason"].to_pylist() == [reason]
+
+
 def test_first_line_of_json_lines_may_be_broken(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"instruction": "x", }\n' + LINES)
     made = import_file(tmp_path / "a.json", "d")

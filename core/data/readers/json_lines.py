@@ -40,7 +40,7 @@ def _chunk(source: str, lines: Sequence[str], first: int, decoder: RecordDecoder
             try:
                 value = decoder.decode(line)
             except json.JSONDecodeError as error:
-                reason = f"not valid JSON: {error.msg} at column {error.colno}"
+                reason = f"not valid JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
             except RecursionError:
                 reason = f"nested deeper than {limits.nesting} levels"
             else:
