@@ -26,11 +26,6 @@ def conflicting_groups(questions: Codes, answers: Codes) -> Mask:
     return found
 
 
-def count_conflicts(questions: Codes, answers: Codes) -> int:
-    """Distinct questions that have more than one answer."""
-    return len(np.unique(questions[conflicting_groups(questions, answers)]))
-
-
 def winners(questions: Codes, answers: Codes, conflicting: Mask, *, majority: bool) -> Mask:
     """Of the conflicting rows, those whose answer is the first one given to their question, or the most frequent one."""
     places = np.flatnonzero(conflicting)

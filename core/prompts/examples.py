@@ -7,7 +7,7 @@ Knows nothing of files, models and trainers: the tokenizer is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,14 +126,6 @@ def build_example(
         return _labelled(row_id, shorter, tokenizer, loss_on, turns, kept)
     except RowError as fault:
         return Dropped(row_id, fault.message, "row_fault")
-
-
-def build_examples(
-    template: Template, rows: Iterable[Mapping[str, Any]], *, tokenizer: PreTrainedTokenizerFast, **options: Any
-) -> Iterator[Example | Dropped]:
-    """``build_example`` over rows, in order, one at a time."""
-    for row in rows:
-        yield build_example(template, row, tokenizer=tokenizer, **options)
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, segments: Iterable[Segment]) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.records import Dataset, Version
-from core.store.datasets import list_versions
 from core.store.runs import list_conversations, list_evaluations, list_runs
 from pages.ui import formats
 from pages.ui.registry import CHAT, COMPARE, DATA, TOKENS, TRAIN, Entry
@@ -62,8 +61,3 @@ def cleaning_steps(version: Version) -> list[str]:
 def is_cleaned(version: Version) -> bool:
     """Whether anything but imports was done to a version."""
     return bool(cleaning_steps(version))
-
-
-def was_cleaned(name: str) -> bool:
-    """Whether any version of a dataset was cleaned."""
-    return any(is_cleaned(version) for version in list_versions(name))
