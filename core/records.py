@@ -202,6 +202,9 @@ class TrainSpec(Record):
     max_length: int = Field(default=1024, ge=8)
     overflow: Overflow = "drop"
     loss_on: Literal["answer", "all"] = "answer"
+    turns: Literal["all", "last"] = Field(
+        default="all", description="a conversation: every assistant turn is learnt, or its last"
+    )
 
     log_every: int = Field(default=1, ge=1, description="steps between two logged losses")
     eval_every: int | None = Field(default=None, ge=1, description="steps between two looks at dev; none: at the end")

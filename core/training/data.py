@@ -104,6 +104,7 @@ def examples_of(
             max_length=spec.max_length,
             overflow=spec.overflow,
             loss_on=spec.loss_on,
+            turns=spec.turns,
             grounded=_grounded(row) if spec.overflow == "shorten_around" else None,
         )
         if isinstance(example, Example) and all(label == IGNORED for label in example.labels[1:]):

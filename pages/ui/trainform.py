@@ -24,8 +24,11 @@ METHODS = {
 }
 OVERFLOW = {
     "drop": "leave the row out (and count it)",
-    "shorten_input": "shorten its input, never its answer",
+    "shorten_input": "shorten its input at the end, never its answer",
+    "shorten_left": "shorten its input at the start",
+    "shorten_around": "shorten its input around the gold values",
 }
+TURNS = {"all": "every answer of a conversation", "last": "its last answer only"}
 
 
 def form(selection: Selection) -> TrainSpec | None:
@@ -114,6 +117,8 @@ def _where(selection: Selection) -> dict[str, Any]:
     overflow = st.radio("A longer row", list(OVERFLOW), format_func=OVERFLOW.__getitem__, key="train_overflow")
     save = st.number_input("Checkpoint every … steps", 1, 100000, 25, key="train_save")
     values: dict[str, Any] = {"max_length": length, "overflow": overflow, "save_every": save}
+    if selection.dataset and selection.dataset.task == "chat":
+        values["turns"] = st.radio("Learn", list(TURNS), format_func=TURNS.__getitem__, key="train_turns")
     if selection.version and selection.version.split_sizes.get("dev"):
         values["eval_rows"] = st.number_input("Dev rows looked at", 1, 4096, 32, key="train_eval_rows")
     return values
