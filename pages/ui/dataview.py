@@ -91,7 +91,8 @@ def contents(found: Profile, *, key: str) -> None:
             "rows", ascending=False
         )
         rarest = elements.iloc[-1]
-        title = f"{rarest['element']} is rarest: {formats.plural(rarest['rows'], 'row')}"
+        amount = formats.plural(rarest["rows"], "row")
+        title = f"{rarest['element']} is rarest: {amount}" if len(elements) > 1 else f"{rarest['element']}: {amount}"
         with left:
             charts.show(
                 figures.element_bars(elements.head(20), title=title),
@@ -124,7 +125,8 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
     if st.session_state.get("issue") not in (None, *keys):
         st.session_state["issue"] = keys[0]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", bind="query-params", width=340)
+        key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", bind="query-params", width=300)
+        text = st.text_input("That contain", key="issue_search", placeholder="text of input or answer", width=220)
         op = issues.issue(key).operation
         if (
             op in OPERATIONS
@@ -137,7 +139,6 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
             recipe.propose(dataset.name, "drop_issues", {"issues": (key,)})
             st.rerun()
     st.caption(f"{issues.issue(key).title}: {formats.count(found.issues[key])}.")
-    text = st.text_input("Of these, rows that contain", key="issue_search", placeholder="any text of input or answer")
     places = found.positions(key)
     if text:
         places = find_rows(dataset.name, version.number, text=text, within=places)

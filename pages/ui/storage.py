@@ -21,9 +21,9 @@ def show(dataset: Dataset, version: Version) -> None:
     """What takes up disk; buttons that ask before they delete."""
     items = usage()
     st.markdown(f"The workspace and the models take up {formats.size(sum(item.bytes for item in items))}.")
-    lines = [{"kind": item.kind.capitalize(), "name": item.name, "megabytes": item.bytes / 2**20} for item in items[:LISTED]]
+    lines = [{"kind": item.kind.capitalize(), "name": item.name, "size": formats.size(item.bytes)} for item in items[:LISTED]]
     columns = {
-        "kind": tables.text("What"), "name": tables.text("Name", width="large"), "megabytes": tables.decimal("MiB", places=1),
+        "kind": tables.text("What"), "name": tables.text("Name", width="large"), "size": tables.text("Size"),
     }  # fmt: skip
     tables.show(pd.DataFrame(lines), columns, alt="What takes up disk, the largest first")
     rest = items[LISTED:]
@@ -70,8 +70,8 @@ def _confirm(kind: str, name: str) -> None:
 
 
 def _told(deletion: Deletion) -> None:
-    lines = [{"kind": item.kind.capitalize(), "name": item.name, "megabytes": item.bytes / 2**20} for item in deletion.goes]
-    columns = {"kind": tables.text("What"), "name": tables.text("Name"), "megabytes": tables.decimal("MiB", places=1)}
+    lines = [{"kind": item.kind.capitalize(), "name": item.name, "size": formats.size(item.bytes)} for item in deletion.goes]
+    columns = {"kind": tables.text("What"), "name": tables.text("Name"), "size": tables.text("Size")}
     tables.show(pd.DataFrame(lines), columns, alt="What is deleted", height=240)
     for text in deletion.stays:
         st.caption(f"{text[:1].upper()}{states.plain(text[1:])}.")

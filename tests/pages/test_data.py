@@ -109,7 +109,8 @@ def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> N
     expected = {
         "Versions": "Versions never change", "Ledger": "made version 2", "Quarantine": "kept aside, for",
         "Split": "both sides",
-        "Mix": "Import a second one", "Export": "made harmless", "Storage": "take up", "Edit by hand": "Changed cells become one step",
+        "Mix": "Import a second one", "Export": "made harmless",
+        "Storage": "take up", "Edit by hand": "Changed cells become one step",
         "Contents": "3 elements: person, organization, date.",
     }  # fmt: skip
     assert any(expected[view] in text for text in texts(app))
