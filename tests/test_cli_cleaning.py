@@ -69,6 +69,12 @@ def test_the_same_for_people(dataset: str, capsys: pytest.CaptureFixture[str], t
         assert capsys.readouterr().out.strip()
 
 
+def test_an_exported_ledger_is_counted_in_entries(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to = tmp_path / "ledger.jsonl"
+    assert main(["export-data", dataset, "--what", "ledger", "--format", "jsonl", "--to", str(to)]) == 0
+    assert "entries of the ledger written" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

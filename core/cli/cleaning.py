@@ -258,8 +258,9 @@ def export_data(
     if what not in ("rows", "ledger", "quarantine"):
         raise SpecError(f"There is nothing called {what!r} to export", "Choose rows, ledger or quarantine.")
     count = export(name, form, to, version=version, split=split, what=what, overwrite=overwrite)  # type: ignore[arg-type]
+    counted = "rows" if what == "rows" else f"entries of the {what}"
     emit(
         {"dataset": name, "format": form, "what": what, "rows": count, "path": str(to)},
         as_json,
-        f"{count:,} {what} written to {to}",
+        f"{count:,} {counted} written to {to}",
     )

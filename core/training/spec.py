@@ -198,7 +198,7 @@ def _fault(error: dict[str, Any]) -> str:
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
         known = _fields(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.7)
         return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(known)}")
     if error["type"] == "missing":
         return f"{key} is missing"

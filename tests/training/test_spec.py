@@ -33,7 +33,7 @@ def test_a_dumped_spec_is_read_back_the_same(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path, "data: people\nlearning_rte: 1\nepochs: -1\nmodel: {nmae: x}\nzzzzz: 1\n")
+    path = write(tmp_path, "data: people\nlearning_rte: 1\nepochs: -1\nmodel: {nmae: x}\nbogus: 1\n")
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     faults = "\n".join(caught.value.faults)
@@ -41,7 +41,7 @@ def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path:
     assert "unknown key 'learning_rte', did you mean 'learning_rate'?" in faults
     assert "unknown key 'model.nmae', did you mean 'name'?" in faults
     assert "epochs: input should be greater than 0 (it is -1)" in faults
-    assert "unknown key 'zzzzz'; the keys are" in faults
+    assert "unknown key 'bogus'; the keys are" in faults
 
 
 @pytest.mark.parametrize(
