@@ -73,7 +73,7 @@ def element_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
 def share_bars(frame: pd.DataFrame, *, title: str = "", x: str = "Rows") -> go.Figure:
     """A few groups with their row counts. ``frame``: ``label``, ``rows``."""
     ordered = frame.sort_values("rows")
-    made = figure(title, height=60 + 28 * max(2, len(ordered)), x=x)
+    made = figure(title, height=60 + 28 * max(3, len(ordered)), x=x)
     made.add_bar(
         y=[wrapped(str(name)) for name in ordered["label"]],
         x=ordered["rows"].tolist(),
