@@ -6,6 +6,7 @@ so a crash at any moment leaves the old versions whole.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from core.store.database import read, write
 from core.store.files import area, atomic_folder, check_name, is_complete, write_parquet
 from core.store.tables import DatasetRow, VersionRow
 
+_NAMED = 10
+"""Names that a message lists at most, those like the one asked for first."""
 _VERSION_LIKE = re.compile(r"^\.?v\d{4,}(\.|$)")
 
 
@@ -46,8 +49,10 @@ def get_dataset(name: str) -> Dataset:
     """A dataset; NotFoundError if there is none of that name."""
     found = find_dataset(name)
     if found is None:
-        names = ", ".join(d.name for d in list_datasets()) or "none yet"
-        raise NotFoundError(f"There is no dataset {name!r}", f"Datasets here: {names}. `python -m core import` adds one.")
+        names = [d.name for d in list_datasets()]
+        near = list(dict.fromkeys([*difflib.get_close_matches(name, names), *names]))[:_NAMED]
+        told = (", ".join(near) or "none yet") + (f" and {len(names) - len(near):,} more" if len(names) > len(near) else "")
+        raise NotFoundError(f"There is no dataset {name!r}", f"Datasets here: {told}. `python -m core import` adds one.")
     return found
 
 

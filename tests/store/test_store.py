@@ -65,6 +65,16 @@ def test_what_is_not_there_is_named_with_a_way_out() -> None:
         datasets.get_version("set", 9)
 
 
+def test_of_many_datasets_the_nearest_are_named() -> None:
+    for number in range(12):
+        save(f"d{number}", 1, rows("a"))
+    save("receipts", 1, rows("a"))
+    with pytest.raises(NotFoundError) as missing:
+        datasets.get_dataset("reciepts")
+    assert missing.value.hint.startswith("Datasets here: receipts, d0, d1, d10,")
+    assert "and 3 more." in missing.value.hint
+
+
 @pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "a" * 81, "ends.", "line\n"])
 def test_names_that_could_leave_the_workspace_are_refused(name: str) -> None:
     with pytest.raises(UserError):
