@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from core.figures import budget
 from core.figures import lengths as figures
 from core.lengths.statistics import lengths as lengths_of
-from pages.ui import charts, formats, shell, states, tables, tokenview
+from pages.ui import charts, formats, shell, states, studio, tables, tokencost, tokenloss, tokenrow, tokensides, tokenview
 from pages.ui.registry import DATA
 
 chosen = shell.begin("Tokens")
@@ -29,13 +30,17 @@ with states.catching("Your data is as it was."):
     if not len(whole):
         shell.answer("No row of this dataset could be written with this template.", "The faults are listed below.")
         tokenview.faults(measured)
+        studio.show(chosen)
         st.stop()
 
     head = st.container()
     left, right = st.columns([7, 4], gap="large")
-    options = budget.steps(int(whole.max()))
+    where = tokenloss.found(chosen)
+    at = tokenloss.simulator(chosen, measured, where) if where is not None else None
+    advised = at.recommend()[0] if at is not None else budget.sound(whole)
+    options = sorted({*budget.steps(int(whole.max())), advised})
     with left:
-        limit = tokenview.slider(options, budget.sound(whole))
+        limit = tokenview.slider(options, advised)
         with st.container(key="chart"):
             charts.show(
                 figures.histogram(whole, limit),
@@ -49,24 +54,33 @@ with states.catching("Your data is as it was."):
                 },
             )  # fmt: skip
     over = int((whole > limit).sum())
-    with head:
-        shell.answer(*tokenview.sentence(chosen, whole, limit, over))
     with right:
-        tokenview.lost(chosen, measured, limit)
+        overflow = tokenloss.policy()
+        if at is None:
+            st.caption("Which values are lost at this length takes a while to find in so many rows.")
+            st.button("Find the values that are lost", key="tokens_find_now", on_click=tokenloss.find)
+        else:
+            tokenloss.show(chosen, at, limit, overflow)
+            tokenloss.recommended(at, limit)
         if st.button(f"Train with max length {formats.count(limit)}", type="primary", key="tokens_train"):
-            tokenview.hand_to_training(limit)
+            tokenview.hand_to_training(limit, overflow)
+    with head:
+        shell.answer(*tokenview.sentence(whole, limit, over, overflow))
 
-    views = ["One row", "Templates side by side", "Padding and packing", "Longest rows"]
-    if measured["fault"].null_count < measured.num_rows:
-        views.append("Faults")
-    tabs = dict(zip(views, st.tabs(views, key="tokens_view", bind="query-params"), strict=True))
-    for view, draw in {
-        "One row": lambda: tokenview.one_row(chosen, limit),
-        "Templates side by side": lambda: tokenview.templates(chosen, limit),
-        "Padding and packing": lambda: tokenview.batches(whole, limit),
+    every = measured["whole"].fill_null(0).to_numpy()
+    kept = at.kept(limit, overflow) if at is not None else np.where(every <= limit, every, 0)
+    draws = {
+        "One row": lambda: tokenrow.show(chosen, limit, overflow),
+        "Template studio": lambda: studio.show(chosen),
+        "Templates side by side": lambda: tokensides.templates(chosen, limit),
+        "Tokenizers": lambda: tokensides.tokenizers(chosen, limit),
+        "Groups": lambda: tokensides.groups(chosen, measured, limit, where),
+        "Padding and packing": lambda: tokencost.show(chosen, measured, kept, limit, overflow),
         "Longest rows": lambda: tokenview.longest_rows(chosen, measured),
-        "Faults": lambda: tokenview.faults(measured),
-    }.items():
-        if view in tabs and tabs[view].open:
-            with tabs[view]:
+    }
+    if measured["fault"].null_count < measured.num_rows:
+        draws["Faults"] = lambda: tokenview.faults(measured)
+    for tab, draw in zip(st.tabs(list(draws), key="tokens_view", bind="query-params"), draws.values(), strict=True):
+        if tab.open:
+            with tab:
                 draw()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,60 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
         _make_logarithmic(made, max(1, int(drawn[0])), int(drawn[-1]))
     made.update_layout(showlegend=True, margin={"t": 60 if title else 30})
     made.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    return made
+
+
+def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: str = "") -> go.Figure:
+    """Lengths by group as median, 95 % and longest on one line each, with the line of ``max_length``.
+
+    ``groups`` maps a name to ``core.lengths.summary`` of its rows; the first twelve are drawn.
+    """
+    names = list(groups)[:12][::-1]
+    wholes = [groups[name]["whole"] for name in names]
+    labels = [wrapped(name or "none") for name in names]
+    made = figure(title, height=90 + 34 * len(names), x="Tokens of a whole row", legend=True)
+    for name, label, whole in zip(names, labels, wholes, strict=True):
+        ends = [whole["p50"], whole["max"]]
+        made.add_scatter(
+            x=ends, y=[label, label], mode="lines", line={"color": NEUTRAL, "width": 2}, showlegend=False, hoverinfo="skip",
+            name=name,
+        )  # fmt: skip
+    for key, words, symbol in (("p50", "half of the rows", "circle"), ("p95", "95 %", "diamond"), ("max", "longest", "line-ns")):
+        values = [whole[key] for whole in wholes]
+        made.add_scatter(
+            x=values, y=labels, mode="markers", name=words,
+            marker={
+                "symbol": symbol, "size": 11, "color": [FAULT if value > max_length else BASE for value in values],
+                "line": {"width": 2, "color": [FAULT if value > max_length else BASE for value in values]},
+            },
+            hovertemplate=f"%{{y}}, {words}: %{{x:,}} tokens<extra></extra>",
+        )  # fmt: skip
+    made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
+    made.update_layout(margin={"t": 60 if title else 30})
+    made.update_yaxes(gridcolor="rgba(0,0,0,0)")
+    return made
+
+
+def density_bars(series: dict[str, dict[str, float]], *, title: str = "") -> go.Figure:
+    """Characters that one token holds, by language, for at most four tokenizers; more is better."""
+    kinds = list(dict.fromkeys(kind for found in series.values() for kind in found))[::-1]
+    words = {"zh": "Chinese", "en": "English", "mixed": "mixed"}
+    drawn = list(series.items())[: len(OTHER_SERIES)]
+    made = figure(
+        title,
+        height=110 + 26 * len(kinds) * len(drawn),
+        x="Characters one token holds (more: shorter rows)",
+        legend=len(drawn) > 1,
+    )
+    for place, (name, found) in list(enumerate(drawn))[::-1]:
+        made.add_bar(
+            y=[words.get(kind, kind) for kind in kinds], x=[found.get(kind) for kind in kinds], orientation="h", name=name,
+            marker={"color": OTHER_SERIES[place], "pattern": {**HATCH, "shape": ("", "/", "x", ".")[place % 4]}},
+            text=["" if kind not in found else f"{found[kind]:.2f}" for kind in kinds], textposition="auto",
+            hovertemplate=f"{wrapped(name)}, %{{y}}: %{{x:.2f}} characters a token<extra></extra>",
+        )  # fmt: skip
+    made.update_layout(barmode="group", legend_traceorder="reversed", margin={"t": 60 if title else 30})
+    made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made
 
 

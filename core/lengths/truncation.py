@@ -103,6 +103,12 @@ class Truncation:
         ids: list[str] = self.row_ids.take(pa.array(np.unique(self.value_row[lost]))).to_pylist()
         return ids
 
+    def kept(self, max_length: int, policy: Policy) -> Ints:
+        """For each row its tokens as it is trained on at this maximum length; 0 where it is left out or has no answer."""
+        over = self.whole > max_length
+        trained = self.answered & (~over | self._fits(max_length, policy))
+        return np.where(trained, np.minimum(self.whole, max_length), 0).astype(np.int32)
+
     def _fits(self, max_length: int, policy: Policy) -> npt.NDArray[np.bool_]:
         """For each row whether the policy can make it fit, once it is too long."""
         if policy in ("drop", "cut"):

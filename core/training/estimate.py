@@ -135,7 +135,10 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
 
 def read_shape(folder: Path) -> ModelShape:
     """The shape of the model in a folder."""
-    return shape_of(json.loads((folder / "config.json").read_text("utf-8")))
+    try:
+        return shape_of(json.loads((folder / "config.json").read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no config.json that can be read", "Give the folder of a whole model.") from error
 
 
 def adapter_numbers(spec: TrainSpec, shape: ModelShape) -> int:
@@ -198,15 +201,21 @@ def usable(free: int, device: str) -> int:
 
 def estimate(spec: TrainSpec, data: TrainingData, shape: ModelShape, device: str, free: int) -> Estimate:
     """Steps, tokens, padding, time and memory of a training on ``data``."""
-    examples = len(data.examples)
+    return estimate_lengths(spec, data.lengths, len(data.dropped), shape, device, free)
+
+
+def estimate_lengths(
+    spec: TrainSpec, lengths: Sequence[int], dropped: int, shape: ModelShape, device: str, free: int
+) -> Estimate:
+    """``estimate`` from the rows' lengths in tokens alone (at least one), beside ``dropped`` rows that are left out."""
+    examples, all_tokens = len(lengths), sum(lengths)
     per_epoch = math.ceil(examples / spec.batch_size)
     steps = spec.max_steps or max(1, math.ceil(spec.epochs * per_epoch))
-    lengths = data.lengths
-    step_tokens = int(spec.batch_size * data.tokens / examples)
+    step_tokens = int(spec.batch_size * all_tokens / examples)
     plan = plan_memory(spec, shape, max(lengths), step_tokens, device, free)
     packed = device.startswith("cuda") and spec.packing is not False
-    padding = _padded(lengths, spec, plan.pass_tokens, packed) / data.tokens - 1
-    tokens = int(steps * data.tokens / per_epoch)
+    padding = _padded(lengths, spec, plan.pass_tokens, packed) / all_tokens - 1
+    tokens = int(steps * all_tokens / per_epoch)
     rate, runs = measured_rate(spec, device)
     if rate is None:
         work = (6 if spec.method == "full" else 4) + 2 * plan.checkpointed / shape.layers
@@ -214,7 +223,7 @@ def estimate(spec: TrainSpec, data: TrainingData, shape: ModelShape, device: str
         flops = _FLOPS["cuda"] if device.startswith("cuda") else _FLOPS["cpu"] * cores
         rate = flops / (work * (shape.in_blocks + shape.vocabulary * shape.width / 3)) / (1 + padding)
     advice = () if plan.fits else _advice(spec)
-    return Estimate(device, plan, steps, examples, len(data.dropped), tokens, padding, tokens / rate, runs, advice)
+    return Estimate(device, plan, steps, examples, dropped, tokens, padding, tokens / rate, runs, advice)
 
 
 def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]:

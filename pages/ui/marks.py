@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import html
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from core.data.answers import Answer
 from core.data.grounding import locate
+from core.prompts import studio
 
 MOST_MARKS = 400
 
@@ -109,36 +110,29 @@ def facts(entries: Sequence[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens that make a text together: one, or the few that share a character."""
+    """Tokens that make a text together: one, or the few that share a character. ``note`` is shown when it is pointed at."""
 
     text: str
     tokens: int
     learnt: bool
+    special: bool = False
+    note: str = ""
 
 
-def pieces(ids: Sequence[int], labels: Sequence[int], decode: Callable[[list[int]], str]) -> list[Piece]:
-    """Token ids as texts. A character that is spread over several tokens (Chinese, often) makes one piece of them."""
-    found: list[Piece] = []
-    held: list[int] = []
-    for token, label in zip(ids, labels, strict=True):
-        held.append(token)
-        text = decode(held)
-        if "\ufffd" in text and len(held) < 4:
-            continue
-        found.append(Piece(text, len(held), label >= 0))
-        held = []
-    if held:
-        found.append(Piece(decode(held), len(held), labels[-1] >= 0))
-    return found
+def piece(found: studio.Piece) -> Piece:
+    """A piece of the mask view, its ids and loss weight as the note."""
+    note = f"{', '.join(map(str, found.ids))}; weight {found.weight:g}"
+    return Piece(found.text, len(found.ids), found.trained, found.kind == "special", note)
 
 
 def tokens(found: Sequence[Piece], *, plain: bool = False) -> str:
     """Pieces as HTML, learnt and given apart, neighbours told apart by shade; ``plain`` marks only what is learnt."""
     parts: list[str] = []
     for place, piece in enumerate(found):
-        text = html.escape(piece.text).replace("\n", "↵\n")
+        text = html.escape(piece.text).replace("\n", "↵\n") or "∅"
         look = ("learnt" if piece.learnt else "given") + ("" if place % 2 or plain else " odd")
-        title = f' title="{piece.tokens} tokens"' if piece.tokens > 1 else ""
+        look += " special" if piece.special else ""
+        title = f' title="{html.escape(piece.note)}"' if piece.note else ""
         parts.append(text if plain and not piece.learnt else f'<mark class="{look}"{title}>{text}</mark>')
     return f'<div class="tw-text tw-tokens">{"".join(parts)}</div>'
 

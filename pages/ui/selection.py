@@ -53,7 +53,7 @@ def strip() -> Selection:
         templates = {t.ref: t for t in list_templates()}
         with cells[2]:
             template = _pick("template", "Template", list(templates))
-        models = _models()
+        models = known_models()
         with cells[3]:
             model = _model(list(models))
     return Selection(
@@ -97,7 +97,7 @@ def _model(known: list[str]) -> str:
     return picked or "default"
 
 
-def _models() -> dict[str, ModelRef]:
+def known_models() -> dict[str, ModelRef]:
     """The models that are here or were used here, by their reference as the command line writes it."""
     here = [entry.ref for entry in list_models() if entry.ref.source != "default"]
     used = [run.spec.model for run in list_runs()] + [e.spec.arm.model for e in list_evaluations()]

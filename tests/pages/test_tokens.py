@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,18 +13,26 @@ from streamlit.testing.v1 import AppTest
 
 from core.figures import budget
 from core.models import catalogue
-from pages.ui import marks
+from pages.ui import tokencost
 from tests.pages.conftest import check, texts
 from tests.pages.filled import fill
 from tests.tiny import make_tiny_tokenizer
 
 TOKENS = "pages/2_Tokens.py"
+VIEWS = (
+    "One row", "Template studio", "Templates side by side", "Tokenizers", "Groups", "Padding and packing", "Longest rows",
+)  # fmt: skip
+CONFIG = {
+    "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 512,
+}  # fmt: skip
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny model in the place of the default one, so that no cache is needed."""
     folder = make_tiny_tokenizer(tmp_path / "tiny")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.setattr(tokencost, "resolve", lambda ref: folder)
     monkeypatch.setattr(catalogue, "default_model_path", lambda progress=None: folder)
     return folder
 
@@ -45,7 +53,7 @@ def test_all_fit_and_too_short(open_page: Callable[..., AppTest], tmp_path: Path
     assert app.button(key="tokens_train").label == "Train with max length 64"
 
 
-@pytest.mark.parametrize("view", ["One row", "Templates side by side", "Padding and packing", "Longest rows"])
+@pytest.mark.parametrize("view", VIEWS)
 def test_views(open_page: Callable[..., AppTest], tmp_path: Path, small: Path, view: str) -> None:
     fill(tmp_path, evaluations=False)
     app = open_page(TOKENS, tokens_view=view)
@@ -64,24 +72,7 @@ def test_a_model_that_is_none_is_told(open_page: Callable[..., AppTest], tmp_pat
     assert any("There is no folder" in error.value for error in app.error)
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(300, 512), st.integers(1, 9))
-def test_batches_and_packing_lose_no_token(lengths: list[int], limit: int, size: int) -> None:
-    found = np.array(lengths)
-    tokens, padding = budget.packed(found, limit)
-    assert tokens == sum(lengths)
-    assert (tokens + padding) % limit == 0
-    shuffled, by_length = budget.padded(found, size), budget.padded(found, size, sort=True)
-    assert shuffled[0] == by_length[0] == tokens
-    assert by_length[1] >= 0
-
-
 @given(st.lists(st.integers(1, 5000), min_size=1), st.floats(0.5, 1.0))
 def test_a_sound_length_holds_its_share(lengths: list[int], share: float) -> None:
     limit = budget.sound(lengths, share)
     assert sum(length <= limit for length in lengths) >= share * len(lengths)
-
-
-def test_pieces_join_the_tokens_of_one_character() -> None:
-    text = "a中b".encode()
-    made = marks.pieces(list(text), [-100, -100, -100, -100, 1], lambda ids: bytes(ids).decode("utf-8", "replace"))
-    assert [(piece.text, piece.tokens, piece.learnt) for piece in made] == [("a", 1, False), ("中", 3, False), ("b", 1, True)]

@@ -1,0 +1,147 @@
+"""What a maximum length loses on Tokens: rows, gold values by element, and what trainers that cut would break.
+
+Asks ``core.lengths.truncation``; counts nothing itself.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from core.lengths.measuring import cache_path
+from core.lengths.places import Places, places
+from core.lengths.truncation import Outcome, Truncation
+from core.models.tokenizer import load_tokenizer
+from core.records import Overflow
+from core.store.datasets import read_rows
+from pages.ui import formats, marks, rowview, states, tables
+from pages.ui.selection import Selection
+
+AT_ONCE = 100_000
+"""Up to so many rows the values are looked for unasked; in more, at the press of a button."""
+SHOWN = 200
+POLICIES: dict[Overflow, str] = {
+    "drop": "is left out",
+    "shorten_input": "loses the end of its input",
+    "shorten_left": "loses the start of its input",
+    "shorten_around": "keeps its input around the gold values",
+}
+
+
+def found(chosen: Selection) -> Places | None:
+    """Where the gold values lie, looked up once and kept on disk; None while a large version waits to be asked for."""
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    assert chosen.template is not None
+    of = (chosen.dataset.name, chosen.version.number)
+    path = cache_path(chosen.version, chosen.template, load_tokenizer(chosen.model), chosen.dataset.elements, (), "values")
+    if chosen.version.rows > AT_ONCE and not path.is_file() and not st.session_state.get("tokens_find"):
+        return None
+    return places(*of, chosen.template, chosen.model, reporter=states.Bar("Looking for the gold values"))
+
+
+def find() -> None:
+    """Look for the gold values of a large version in the next run."""
+    st.session_state["tokens_find"] = True
+
+
+def simulator(chosen: Selection, lengths: pa.Table, where: Places) -> Truncation:
+    """The arrays of the selection, held between two looks."""
+    assert chosen.template is not None
+    assert chosen.version is not None
+    of = f"{chosen.label} {chosen.version.content_hash}"
+    return _simulator((of, chosen.template.model_dump_json(), chosen.model.model_dump_json()), lengths, where)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _simulator(of: tuple[str, ...], _lengths: pa.Table, _where: Places) -> Truncation:
+    return Truncation(_lengths, _where)
+
+
+def policy() -> Overflow:
+    """What happens to a row that is too long, in the address."""
+    picked: Overflow = st.selectbox(
+        "A row that is too long", list(POLICIES), format_func=POLICIES.__getitem__, key="overflow", bind="query-params",
+        help="Answers are never cut. A conversation, or a row whose question and answer alone are too long, is left out.",
+    )  # fmt: skip
+    return picked
+
+
+def recommended(at: Truncation, limit: int) -> None:
+    """The length that is advised and why, as a button."""
+    length, reason = at.recommend()
+    if length == limit:
+        st.caption(f"This is the advised length. {reason}")
+        return
+    st.button(f"Use {formats.count(length)}, the advised length", key="tokens_advised", on_click=_use, args=(length,))
+    st.caption(reason)
+
+
+def _use(length: int) -> None:
+    st.session_state["max_length"] = length
+
+
+def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> None:
+    """Rows and values lost at this length, by element; what cutting would do; the losing rows, one click away."""
+    assert chosen.dataset is not None
+    told = at.simulate(limit, overflow)
+    unanswered = int((~at.answered).sum())
+    st.html(marks.facts(_entries(told, unanswered)))
+    if told.losing:
+        words = f"Show the {formats.plural(told.losing, 'row')} that lose values"
+        if st.button(words, key="tokens_losing", type="tertiary", icon=":material/table_rows:"):
+            _losing(chosen, at, limit, overflow)
+    if told.over:
+        st.caption(_of_others(at.simulate(limit, "cut"), chosen.dataset.task == "extraction"))
+
+
+def _entries(told: Outcome, unanswered: int) -> list[tuple[str, str]]:
+    entries = [("Rows over it", f"{formats.count(told.over)} of {formats.count(told.rows)}" if told.over else "none")]
+    if told.over:
+        entries += [("  left out", formats.count(told.dropped)), ("  input shortened", formats.count(told.shortened))]
+    entries.append(("Rows that lose gold values", formats.count(told.losing) if told.losing else "none"))
+    most = list(told.by_element.items())
+    entries += [(f"  {name}", formats.plural(amount, "value")) for name, amount in most[:5]]
+    if len(most) > 5:
+        entries.append(("  other elements", formats.plural(sum(amount for _, amount in most[5:]), "value")))
+    if unanswered:
+        entries.append(("Rows without a token to learn", formats.count(unanswered)))
+    return entries
+
+
+def _of_others(cut: Outcome, extraction: bool) -> str:
+    """What the first ``max_length`` tokens of each row would be worth."""
+    if not cut.end_lost:
+        return "Even cut at this length, every answer would be whole."
+    broken = f", {formats.count(cut.json_broken)} of them with broken JSON" if extraction else ""
+    return f"A trainer that cuts would teach {formats.plural(cut.end_lost, 'answer')} without an end{broken}."
+
+
+@st.dialog("Rows that lose gold values", width="large")
+def _losing(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> None:
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    elements = at.simulate(limit, overflow).by_element
+    picked = st.pills("Element", list(elements), key="losing_element", format_func=lambda e: f"{e} {elements[e]:,}")
+    ids = at.losing_rows(limit, overflow, picked)
+    rows = read_rows(chosen.dataset.name, chosen.version.number)
+    rows = rows.filter(pc.is_in(rows["row_id"], pa.array(ids[:SHOWN], pa.large_string())))
+    sizes = dict(zip(at.row_ids.to_pylist(), at.whole.tolist(), strict=True))
+    frame: pd.DataFrame = rows.to_pandas()
+    frame["tokens"] = [sizes[row] for row in frame["row_id"]]
+    columns = {
+        "tokens": tables.whole("Tokens"), "split": tables.text("Split"), "input": tables.text("Input", width="large"),
+        "output": tables.text("Answer"),
+    }  # fmt: skip
+    if len(ids) > SHOWN:
+        st.caption(f"The first {SHOWN} of {formats.count(len(ids))}.")
+    place = tables.pick(frame, columns, alt="Rows that lose values", key="losing_rows", height=300)
+    if place is None:
+        st.caption("Choose a row to see it whole.")
+        return
+    row = frame.iloc[place]
+    rowview.show(
+        str(row["input"] or ""), str(row["output"] or ""), key="losing_row", extraction=chosen.dataset.task == "extraction"
+    )

@@ -1,0 +1,185 @@
+"""Lengths side by side on Tokens: several templates, several tokenizers, and the groups of one version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import streamlit as st
+
+from core.errors import UserError
+from core.figures import lengths as figures
+from core.lengths import measure, measure_rows, summary
+from core.lengths.compare import Compared, compare
+from core.lengths.groups import by_group
+from core.lengths.places import Places
+from core.lengths.statistics import lengths as lengths_of
+from core.models.catalogue import parse_model
+from core.models.tokenizer import load_tokenizer
+from core.prompts.studio import mask_view
+from core.prompts.templates import list_templates
+from core.records import ModelRef, Template
+from core.store.datasets import get_dataset, read_rows
+from pages.ui import charts, formats, marks, states, tables, tokenrow
+from pages.ui.selection import Selection, known_models
+
+SAMPLE = 1_000
+MOST = 4
+GROUPS = {"split": "split", "element": "element", "source": "source file", "language": "language"}
+
+
+def templates(chosen: Selection, limit: int) -> None:
+    """How long the same rows are under several templates, and one row as each writes it."""
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    known = {template.ref: template for template in list_templates()}
+    first = [ref for ref in dict.fromkeys([chosen.template.ref if chosen.template else "", *known]) if ref in known][:2]
+    refs = st.multiselect("Templates", list(known), default=first, max_selections=MOST, key="tokens_templates")
+    if not refs:
+        st.caption("Choose one to four templates.")
+        return
+    counted = {ref: _sampled(chosen.dataset.name, chosen.version.number, known[ref], chosen.model) for ref in refs}
+    found = {ref: summary(table, limit) for ref, table in counted.items()}
+    lengths = {ref: table["whole"].drop_null().to_pylist() for ref, table in counted.items()}
+    rows = max(len(whole) for whole in lengths.values())
+    least = min(refs, key=lambda ref: found[ref]["whole"]["total"])
+    frame = pd.DataFrame([_line("template", ref, figures) for ref, figures in found.items()])
+    charts.show(
+        figures.ecdf_overlay(lengths, title=f"{least} needs the fewest tokens" if len(refs) > 1 else ""),
+        key="templates_ecdf", alt="Share of rows up to each length, by template", table=frame,
+        columns={"template": tables.text("Template"), **_columns(limit)},
+    )  # fmt: skip
+    if rows < chosen.version.rows:
+        st.caption(f"Counted on the first {formats.plural(rows, 'row')}.")
+    row = tokenrow.row_at(chosen, int(st.session_state.get("tokens_row", 1)))
+    tokenizer = load_tokenizer(chosen.model)
+    for column, ref in zip(st.columns(len(refs)), refs, strict=True):
+        with column:
+            view = mask_view(known[ref], row, tokenizer=tokenizer, elements=chosen.dataset.elements)
+            st.markdown(f"**{ref}**" + ("" if view.dropped else f" :gray[{formats.plural(view.tokens, 'token')}]"))
+            if view.dropped:
+                st.caption(f"This row can't be written: {view.dropped}.")
+            else:
+                st.html(marks.tokens([marks.piece(piece) for piece in view.pieces], plain=True))
+
+
+def tokenizers(chosen: Selection, limit: int) -> None:
+    """How many tokens the same rows are for several models, and how many characters a token of each holds."""
+    assert chosen.template is not None
+    known = list(known_models())
+    held = st.session_state.get("model") or "default"
+    names = st.multiselect(
+        "Models", list(dict.fromkeys([held, *known])), default=[held], max_selections=MOST, key="tokens_models",
+        accept_new_options=True, help="Only a model's tokenizer is needed. Type a folder, hub:organisation/name or "
+        "modelscope:organisation/name to add one.",
+    )  # fmt: skip
+    pairs = [(name, made) for name in names if (made := _compared(chosen, name, limit)) is not None]
+    if not pairs:
+        st.caption("Choose one to four models.")
+        return
+    density = {name: made.characters_per_token for name, made in pairs}
+    frame = pd.DataFrame(
+        [
+            _line("model", name, made.figures)
+            | {"vocabulary": made.vocabulary}
+            | {f"cpt_{k}": v for k, v in density[name].items()}
+            for name, made in pairs
+        ]
+    )
+    columns = {"model": tables.text("Model"), "vocabulary": tables.whole("Vocabulary"), **_columns(limit)}
+    help = "Characters of the inputs that one token holds on average"
+    words = {"cpt_zh": "Chinese, characters a token", "cpt_en": "English, characters a token", "cpt_mixed": "Mixed"}
+    columns |= {key: tables.decimal(text, help, places=2) for key, text in words.items() if key in frame}
+    left, right = st.columns(2, gap="large")
+    with left:
+        wholes = {name: _whole(chosen, name) for name, _ in pairs}
+        charts.show(
+            figures.ecdf_overlay(wholes, title=_fewest({name: made.figures for name, made in pairs})),
+            key="tokenizers_ecdf", alt="Share of rows up to each length, by model", table=frame, columns=columns,
+        )  # fmt: skip
+    with right:
+        if any(density.values()):
+            charts.show(figures.density_bars(density), key="tokenizers_density", alt="Characters a token holds, by language")
+    tables.show(frame, columns, alt="Models' tokenizers side by side")
+
+
+def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None) -> None:
+    """Lengths by split, element, source file or language."""
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    offered = [by for by in GROUPS if by != "element" or where is not None]
+    by: Any = st.segmented_control(
+        "Rows by", offered, default="split", required=True, key="tokens_by", format_func=GROUPS.__getitem__,
+        help="By element, a row counts for each element that its answer holds.",
+    )  # fmt: skip
+    found = {name: made for name, made in by_group(
+        chosen.dataset.name, chosen.version.number, table, by, limit, where
+    ).items() if made["whole"]["max"]}  # fmt: skip
+    if not found:
+        st.caption("No answer here names an element." if by == "element" else "There are no rows.")
+        return
+    frame = pd.DataFrame(
+        [
+            _line("group", name or "none", made) | {"rows": made["rows"], "share": made["over_max_length"] / max(1, made["rows"])}
+            for name, made in found.items()
+        ]
+    )
+    columns = {"group": tables.text(GROUPS[by].capitalize()), "rows": tables.whole("Rows"), **_columns(limit)}
+    columns["share"] = tables.share(f"Share over {limit:,}")
+    longest = max(found, key=lambda name: found[name]["whole"]["p95"])
+    title = f"Rows of {longest or 'none'} are the longest" if len(found) > 1 else ""
+    charts.show(
+        figures.group_ranges(found, limit, title=title),
+        key="groups",
+        alt=f"Lengths by {GROUPS[by]}",
+        table=frame,
+        columns=columns,
+    )
+    tables.show(frame, columns, alt=f"Lengths by {GROUPS[by]}")
+
+
+def _line(kind: str, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {kind: name} | found["whole"] | {"over": found["over_max_length"]}
+
+
+def _columns(limit: int) -> dict[str, Any]:
+    return {
+        "p50": tables.whole("Median"), "p95": tables.whole("95 %"), "max": tables.whole("Longest"),
+        "total": tables.whole("All together"), "over": tables.whole(f"Over {limit:,}"),
+    }  # fmt: skip
+
+
+def _fewest(found: dict[str, dict[str, Any]]) -> str:
+    if len(found) < 2:
+        return ""
+    totals = {name: made["whole"]["total"] for name, made in found.items()}
+    least, most = min(totals, key=totals.__getitem__), max(totals, key=totals.__getitem__)
+    if not totals[least] or totals[least] == totals[most]:
+        return "All need the same tokens"
+    return f"{least} needs {formats.percent(1 - totals[least] / totals[most])} fewer tokens than {most}"
+
+
+def _compared(chosen: Selection, name: str, limit: int) -> Compared | None:
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    assert chosen.template is not None
+    of = (chosen.dataset.name, chosen.version.number, [chosen.template])
+    try:
+        return compare(*of, [parse_model(name)], limit, states.Bar(f"Counting tokens for {name}"))[0]
+    except UserError as fault:
+        states.error(fault, kept="The others are shown.")
+        return None
+
+
+def _whole(chosen: Selection, name: str) -> Any:
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    assert chosen.template is not None
+    return lengths_of(measure(chosen.dataset.name, chosen.version.number, chosen.template, parse_model(name)), "whole")
+
+
+@st.cache_data(show_spinner="Counting tokens", max_entries=16)
+def _sampled(name: str, version: int, template: Template, model: ModelRef) -> pa.Table:
+    rows = read_rows(name, version, limit=SAMPLE)
+    return measure_rows(rows, template, load_tokenizer(model), elements=get_dataset(name).elements)
