@@ -61,9 +61,13 @@ with states.catching("Your data is as it was."):
             st.button("Find the values that are lost", key="tokens_find_now", on_click=tokenloss.find)
         else:
             tokenloss.show(chosen, at, limit, overflow)
-            tokenloss.recommended(at, limit)
-        if st.button(f"Train with max length {formats.count(limit)}", type="primary", key="tokens_train"):
-            tokenview.hand_to_training(limit, overflow)
+        with st.container(horizontal=True):
+            if st.button(f"Train with max length {formats.count(limit)}", type="primary", key="tokens_train"):
+                tokenview.hand_to_training(limit, overflow)
+            if at is not None:
+                tokenloss.recommended(at, limit)
+        if at is not None:
+            tokenloss.reason(at, limit)
     with head:
         shell.answer(*tokenview.sentence(whole, limit, over, overflow))
 

@@ -151,6 +151,10 @@ def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: s
             hovertemplate=f"%{{y}}, {words}: %{{x:,}} tokens<extra></extra>",
         )  # fmt: skip
     made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
+    if (top := max(whole["max"] for whole in wholes)) > LONG_TAIL * max(1, *(whole["p95"] for whole in wholes)):
+        _make_logarithmic(made, max(1, min(whole["p50"] for whole in wholes) // 2), top)
+    else:
+        made.update_xaxes(tickformat=",", rangemode="tozero")
     made.update_layout(margin={"t": 60 if title else 30})
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made

@@ -22,7 +22,7 @@ POLICIES: tuple[Policy, ...] = (*get_args(Overflow), "cut")
 Ints = npt.NDArray[np.int32]
 STEP = 64
 """Recommended lengths are multiples of this: padded shapes and kernels like them."""
-SHARE = 0.995
+SHARE = 0.99
 """Share of rows that a recommended length holds whole."""
 
 

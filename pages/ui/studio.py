@@ -24,7 +24,7 @@ from pages.ui.selection import Selection
 POOL = 2_000
 """Rows that worked examples are chosen from in the preview."""
 KINDS = {"chat": "in the model's own chat format", "raw": "as it stands"}
-THINKING = {None: "as the model does", True: "on", False: "off"}
+THINKING: dict[str, bool | None] = {"as the model does": None, "on": True, "off": False}
 PARTS = {"system": 100, "user": 180, "answer": 70}
 """The texts of a template, and the height of each box in pixels."""
 
@@ -61,24 +61,25 @@ def _editor(template: Template) -> Template:
         )  # fmt: skip
     with right:
         st.selectbox(
-            "Thinking", list(THINKING), key=keys["thinking"], format_func=THINKING.__getitem__,
+            "Thinking", list(THINKING), key=keys["thinking"],
             help="For models that can think before they answer: the setting enable_thinking of their chat format.",
         )  # fmt: skip
     state = st.session_state
     draft = template.model_copy(
         update={name: state[keys[name]] for name in ("name", "kind", *PARTS)}
-        | {"stop": tuple(state[keys["stop"]]), "enable_thinking": state[keys["thinking"]]}
+        | {"stop": tuple(state[keys["stop"]]), "enable_thinking": THINKING[state[keys["thinking"]]]}
     )
     st.session_state[f"_studio_{template.ref}"] = draft
     return draft
 
 
 def _held(template: Template, name: str) -> Any:
-    return (
-        {"stop": list(template.stop), "thinking": template.enable_thinking}.get(name)
-        if name in ("stop", "thinking")
-        else (getattr(template, name))
-    )
+    """What a box holds of a template."""
+    if name == "stop":
+        return list(template.stop)
+    if name == "thinking":
+        return next(words for words, value in THINKING.items() if value == template.enable_thinking)
+    return getattr(template, name)
 
 
 def _files(draft: Template) -> None:
@@ -128,7 +129,7 @@ def _preview(chosen: Selection, draft: Template) -> None:
     with st.container(horizontal=True):
         number = st.number_input("Row", 1, max(1, chosen.version.rows), 1, key="studio_row", width=150)
         shots = st.number_input(
-            "Worked examples", 0, 16, 2 if uses_shots_safely(draft) else 0, key=f"studio_shots_{draft.ref}", width=150,
+            "Worked examples", 0, 16, 2 if _shows_shots(draft) else 0, key=f"studio_shots_{draft.ref}", width=150,
             help="Taken from the train split for this look; an evaluation says how many it uses.",
         )  # fmt: skip
     wrong = studio.faults(draft, tokenizer, elements)
@@ -153,7 +154,7 @@ def _preview(chosen: Selection, draft: Template) -> None:
                 st.code(made.answer, language=None, wrap_lines=True)
 
 
-def uses_shots_safely(template: Template) -> bool:
+def _shows_shots(template: Template) -> bool:
     """``uses_shots``, and no for a template whose texts can't be read."""
     try:
         return uses_shots(template)

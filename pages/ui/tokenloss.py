@@ -22,6 +22,7 @@ from pages.ui.selection import Selection
 AT_ONCE = 100_000
 """Up to so many rows the values are looked for unasked; in more, at the press of a button."""
 SHOWN = 200
+NAMED, INDENT = 3, "\u2003"
 POLICIES: dict[Overflow, str] = {
     "drop": "is left out",
     "shorten_input": "loses the end of its input",
@@ -70,13 +71,17 @@ def policy() -> Overflow:
 
 
 def recommended(at: Truncation, limit: int) -> None:
-    """The length that is advised and why, as a button."""
+    """The length that is advised, as a button."""
     length, reason = at.recommend()
-    if length == limit:
-        st.caption(f"This is the advised length. {reason}")
-        return
-    st.button(f"Use {formats.count(length)}, the advised length", key="tokens_advised", on_click=_use, args=(length,))
-    st.caption(reason)
+    if length != limit:
+        words = f"Use {formats.count(length)}, the advised length"
+        st.button(words, key="tokens_advised", on_click=_use, args=(length,), help=reason)
+
+
+def reason(at: Truncation, limit: int) -> None:
+    """Why that length is advised."""
+    length, words = at.recommend()
+    st.caption(f"{'This' if length == limit else formats.count(length)} is the advised length: {words[0].lower()}{words[1:]}")
 
 
 def _use(length: int) -> None:
@@ -99,13 +104,15 @@ def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> N
 
 def _entries(told: Outcome, unanswered: int) -> list[tuple[str, str]]:
     entries = [("Rows over it", f"{formats.count(told.over)} of {formats.count(told.rows)}" if told.over else "none")]
-    if told.over:
-        entries += [("  left out", formats.count(told.dropped)), ("  input shortened", formats.count(told.shortened))]
+    parts = {"left out": told.dropped, "input shortened": told.shortened}
+    entries += [(f"{INDENT}{words}", formats.count(amount)) for words, amount in parts.items() if amount]
     entries.append(("Rows that lose gold values", formats.count(told.losing) if told.losing else "none"))
     most = list(told.by_element.items())
-    entries += [(f"  {name}", formats.plural(amount, "value")) for name, amount in most[:5]]
-    if len(most) > 5:
-        entries.append(("  other elements", formats.plural(sum(amount for _, amount in most[5:]), "value")))
+    shown = NAMED if len(most) > NAMED + 1 else NAMED + 1
+    entries += [(f"{INDENT}{name}", formats.plural(amount, "value")) for name, amount in most[:shown]]
+    if len(most) > shown:
+        amount = sum(amount for _, amount in most[shown:])
+        entries.append((f"{INDENT}{len(most) - shown} other elements", formats.plural(amount, "value")))
     if unanswered:
         entries.append(("Rows without a token to learn", formats.count(unanswered)))
     return entries
@@ -115,7 +122,10 @@ def _of_others(cut: Outcome, extraction: bool) -> str:
     """What the first ``max_length`` tokens of each row would be worth."""
     if not cut.end_lost:
         return "Even cut at this length, every answer would be whole."
-    broken = f", {formats.count(cut.json_broken)} of them with broken JSON" if extraction else ""
+    broken = ""
+    if extraction:
+        amount = "all of them" if cut.json_broken == cut.end_lost else f"{formats.count(cut.json_broken)} of them"
+        broken = f", {amount} with broken JSON"
     return f"A trainer that cuts would teach {formats.plural(cut.end_lost, 'answer')} without an end{broken}."
 
 

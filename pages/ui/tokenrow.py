@@ -59,11 +59,11 @@ def said(view: MaskView, limit: int | None = None) -> None:
     if view.dropped:
         st.warning(f"**A training leaves this row out:** {states.plain(view.dropped)}.", icon=":material/block:")
         return
-    fits = ""
+    fits, verb = "", "is" if view.trained == 1 else "are"
     if limit is not None:
         over = view.tokens - limit
         fits = f"; at {formats.count(limit)} the row " + ("fits" if over <= 0 else f"is {formats.plural(over, 'token')} too long")
-    st.markdown(f"{formats.plural(view.tokens, 'token')}, of which {formats.count(view.trained)} are learnt{fits}.")
+    st.markdown(f"{formats.plural(view.tokens, 'token')}, of which {formats.count(view.trained)} {verb} learnt{fits}.")
     if not view.trained:
         st.warning("**No token of this row is learnt**, so a training leaves it out.", icon=":material/block:")
     elif view.note:

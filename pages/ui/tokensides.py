@@ -69,10 +69,10 @@ def tokenizers(chosen: Selection, limit: int) -> None:
     assert chosen.template is not None
     known = list(known_models())
     held = st.session_state.get("model") or "default"
+    offered = dict.fromkeys([held, *known, *st.session_state.get("tokens_models", ())])
     names = st.multiselect(
-        "Models", list(dict.fromkeys([held, *known])), default=[held], max_selections=MOST, key="tokens_models",
-        accept_new_options=True, help="Only a model's tokenizer is needed. Type a folder, hub:organisation/name or "
-        "modelscope:organisation/name to add one.",
+        "Models", list(offered), default=[held], max_selections=MOST, key="tokens_models",
+        accept_new_options=True, help="Type a folder, hub:organisation/name or modelscope:organisation/name to add one.",
     )  # fmt: skip
     pairs = [(name, made) for name in names if (made := _compared(chosen, name, limit)) is not None]
     if not pairs:
@@ -91,16 +91,20 @@ def tokenizers(chosen: Selection, limit: int) -> None:
     help = "Characters of the inputs that one token holds on average"
     words = {"cpt_zh": "Chinese, characters a token", "cpt_en": "English, characters a token", "cpt_mixed": "Mixed"}
     columns |= {key: tables.decimal(text, help, places=2) for key, text in words.items() if key in frame}
-    left, right = st.columns(2, gap="large")
-    with left:
-        wholes = {name: _whole(chosen, name) for name, _ in pairs}
-        charts.show(
-            figures.ecdf_overlay(wholes, title=_fewest({name: made.figures for name, made in pairs})),
-            key="tokenizers_ecdf", alt="Share of rows up to each length, by model", table=frame, columns=columns,
-        )  # fmt: skip
+    left, right = st.columns(2, gap="large") if len(pairs) > 1 else (None, st.container())
+    if left is not None:
+        with left:
+            wholes = {name: _whole(chosen, name) for name, _ in pairs}
+            charts.show(
+                figures.ecdf_overlay(wholes, title=_fewest({name: made.figures for name, made in pairs})),
+                key="tokenizers_ecdf", alt="Share of rows up to each length, by model", table=frame, columns=columns,
+            )  # fmt: skip
     with right:
         if any(density.values()):
-            charts.show(figures.density_bars(density), key="tokenizers_density", alt="Characters a token holds, by language")
+            charts.show(
+                figures.density_bars(density), key="tokenizers_density", alt="Characters a token holds, by language",
+                table=frame, columns=columns,
+            )  # fmt: skip
     tables.show(frame, columns, alt="Models' tokenizers side by side")
 
 
@@ -127,16 +131,23 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
     )
     columns = {"group": tables.text(GROUPS[by].capitalize()), "rows": tables.whole("Rows"), **_columns(limit)}
     columns["share"] = tables.share(f"Share over {limit:,}")
-    longest = max(found, key=lambda name: found[name]["whole"]["p95"])
-    title = f"Rows of {longest or 'none'} are the longest" if len(found) > 1 else ""
     charts.show(
-        figures.group_ranges(found, limit, title=title),
+        figures.group_ranges(found, limit, title=_longest(found)),
         key="groups",
         alt=f"Lengths by {GROUPS[by]}",
         table=frame,
         columns=columns,
     )
     tables.show(frame, columns, alt=f"Lengths by {GROUPS[by]}")
+
+
+def _longest(found: dict[str, dict[str, Any]]) -> str:
+    """Which group's rows are clearly longer than those of the others, as a title."""
+    if len(found) < 2:
+        return ""
+    first, second = sorted(found, key=lambda name: -found[name]["whole"]["p95"])[:2]
+    clear = found[first]["whole"]["p95"] > 1.1 * found[second]["whole"]["p95"]
+    return f"Rows of {first or 'none'} are the longest" if clear else "No group's rows are clearly longer than the others'"
 
 
 def _line(kind: str, name: str, found: dict[str, Any]) -> dict[str, Any]:

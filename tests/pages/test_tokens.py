@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+from core.data.importing import import_file
 from core.figures import budget
+from core.lengths import measure
+from core.lengths.places import places
+from core.lengths.truncation import Truncation
 from core.models import catalogue
+from core.prompts.templates import find_template
+from core.records import ModelRef
 from pages.ui import tokencost
 from tests.pages.conftest import check, texts
 from tests.pages.filled import fill
@@ -23,7 +30,7 @@ VIEWS = (
     "One row", "Template studio", "Templates side by side", "Tokenizers", "Groups", "Padding and packing", "Longest rows",
 )  # fmt: skip
 CONFIG = {
-    "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 512,
+    "hidden_size": 1024, "num_attention_heads": 8, "num_hidden_layers": 8, "intermediate_size": 4096, "vocab_size": 32000,
 }  # fmt: skip
 
 
@@ -76,3 +83,138 @@ def test_a_model_that_is_none_is_told(open_page: Callable[..., AppTest], tmp_pat
 def test_a_sound_length_holds_its_share(lengths: list[int], share: float) -> None:
     limit = budget.sound(lengths, share)
     assert sum(length <= limit for length in lengths) >= share * len(lengths)
+
+
+def test_the_studio_tells_a_fault_and_saves_the_next_version(
+    open_page: Callable[..., AppTest], tmp_path: Path, small: Path
+) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, tokens_view="Template studio")
+    assert app.button(key="studio_save").disabled
+    app.text_area(key="studio_user_chat@1").set_value("{% if input %}{{ input }}").run()
+    assert not app.exception
+    assert any("chat@1, user" in error.value for error in app.error)
+    app.text_area(key="studio_user_chat@1").set_value("{{ colour }} {{ input }}").run()
+    assert any("no variable" in error.value for error in app.error)
+    app.text_area(key="studio_user_chat@1").set_value("PLEASE {{ input }}").run()
+    assert not app.error
+    assert any("PLEASE" in re.sub("<[^>]+>", "", html.value) for html in app.html)
+    assert any("PLEASE" in code.value for code in app.code)
+    assert app.button(key="studio_save").label == "Save as chat@2"
+    app.button(key="studio_save").click().run()
+    check(app)
+    assert app.selectbox(key="template").value == "chat@2"
+    assert find_template("chat@2").user == "PLEASE {{ input }}"
+    assert find_template("chat@1").user != "PLEASE {{ input }}"
+
+
+def test_the_studio_takes_yaml(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, tokens_view="Template studio")
+    text = "name: mine\nuser: 'Q {{ input }}'\nstop: ['###']\n"
+    app.file_uploader(key="studio_upload_0").set_value(("mine.yaml", text.encode(), "application/yaml")).run()
+    check(app)
+    assert app.selectbox(key="template").value == "mine@1"
+    assert find_template("mine").stop == ("###",)
+    app.file_uploader(key="studio_upload_1").set_value(("bad.yaml", b"name: [", "application/yaml")).run()
+    assert any("no YAML" in error.value.replace("\\", "") for error in app.error)
+
+
+def test_what_is_lost_depends_on_the_policy(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, max_length=128)  # type: ignore[arg-type]
+    check(app)
+    assert "would be left out" in app.header[0].value
+    at = Truncation(
+        measure("notices", None, find_template("chat"), ModelRef()), places("notices", None, find_template("chat"), ModelRef())
+    )
+    told = at.simulate(128, "drop")
+    shown = " ".join(texts(app))
+    assert told.losing > 0
+    assert f"Show the {told.losing} rows that lose values" in shown
+    assert f"{told.over} of {told.rows}" in shown
+    assert f"teach {at.simulate(128, 'cut').end_lost} answers without an end" in shown
+    app.selectbox(key="overflow").set_value("shorten_input").run()
+    check(app)
+    assert "would have a shortened input" in app.header[0].value
+    app.button(key="tokens_losing").click().run()
+    check(app)
+    assert [frame for frame in app.dataframe if "output" in frame.value.columns]
+    app.button(key="tokens_advised").click().run()
+    assert app.select_slider(key="max_length").value == at.recommend()[0]
+
+
+def test_kept_lengths_are_those_of_the_outcome(tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    of = ("notices", None, find_template("chat"), ModelRef())
+    at = Truncation(measure(*of), places(*of))
+    for overflow in ("drop", "shorten_input"):
+        kept = at.kept(128, overflow)  # type: ignore[arg-type]
+        told = at.simulate(128, overflow)  # type: ignore[arg-type]
+        assert (kept > 0).sum() == told.rows - told.dropped
+        assert kept.max() <= 128
+
+
+def test_groups_by_element_and_language(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, tokens_view="Groups", tokens_by="element")
+    check(app)
+    [frame] = [f.value for f in app.dataframe if "group" in f.value.columns and "share" in f.value.columns][-1:]
+    assert {"person", "organization", "date", "colour"} <= set(frame["group"])
+    app = open_page(TOKENS, tokens_view="Groups", tokens_by="language")
+    check(app)
+    assert {"zh", "en"} <= set([f.value for f in app.dataframe if "share" in f.value.columns][-1]["group"])
+
+
+def test_two_tokenizers_side_by_side_and_one_that_is_none(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    other, nothing = str(make_tiny_tokenizer(tmp_path / "other")), str(tmp_path / "nothing")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "other" / "model.safetensors").touch()
+    app = open_page(TOKENS, tokens_view="Tokenizers", tokens_models=["default", other, nothing])  # type: ignore[arg-type]
+    check(app)
+    assert any("There is no folder" in error.value for error in app.error)
+    frame = [f.value for f in app.dataframe if "vocabulary" in f.value.columns][-1]
+    assert list(frame["model"]) == ["default", other]
+    assert {"cpt_zh", "cpt_en"} <= set(frame.columns)
+
+
+def test_time_and_memory_name_their_basis(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, tokens_view="Padding and packing")
+    check(app)
+    assert [metric.label for metric in app.metric] == ["Time an epoch, about", "Peak memory, about"]
+    assert any("no run like this was measured here" in text for text in texts(app))
+    before = app.metric[1].value
+    app.selectbox(key="tokens_method").set_value("full").run()
+    check(app)
+    assert app.metric[1].value != before
+
+
+def test_a_row_without_a_trained_token_says_so(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    path = tmp_path / "open.jsonl"
+    asked, told = {"role": "user", "content": "why?"}, {"role": "assistant", "content": "so"}
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in ([asked, told], [asked])), encoding="utf-8")
+    import_file(path, "open", task="chat")
+    app = open_page(TOKENS, tokens_row=2)  # type: ignore[arg-type]
+    check(app)
+    assert any("leaves this row out" in warning.value for warning in app.warning)
+    assert any("Rows without a token to learn" in html.value for html in app.html)
+
+
+def test_a_conversation_can_be_learnt_by_its_last_turn(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    talk = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, "abcd", strict=True)]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
+    import_file(path, "talk", task="chat")
+    app = open_page(TOKENS)
+    check(app)
+    every = _learnt(app)
+    app.segmented_control(key="tokens_turns").set_value("last").run()
+    check(app)
+    assert 0 < _learnt(app) < every
+
+
+def _learnt(app: AppTest) -> int:
+    [said] = [text for text in texts(app) if "are learnt" in text]
+    return int(said.split("of which ")[1].split()[0])
