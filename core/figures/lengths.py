@@ -145,8 +145,7 @@ def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: s
         made.add_scatter(
             x=values, y=labels, mode="markers", name=words,
             marker={
-                "symbol": symbol, "size": 11, "color": [FAULT if value > max_length else BASE for value in values],
-                "line": {"width": 2, "color": [FAULT if value > max_length else BASE for value in values]},
+                "symbol": symbol, "size": 11, "color": BASE, "line": {"width": 2, "color": BASE},
             },
             hovertemplate=f"%{{y}}, {words}: %{{x:,}} tokens<extra></extra>",
         )  # fmt: skip
