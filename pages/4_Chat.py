@@ -56,10 +56,15 @@ if talk.turns and st.button("Ask the last question again", icon=":material/refre
     again = exchanges(talk)[-1][0].content
     place = max(i for i, turn in enumerate(talk.turns) if turn.role == "user")
     talk = save_conversation(talk.model_copy(update={"turns": talk.turns[:place]}))
-tried = chatview.try_one(selection) if not talk.turns else None
+offered = st.empty()
+tried = None
+if not talk.turns:
+    with offered.container():
+        tried = chatview.try_one(selection)
 typed = st.chat_input("Type or paste a text", key="chat_text", submit_mode="stop")
 text = again or tried or typed
 if text:
+    offered.empty()
     try:
         ask(talk, text, choice)
     except UserError as fault:

@@ -5,6 +5,7 @@ A stop, a closed tab or a fault keeps what was said until then.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import streamlit as st
@@ -33,7 +34,9 @@ def ask(talk: Conversation, text: str, choice: Choice) -> None:
     questions = [_question(before, text, choice, place, first, tokenizer) for place in range(len(arms))]
     attached = [run for run in choice.runs if run is not None]
     waiting = "Answering" if engine.loaded() == choice.model else "Loading the model"
-    with st.spinner(waiting), engine.answering(choice.model, attached) as model:
+    with ExitStack() as held:
+        with st.spinner(waiting):
+            model = held.enter_context(engine.answering(choice.model, attached))
         cells = st.columns(len(arms), gap="large")
         for place, (cell, run, question) in enumerate(zip(cells, choice.runs, questions, strict=True)):
             adapter = run.run_id if run else None
