@@ -178,13 +178,6 @@ def randomisation_p(swapped: Floats, value: float) -> float:
     return (1 + as_large) / (1 + swapped.size)
 
 
-def bootstrap_p(samples: Floats) -> float:
-    """Two-sided p by inverting the percentile interval: twice the smaller share of resamples on one side of 0."""
-    samples = samples[~np.isnan(samples)]
-    smaller = min(np.count_nonzero(samples <= 0), np.count_nonzero(samples >= 0))
-    return float(min(1.0, 2 * (1 + smaller) / (1 + samples.size)))
-
-
 def mcnemar(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Exact two-sided p that both arms are right equally often, from one true/false a row (binomial, half)."""
     a, b = np.asarray(left, bool), np.asarray(right, bool)
