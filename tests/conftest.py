@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from core.store.database import forget_engines
+
+# What a test file reads while it is collected must not touch the user's workspace, nor that of the other test processes.
+os.environ["TUNEWISE_WORKSPACE"] = tempfile.mkdtemp(prefix="tunewise-collecting-")
+atexit.register(shutil.rmtree, os.environ["TUNEWISE_WORKSPACE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from sqlalchemy import Engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
@@ -27,7 +29,7 @@ _lock = threading.Lock()
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by us (SQLAlchemy's documented pysqlite recipe)
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "busy_timeout=30000", "synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -55,18 +57,25 @@ def _opened(url: str) -> Engine:
     if sqlite:
         event.listen(made, "connect", _prepare_sqlite)
     try:
-        with made.connect() as connection:
+        with _alone(made), made.connect() as connection:
             if sqlite:
                 connection.execute(text("BEGIN IMMEDIATE"))
             SQLModel.metadata.create_all(connection)
             connection.commit()
-    except OperationalError as error:
+    except (OperationalError, OSError, Timeout) as error:
         shown = make_url(url).render_as_string(hide_password=True)
         raise UserError(
-            f"The database {shown} can't be opened: {str(error.orig).splitlines()[0]}",
+            f"The database {shown} can't be opened: {str(getattr(error, 'orig', error)).splitlines()[0]}",
             "Check that its folder or server is there and can be written; TUNEWISE_DATABASE_URL names it.",
         ) from error
     return made
+
+
+def _alone(made: Engine) -> AbstractContextManager[Any]:
+    """No other process opens this database meanwhile: SQLite's switch to WAL does not wait for others by itself."""
+    file = made.url.database if made.dialect.name == "sqlite" else None
+    lockable = file and file != ":memory:" and Path(file).parent.is_dir()
+    return FileLock(f"{file}.lock", timeout=60) if lockable else nullcontext()
 
 
 @contextmanager
