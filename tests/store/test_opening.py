@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from multiprocessing.synchronize import Barrier
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 ROUNDS = 25
+THREE_PROCESSES = """
+import multiprocessing, os, sys
+from core.store.database import engine
 
+def open_each(together):
+    for number in range(int(sys.argv[2])):
+        os.environ["TUNEWISE_WORKSPACE"] = os.path.join(sys.argv[1], str(number))
+        together.wait(60)
+        engine()
 
-def open_each(folder: Path, together: Barrier) -> None:
-    """Open one new database after the other, each at the same moment as the other processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        from core.store.database import engine
-
-        for number in range(ROUNDS):
-            patch.setenv("TUNEWISE_WORKSPACE", str(folder / str(number)))
-            together.wait(60)
-            engine()
+context = multiprocessing.get_context("fork")
+together = context.Barrier(3)
+processes = [context.Process(target=open_each, args=(together,)) for _ in range(3)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join(120)
+sys.exit(sum(process.exitcode != 0 for process in processes))
+"""
 
 
 def test_a_new_database_is_opened_by_several_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(3)
-    processes = [context.Process(target=open_each, args=(tmp_path, together)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_PROCESSES, str(tmp_path), str(ROUNDS)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     assert len(list(tmp_path.iterdir())) == ROUNDS
