@@ -144,6 +144,20 @@ class ModelRef(Record):
         return short if self.quantisation == "none" else f"{short} ({self.quantisation})"
 
 
+class Endpoint(Stored):
+    """A model behind an address that speaks the OpenAI chat protocol; a ModelRef's ``name`` with source ``endpoint``.
+
+    ``key_variable`` names the environment variable (or Streamlit secret) that holds the key. Prices are of a million tokens.
+    """
+
+    name: str
+    url: str
+    model: str
+    key_variable: str = "TUNEWISE_ENDPOINT_KEY"
+    price_in: float | None = Field(default=None, ge=0)
+    price_out: float | None = Field(default=None, ge=0)
+
+
 class GenerationSettings(Record):
     """How an answer is generated. ``temperature`` 0 is greedy."""
 

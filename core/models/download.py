@@ -61,6 +61,11 @@ def get_json(url: str, headers: Mapping[str, str] | None = None) -> Any:
     return json.loads(_patiently(lambda: _read_all(url, headers or {}), url))
 
 
+def opened(request: urllib.request.Request, timeout: float, attempts: int = ATTEMPTS) -> Any:
+    """The open response to a request; HttpFault, or Unreachable after ``attempts`` tries."""
+    return _patiently(lambda: _opener.open(request, timeout=timeout), request.full_url, attempts=attempts)
+
+
 def fetch(
     url: str,
     target: Path,
@@ -128,7 +133,7 @@ def _read_all(url: str, headers: Mapping[str, str]) -> bytes:
         return bytes(answer.read())
 
 
-def _patiently(work: Callable[[], Any], url: str, progress: Callable[[], int] = lambda: 0) -> Any:
+def _patiently(work: Callable[[], Any], url: str, progress: Callable[[], int] = lambda: 0, attempts: int = ATTEMPTS) -> Any:
     """Do it until it is done: cut connections and busy servers are tried again, ever later, while nothing comes."""
     failures, before = 0, progress()
     while True:
@@ -136,13 +141,13 @@ def _patiently(work: Callable[[], Any], url: str, progress: Callable[[], int] = 
             return work()
         except urllib.error.HTTPError as error:
             text = error.read(500).decode("utf-8", "replace")
-            if error.code not in _BUSY or failures + 1 >= ATTEMPTS:
+            if error.code not in _BUSY or failures + 1 >= attempts:
                 raise HttpFault(error.code, url, text) from error
             wait = _asked_wait(error.headers.get("Retry-After"))
         except _CUT as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
-            if failures + 1 >= ATTEMPTS:
+            if failures + 1 >= attempts:
                 reason = getattr(error, "reason", None) or error
                 raise Unreachable(f"{urllib.parse.urlsplit(url).netloc}: {reason}") from error
             wait = None
