@@ -302,16 +302,25 @@ class Evaluation(Stored):
 
 
 class Turn(Record):
-    """A message of a chat with how it came about (arm, tokens, seconds); ``arm`` is null for the user's."""
+    """A message of a chat with how it came about (arm, tokens, seconds); ``arm`` is null for the user's.
+
+    ``instruction``: what stood before a user's text. ``left_out``: earlier messages that an answer's prompt had no room
+    for. ``cut``: it reached its longest length. ``error`` and ``hint``: why an arm has no answer.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    instruction: str = ""
     arm: int | None = None
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
     first_token_seconds: float = 0.0
+    left_out: int = 0
     stopped: bool = False
+    cut: bool = False
+    error: str = ""
+    hint: str = ""
 
 
 class Conversation(Stored):
