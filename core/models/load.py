@@ -98,11 +98,10 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
     options: dict[str, Any] = {}
     if ref.quantisation != "none":
         options["quantization_config"] = _quantisation(ref, dtype, offload=placed == "auto")
-    try:
+    try:  # its attention is sdpa where the architecture may use it, else eager: transformers' own choice
         return AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
-            attn_implementation="sdpa",
             device_map=placed,
             local_files_only=True,
             use_safetensors=True,

@@ -34,9 +34,14 @@ def choose_attention(loaded: LoadedModel, longest: int, packing: bool | None) ->
     elif loaded.device.type == "cpu" and longest <= EAGER_TOKENS:
         name, packed = "eager", bool(packing)
     else:
-        name, packed = "sdpa", bool(packing)
+        name, packed = fused_or_eager(loaded.model), bool(packing)
     loaded.model.set_attn_implementation(name)
     return name, packed
+
+
+def fused_or_eager(model: Any) -> str:
+    """``sdpa`` where the architecture may use it, else ``eager`` (Gemma 2's capped scores, attention sinks)."""
+    return "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"
 
 
 def has_varlen(loaded: LoadedModel) -> bool:
@@ -54,6 +59,7 @@ def has_varlen(loaded: LoadedModel) -> bool:
         and size <= _LARGEST_HEAD
         and size % 8 == 0
         and plain
+        and fused_or_eager(loaded.model) == "sdpa"
     )
 
 
@@ -121,9 +127,9 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 @contextmanager
 def generating_attention(model: Any) -> Iterator[None]:
-    """Inside the block the model attends by sdpa, as generating needs."""
+    """Inside the block the model attends by sdpa (eager where it can't), as generating needs."""
     before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(fused_or_eager(model))
     try:
         yield
     finally:

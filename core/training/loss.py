@@ -28,18 +28,16 @@ def learnt_tokens(example: Example) -> int:
 def padded_batch(examples: Sequence[Example], pad: int, device: torch.device | str) -> tuple[dict[str, Any], torch.Tensor]:
     """Arguments of a forward pass, and for each place the token that follows it, IGNORED where it isn't learnt.
 
-    All are [rows, longest], padded on the left; ``attention_mask`` is there where rows differ in length.
+    All are [rows, longest], padded on the right, with no mask: in causal attention nothing that is learnt sees what comes
+    after it. Padding on the left leaves query rows that are masked whole, whose gradient sdpa makes NaN in bf16 on CUDA.
     """
     longest = max(len(example.input_ids) for example in examples)
-    padding = [longest - len(example.input_ids) for example in examples]
-    ids = [[pad] * p + example.input_ids for p, example in zip(padding, examples, strict=True)]
-    targets = [[IGNORED] * p + example.labels[1:] + [IGNORED] for p, example in zip(padding, examples, strict=True)]
-    columns = torch.arange(longest).unsqueeze(0)
-    begin = torch.tensor(padding).unsqueeze(1)
-    inputs = {"input_ids": torch.tensor(ids).to(device), "position_ids": (columns - begin).clamp(min=0).to(device)}
-    if max(padding) > 0:
-        inputs["attention_mask"] = (columns >= begin).long().to(device)
-    return inputs, torch.tensor(targets).to(device)
+    ids, targets = [], []
+    for example in examples:
+        room = longest - len(example.input_ids)
+        ids.append(example.input_ids + [pad] * room)
+        targets.append([*example.labels[1:], IGNORED] + [IGNORED] * room)
+    return {"input_ids": torch.tensor(ids).to(device)}, torch.tensor(targets).to(device)
 
 
 def packed_batch(

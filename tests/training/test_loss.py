@@ -85,6 +85,40 @@ def test_packed_rows_know_their_borders() -> None:
     assert targets[0, 11] == IGNORED
 
 
+def test_rows_are_padded_behind_without_a_mask_so_that_no_place_sees_nothing() -> None:
+    from core.training.loss import padded_batch
+
+    inputs, targets = padded_batch(examples(), 0, "cpu")
+    assert list(inputs) == ["input_ids"]
+    for row, example, learnt in zip(inputs["input_ids"].tolist(), examples(), targets.tolist(), strict=True):
+        size = len(example.input_ids)
+        assert row == example.input_ids + [0] * (12 - size)
+        assert learnt[size - 1 :] == [IGNORED] * (13 - size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_batch_of_the_collator_where_packing_cannot_be_has_a_finite_gradient(tiny: Path, people: str, dtype: str) -> None:
+    import torch
+
+    from core.training.data import training_data
+    from core.training.loss import Head
+    from core.training.prepare import load_for_training
+    from core.training.trainer import Passes, collate
+    from tests.training.test_runner import make_run
+
+    run = make_run(tiny, people, dtype=dtype, lora_dropout=0.0)
+    loaded = load_for_training(run.spec)
+    loaded.model.set_attn_implementation("sdpa")
+    step = collate(list(training_data(run.spec, run.template, loaded.tokenizer).examples[:8]))["step"].examples
+    passes = Passes(pad=int(loaded.tokenizer.pad_token_id), packed=False)
+    inputs, targets = passes.tensors(step, torch.device("cpu"))
+    assert inputs["input_ids"].shape[0] == 8
+    Head(loaded.model).loss_sum(loaded.model, inputs, targets).backward()
+    gradients = [p.grad for p in loaded.model.parameters() if p.requires_grad]
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    assert sum(float(gradient.norm()) for gradient in gradients) > 0
+
+
 def test_every_row_of_loss_on_all_is_learnt_but_its_first_token(model: Any) -> None:
     from core.training.loss import learnt_tokens, padded_batch
 
