@@ -1,6 +1,6 @@
 """QLoRA at 7B shape: our default against the course's recipe and unsloth, real tokens a second and peak memory, in one run.
 
-    python bench/train_gpu.py [--rows 1024] [--course-rows 512] [--only course,ours-10gb,…] [--out DIR]
+    python bench/train_gpu.py [--rows 1024] [--course-rows 512] [--only course,ours-10gb,…] [--out DIR] [--record FILE]
 
 Qwen2.5-7B's shape with random weights (none are downloaded), NF4 with double quantisation, LoRA r=16 on all linear
 layers, dropout 0.05, loss on answers. Rows of log-normal lengths (median 160, p95 600, at most 1,024 tokens), 40 rows
@@ -15,7 +15,8 @@ layers, dropout 0.05, loss on answers. Rows of log-normal lengths (median 160, p
 Needs beside torch, transformers, peft, accelerate, bitsandbytes and what Tunewise imports (pydantic-settings, sqlmodel,
 platformdirs, filelock); liger-kernel is used where it is installed. Prints a table and one JSON line; exits 1 when
 ours is under 5 times the course's recipe at 10 GB, under 7 times at 60 GB, or a check fails.
-``--shape tiny --device cpu`` runs the same code small, to try it out.
+``--shape tiny --device cpu`` runs the same code small, to try it out. ``--record core/training/measured.json`` adds our
+contenders to the runs that estimates are fitted to (then ``python bench/fit_estimates.py --only-fit``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import gc
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -269,11 +271,22 @@ def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> 
     trainer = make_trainer(run, TrainingData(tuple(examples), (), len(examples)), loaded, watcher, reporter)
     trainer._save_checkpoint = lambda *_, **__: None  # the last step's checkpoint is not what is measured
     watcher.on_save = lambda *_, **__: None  # type: ignore[assignment]
+    sizes: list[int] = []
+    cut = trainer.passes.cut
+
+    def counted(found: Any) -> list[list[int]]:
+        groups = cut(found)
+        sizes.extend(sum(found[place] for place in group) for group in groups)
+        return groups
+
+    trainer.passes.cut = counted  # type: ignore[method-assign]
     wait(str(loaded.device))
     began = time.perf_counter()
     trainer.train()
     wait(str(loaded.device))
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    lines.append(f"{len(sizes)} passes of {sum(sizes) / len(sizes):.1f} tokens on average")
+    return seconds
 
 
 def unsloth(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -460,6 +473,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", default=",".join(CONTENDERS))
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
+    parser.add_argument("--record", type=Path, help="add our contenders to this file of measured runs")
     parser.add_argument("--contender", choices=CONTENDERS)
     arguments = parser.parse_args()
     if arguments.contender:
@@ -480,7 +494,43 @@ def main() -> int:
     report = {"machine": machine(), "rows": arguments.rows, "shape": arguments.shape, "results": found}
     print(json.dumps(report))
     (arguments.out / "train_gpu.json").write_text(json.dumps(report, indent=1))
+    if arguments.record:
+        record(found, arguments)
     return verdict(found, base)
+
+
+def record(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
+    """Add our contenders to the file of measured runs. A run that ran out of memory on the way tells of no one plan."""
+    from datetime import date
+
+    from core.training.measured import MeasuredRun, append_run
+    from core.training.shape import shape_of
+
+    card = machine()["device"]
+    for name, values in found.items():
+        log = "\n".join(values.get("log", ()))
+        passes = re.search(r"(\d+) passes of ([\d.]+) tokens", log)
+        if not name.startswith("ours") or passes is None or "out of memory" in log:
+            continue
+        recomputed = re.search(r"(\d+) of \d+ layers recomputed", log)
+        run = MeasuredRun(
+            card=card,
+            cores=0 if arguments.device.startswith("cuda") else os.cpu_count() or 1,
+            model=f"Qwen2 of {arguments.shape} shape, random weights",
+            shape=shape_of(SHAPES[arguments.shape] | {"tie_word_embeddings": False}),
+            method="qlora",
+            tokens_a_pass=float(passes[2]),
+            row_tokens=values["tokens"] / arguments.rows,
+            passes_a_step=int(passes[1]) / math.ceil(arguments.rows / ROWS_A_STEP),
+            recomputed=int(recomputed[1]) if recomputed else 0,
+            packed=True,
+            peak_gb=values["peak_gb"] or None,
+            seconds_a_pass=values["seconds"] / int(passes[1]),
+            source=f"bench/train_gpu.py {name}",
+            date=date.today().isoformat(),
+        )
+        append_run(run, arguments.record)
+        print(f"{name} is recorded in {arguments.record}")
 
 
 def verdict(found: dict[str, dict[str, Any]], base: float | None) -> int:
