@@ -144,7 +144,7 @@ class ModelRef(Record):
         return short if self.quantisation == "none" else f"{short} ({self.quantisation})"
 
 
-class Endpoint(Stored):
+class NamedEndpoint(Stored):
     """A model behind an address that speaks the OpenAI chat protocol; a ModelRef's ``name`` with source ``endpoint``.
 
     ``key_variable`` names the environment variable (or Streamlit secret) that holds the key. Prices are of a million tokens.

@@ -19,7 +19,7 @@ from typing import Any
 from core.errors import ModelError
 from core.models import download
 from core.models.answers import Answered
-from core.records import Endpoint, GenerationSettings
+from core.records import NamedEndpoint, GenerationSettings
 from core.settings import get_settings
 
 ATTEMPTS = 4
@@ -31,7 +31,7 @@ MOST_STOPS = 4
 class EndpointEngine:
     """Asks one endpoint. Thread-safe; nothing is held between questions."""
 
-    def __init__(self, endpoint: Endpoint, key: str | None = None) -> None:
+    def __init__(self, endpoint: NamedEndpoint, key: str | None = None) -> None:
         self.endpoint = endpoint
         self._key = key if key is not None else os.environ.get(endpoint.key_variable, "")
 
@@ -77,7 +77,7 @@ class EndpointStream(Iterator[str]):
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: NamedEndpoint,
         key: str,
         body: dict[str, Any],
         stops: Sequence[str],
@@ -180,7 +180,7 @@ class EndpointStream(Iterator[str]):
         return text
 
 
-def _fault(endpoint: Endpoint, error: download.HttpFault) -> ModelError:
+def _fault(endpoint: NamedEndpoint, error: download.HttpFault) -> ModelError:
     said = error.text
     with suppress(ValueError, TypeError):
         said = _message(json.loads(error.text))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from core.errors import NotFoundError, SpecError
-from core.records import Endpoint
+from core.records import NamedEndpoint
 from core.store.files import area, check_name, write_json
 
 _AREA = "endpoints"
 
 
-def save_endpoint(endpoint: Endpoint) -> Endpoint:
+def save_endpoint(endpoint: NamedEndpoint) -> NamedEndpoint:
     """Keep an endpoint under its name; one of that name is replaced. SpecError: no address, or a key inside it."""
     check_name(endpoint.name, "name of an endpoint")
     if not endpoint.url.startswith(("http://", "https://")):
@@ -29,13 +29,13 @@ def save_endpoint(endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def list_endpoints() -> list[Endpoint]:
+def list_endpoints() -> list[NamedEndpoint]:
     """All endpoints, by name."""
     folder = area(_AREA)
-    return [Endpoint.model_validate(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.json"))]
+    return [NamedEndpoint.model_validate(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.json"))]
 
 
-def get_endpoint(name: str) -> Endpoint:
+def get_endpoint(name: str) -> NamedEndpoint:
     """The endpoint of a name; NotFoundError lists those there are."""
     found = {endpoint.name: endpoint for endpoint in list_endpoints()}
     if name not in found:

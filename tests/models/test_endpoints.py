@@ -16,7 +16,7 @@ import pytest
 from core.errors import ModelError, NotFoundError, UserError
 from core.models import download
 from core.models.endpoints import EndpointEngine
-from core.records import Endpoint, GenerationSettings
+from core.records import NamedEndpoint, GenerationSettings
 from core.store.endpoints import delete_endpoint, get_endpoint, list_endpoints, save_endpoint
 
 SAID = ("张三", "于2021年", " signed", ".END", " more")
@@ -86,7 +86,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def engine(server: StandIn, **more: Any) -> EndpointEngine:
-    return EndpointEngine(Endpoint(name="there", url=server.url, model="m", **more))
+    return EndpointEngine(NamedEndpoint(name="there", url=server.url, model="m", **more))
 
 
 def ask(asked: EndpointEngine, **more: Any) -> Any:
@@ -112,7 +112,7 @@ def test_an_answer_comes_in_pieces_with_its_numbers(server: StandIn, monkeypatch
 
 
 def test_a_key_that_is_passed_in_goes_before_the_environment(server: StandIn) -> None:
-    asked = EndpointEngine(Endpoint(name="there", url=server.url, model="m"), "from-secrets")
+    asked = EndpointEngine(NamedEndpoint(name="there", url=server.url, model="m"), "from-secrets")
     list(ask(asked))
     assert server.keys == ["Bearer from-secrets"]
 
@@ -171,15 +171,15 @@ def test_a_busy_endpoint_is_given_time(server: StandIn, waits: list[float]) -> N
 
 
 def test_an_endpoint_that_is_not_there() -> None:
-    nowhere = EndpointEngine(Endpoint(name="gone", url="http://127.0.0.1:9/v1", model="m"))
+    nowhere = EndpointEngine(NamedEndpoint(name="gone", url="http://127.0.0.1:9/v1", model="m"))
     with pytest.raises(ModelError, match="gone can't be reached"):
         list(ask(nowhere))
 
 
 def test_endpoints_are_kept_without_their_key(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "secret-key")
-    made = save_endpoint(Endpoint(name="deep", url="https://api.example/v1", model="m", key_variable="MY_KEY", price_in=1.5))
-    save_endpoint(Endpoint(name="another", url="http://localhost:8000/v1", model="n"))
+    made = save_endpoint(NamedEndpoint(name="deep", url="https://api.example/v1", model="m", key_variable="MY_KEY", price_in=1.5))
+    save_endpoint(NamedEndpoint(name="another", url="http://localhost:8000/v1", model="n"))
     assert [e.name for e in list_endpoints()] == ["another", "deep"]
     assert get_endpoint("deep") == made
     assert not [p for p in workspace.rglob("*") if p.is_file() and b"secret-key" in p.read_bytes()]
@@ -200,5 +200,5 @@ def test_endpoints_are_kept_without_their_key(workspace: Path, monkeypatch: pyte
 )
 def test_endpoints_that_are_none(change: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        save_endpoint(Endpoint(**{"name": "x", "url": "https://api.example/v1", "model": "m", **change}))
+        save_endpoint(NamedEndpoint(**{"name": "x", "url": "https://api.example/v1", "model": "m", **change}))
     assert list_endpoints() == []
