@@ -68,6 +68,27 @@ def _storable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a text stops being JSON: ``position`` from 0 in characters, ``line`` and ``column`` from 1."""
+
+    reason: str
+    position: int
+    line: int
+    column: int
+
+
+def break_of(text: str) -> Break | None:
+    """Where a text stops being JSON, and why; None where it is JSON (also of another kind than an object)."""
+    try:
+        _decode(text)
+    except json.JSONDecodeError as error:
+        return Break(error.msg.removesuffix(" at"), error.pos, error.lineno, error.colno)
+    except (ValueError, RecursionError):  # NaN, or too deep: nowhere in particular
+        return None
+    return None
+
+
 def load_object(text: str) -> list[tuple[str, Any]]:
     """The (key, value) items of an answer in order, repeated keys kept; values as JSON has them.
 

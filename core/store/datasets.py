@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import shutil
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -91,7 +92,8 @@ def save_version(
         taken = session.get(VersionRow, (dataset.name, version.number)) is not None
     if taken:
         raise UserError(f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again.")
-    with atomic_folder(folder.with_name(f"{folder.name}.{os.getpid()}"), version.model_dump(mode="json")) as temporary:
+    own = folder.with_name(f"{folder.name}.{os.getpid()}.{threading.get_ident()}")  # two sessions of a server may both write
+    with atomic_folder(own, version.model_dump(mode="json")) as temporary:
         write_parquet(temporary / "rows.parquet", rows.cast(schema.ROWS))
         write_parquet(
             temporary / "ledger.parquet", (schema.LEDGER.empty_table() if ledger is None else ledger).cast(schema.LEDGER)
@@ -102,12 +104,13 @@ def save_version(
         )
     with write() as session:
         if session.get(VersionRow, (dataset.name, version.number)) is not None:
+            shutil.rmtree(own, ignore_errors=True)
             raise UserError(
                 f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again."
             )
         if folder.exists():  # left by a crash between rename and commit; named by nothing
             os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.orphan"))
-        os.replace(folder.with_name(f"{folder.name}.{os.getpid()}"), folder)
+        os.replace(own, folder)
         session.merge(DatasetRow(name=dataset.name, record=dataset.model_dump_json()))
         session.add(VersionRow(dataset=dataset.name, number=version.number, record=version.model_dump_json()))
     return version

@@ -59,6 +59,7 @@ STEPS: list[tuple[str, dict[str, Any]]] = [
     ("hand_edit", {"edits": [{"row_id": "aaaaaa-0000002", "column": "output", "value": '{"n":["x"]}'}]}),
     ("drop_rows", {"row_ids": ["aaaaaa-0000001"]}),
     ("take_in", {"rows": [{"quarantine_id": "aaaaaa-0000002", "input": "b", "output": "{}"}]}),
+    ("add_rows", {"rows": [{"row_id": "chat-1", "input": "b", "output": "{}"}]}),
 ]
 recipes = st.lists(st.sampled_from(STEPS), min_size=1, max_size=5).map(
     lambda chosen: [Step(op=op, params=params) for op, params in chosen]
@@ -240,7 +241,7 @@ def test_recipes_are_saved_and_read(tmp_path: Path, form: str) -> None:
     path = tmp_path / "recipe"
     path.write_text(dump_recipe(recipe, form), "utf-8")
     loaded = load_recipe(path)
-    bound = {"import", "hand_edit", "drop_rows", "take_in"}
+    bound = {"import", "hand_edit", "drop_rows", "take_in", "add_rows"}
     assert [(s.op, s.params) for s in loaded] == [(s.op, s.params) for s in recipe if s.op not in bound]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from core.data.operations.adding import AddRows
 from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements, UngroundedValues, UnknownElements
 from core.data.operations.base import Operation
 from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
@@ -51,9 +52,10 @@ OPERATIONS: dict[str, type[Operation]] = {
     "drop_rows": DropRows,
     "hand_edit": HandEdit,
     "take_in": TakeIn,
+    "add_rows": AddRows,
     "split": SplitRows,
 }
-BOUND = frozenset({"import", "mix", "drop_rows", "hand_edit", "take_in"})
+BOUND = frozenset({"import", "mix", "drop_rows", "hand_edit", "take_in", "add_rows"})
 """Operations that name rows or files of one dataset: no part of a recipe that is replayed on another."""
 
 
