@@ -2,6 +2,7 @@
 
 SQLite runs in WAL mode with a busy timeout, so that workers and pages don't lock each other out;
 ``write()`` takes the write lock at its start, so that what is read inside it stays true until its end.
+PostgreSQL has no such lock of its own: one advisory lock of the database stands for it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
@@ -22,6 +23,10 @@ from core.settings import get_settings
 from core.store import tables as _tables  # noqa: F401  (registers the tables)
 from core.store.files import workspace
 
+_WRITING = 0x74756E65
+"""Number of the advisory lock that a writer holds on PostgreSQL."""
+_PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary"}
+"""What to install for a driver, where its plain package would need a compiler or a library of the system."""
 _engines: dict[str, Engine] = {}
 _lock = threading.Lock()
 
@@ -52,14 +57,14 @@ def _opened(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError) as error:  # the text itself may hold a password: it is not repeated
         raise UserError("TUNEWISE_DATABASE_URL names no database", "For example sqlite:////data/tunewise.db.") from error
     except ModuleNotFoundError as error:
-        hint = f"Install it in this environment: .venv/bin/pip install {error.name}"
+        package = _PACKAGES.get(error.name or "", error.name)
+        hint = f"Install it in this environment: .venv/bin/pip install '{package}'"
         raise UserError(f"The database driver {error.name} is not installed", hint) from error
     if sqlite:
         event.listen(made, "connect", _prepare_sqlite)
     try:
         with _alone(made), made.connect() as connection:
-            if sqlite:
-                connection.execute(text("BEGIN IMMEDIATE"))
+            _be_the_writer(connection)
             SQLModel.metadata.create_all(connection)
             connection.commit()
     except (OperationalError, OSError, Timeout) as error:
@@ -78,21 +83,30 @@ def _alone(made: Engine) -> AbstractContextManager[Any]:
     return FileLock(f"{file}.lock", timeout=60) if lockable else nullcontext()
 
 
+def _be_the_writer(connection: Connection) -> None:
+    """Begin a transaction that no other writer's overlaps; waits for the one that is at work."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("BEGIN IMMEDIATE"))
+    elif connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _WRITING})
+
+
 @contextmanager
 def read() -> Iterator[Session]:
-    """A session for reading."""
+    """A session for reading; all that its block reads is of one moment."""
     with Session(engine()) as session:
         if session.get_bind().dialect.name == "sqlite":
             session.execute(text("BEGIN"))
+        else:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         yield session
 
 
 @contextmanager
 def write() -> Iterator[Session]:
-    """A session whose block is one transaction, holding SQLite's write lock from the start."""
+    """A session whose block is one transaction; one writer at a time, from its first read on."""
     with Session(engine(), expire_on_commit=False) as session:
-        if session.get_bind().dialect.name == "sqlite":
-            session.execute(text("BEGIN IMMEDIATE"))
+        _be_the_writer(session.connection())
         yield session
         session.commit()
 
