@@ -37,6 +37,7 @@ TORCH_MODULES = frozenset(
     {
         "core.models.load",
         "core.models.engine",
+        "core.models.lane",
         "core.models.cpu4bit",
         "core.models.batch",
         "core.models.constrain",

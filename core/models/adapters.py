@@ -32,14 +32,14 @@ class Adapters:
         """Attached adapters, in the order in which they came."""
         return list(self._folders)
 
-    def attach(self, name: str, folder: Path) -> None:
-        """Load an adapter beside the others. Nothing happens if it is there from the same folder.
+    def attach(self, name: str, folder: Path) -> bool:
+        """Load an adapter beside the others; False, and nothing happens, if it is there from the same folder.
 
         Its weights are kept in the model's own dtype: float32 adapters on a bf16 base make each step several
         times slower, and the base's rounding is as coarse.
         """
         if self._folders.get(name) == folder:
-            return
+            return False
         config = read_config(folder)
         self._check_fit(folder, config)
         if name in self._folders:
@@ -62,6 +62,7 @@ class Adapters:
         self._peft.eval()
         self._active = name
         self._switch(None)
+        return True
 
     def detach(self, name: str) -> None:
         """Forget an adapter and free its memory."""

@@ -1,7 +1,8 @@
 """Rows that are answered together: one forward pass a step, over a key-value cache padded on the left.
 
 Rows that end leave the batch, rows of another batch can join it, and columns that only hold padding are
-cut off, so a step costs what the rows still in it need. A torch module; knows nothing of who asks.
+cut off, so a step costs what the rows still in it need. A row that is alone takes the lane (``core.models.lane``), where
+there is one, and comes back when others join. A torch module; knows nothing of who asks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from core.models.constrain import Following
+from core.models.lane import Lane, Select
 from core.models.sampling import choose, seeded
 from core.models.text import TextStream
 from core.records import GenerationSettings
@@ -88,14 +90,15 @@ class Request:
 
 
 class Batch:
-    """Requests under way together. ``forward`` is the model, ``pad`` the identifier that fills the left."""
+    """Requests under way together. ``pad``: the identifier that fills the left; ``lane``: where a row may go alone."""
 
-    def __init__(self, model: Any, requests: Sequence[Request], pad: int, device: torch.device) -> None:
+    def __init__(self, model: Any, requests: Sequence[Request], pad: int, device: torch.device, lane: Lane | None = None) -> None:
         from transformers import DynamicCache
 
         self.requests = list(requests)
-        self._device = device
-        self._cache = DynamicCache(config=model.config.get_text_config())
+        self._device, self._lane = device, lane
+        self._new_cache = functools.partial(DynamicCache, config=model.config.get_text_config())
+        self._cache = self._new_cache()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._cache_name = cache_argument(inner.__class__)
         width = max(r.length for r in requests)
@@ -112,32 +115,30 @@ class Batch:
     @property
     def width(self) -> int:
         """Columns of the cache, padding included, after the next step."""
+        if self._in_lane:
+            return self._lengths[0]
         return int(self._cache.get_seq_length()) + int(self._next.shape[1])
 
     @property
     def joinable(self) -> bool:
         """Whether other rows can be put beside these (not where a layer keeps only a window)."""
+        if self._in_lane:
+            return True
         from transformers.cache_utils import DynamicLayer
 
         return all(type(layer) is DynamicLayer for layer in self._cache.layers)
 
-    def step(self, forward: Callable[..., Any], arguments: dict[str, Any] | None = None) -> None:
-        """One token more for each request; the first step reads the prompts. Ended requests leave."""
-        width, fresh = self.width, int(self._next.shape[1])
+    def step(self, select: Select) -> None:
+        """One token more for each request; the first step reads the prompts. Ended requests leave.
+
+        ``select`` makes the rows' adapters ready and gives the model to call; not called where a captured step needs neither.
+        """
         with torch.inference_mode():
-            padding = torch.tensor([width - length for length in self._lengths], device=self._device).unsqueeze(1)
-            columns = torch.arange(width, device=self._device).unsqueeze(0)
-            padded = min(self._lengths) < width
-            output = forward(
-                input_ids=self._next,
-                attention_mask=(columns >= padding).long() if padded else None,
-                position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
-                use_cache=True,
-                logits_to_keep=1,
-                **{self._cache_name: self._cache},
-                **(arguments or {}),
-            )
-            tokens = self._choose(output.logits[:, -1])
+            if self._lane is not None and self._enter_lane(self._lane):
+                logits = self._lane.step(self._last(), self.requests[0].adapter, select)
+            else:
+                logits = self._read(*select())
+            tokens = self._choose(logits)
             self._next = torch.tensor(tokens, device=self._device).unsqueeze(1)
             self._lengths = [length + 1 for length in self._lengths]
         for request, token in zip(self.requests, tokens, strict=True):
@@ -145,8 +146,66 @@ class Batch:
                 request.take(token)
         self._compact()
 
+    def release(self) -> None:
+        """Leave the lane to others; for a batch that goes no further."""
+        if self._in_lane and self._lane is not None:
+            self._lane.give_up()
+
+    def _read(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> torch.Tensor:
+        """The logits after the next columns of all rows [rows, vocabulary], in the growing cache."""
+        width, fresh = self.width, int(self._next.shape[1])
+        padding = torch.tensor([width - length for length in self._lengths], device=self._device).unsqueeze(1)
+        columns = torch.arange(width, device=self._device).unsqueeze(0)
+        padded = min(self._lengths) < width
+        output = forward(
+            input_ids=self._next,
+            attention_mask=(columns >= padding).long() if padded else None,
+            position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+            **{self._cache_name: self._cache},
+            **arguments,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    @property
+    def _in_lane(self) -> bool:
+        return self._lane is not None and self._lane.holds(self)
+
+    def _last(self) -> int:
+        request = self.requests[0]
+        return request.made[-1] if request.made else request.ids[-1]
+
+    def _enter_lane(self, lane: Lane) -> bool:
+        """Whether this step goes through the lane: one row, its prompt read, and nobody else in there."""
+        if lane.holds(self):
+            if lane.usable:
+                return True
+            self._leave_lane(lane)
+        if not lane.usable or len(self) != 1 or self._next.shape[1] != 1 or not self.joinable:
+            return False
+        columns = int(self._cache.get_seq_length())
+        length, request = self._lengths[0] - 1, self.requests[0]
+        if not columns:  # the prompt hasn't been read
+            return False
+        layers = [(layer.keys[:, :, columns - length :], layer.values[:, :, columns - length :]) for layer in self._cache.layers]
+        if not lane.enter(self, layers, length, length + request.max_new_tokens - len(request.made) + 1):
+            return False
+        self._cache = self._new_cache()
+        return True
+
+    def _leave_lane(self, lane: Lane) -> None:
+        self._cache = self._new_cache()
+        for place, (keys, values) in enumerate(lane.leave()):
+            self._cache.update(keys, values, place)
+
     def join(self, other: Batch) -> None:
         """Take over the rows of another batch that has read its prompts."""
+        for batch in (self, other):
+            if batch._lane is not None and batch._in_lane:
+                with torch.inference_mode():
+                    batch._leave_lane(batch._lane)
         width = max(self._cache.get_seq_length(), other._cache.get_seq_length())
         with torch.inference_mode():
             for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
@@ -185,6 +244,7 @@ class Batch:
             return
         self.requests = [self.requests[place] for place in alive]
         if not alive:
+            self.release()
             return
         index = torch.tensor(alive, device=self._device)
         with torch.inference_mode():

@@ -19,7 +19,7 @@ from typing import Any
 from core.errors import ModelError
 from core.models import download
 from core.models.answers import Answered
-from core.records import NamedEndpoint, GenerationSettings
+from core.records import GenerationSettings, NamedEndpoint
 from core.settings import get_settings
 
 ATTEMPTS = 4

@@ -11,63 +11,34 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from core.errors import ModelError
 from core.models.adapters import Adapters
-from core.models.batch import Event, Finish, Request
+from core.models.answers import Answered
+from core.models.batch import Event, Request, cache_argument
 from core.models.constrain import Constraint
+from core.models.lane import WARM_STEPS, lane_for
+from core.models.limits import batch_limits, cache_bytes, end_tokens
 from core.models.load import LoadedModel
-from core.models.memory import free_memory, release_memory
+from core.models.memory import release_memory
 from core.models.scheduler import Scheduler, out_of_memory, released
 from core.models.score import score_batch
+from core.models.streaming import POLL_SECONDS, Streaming, answered
 from core.models.text import TextStream, stop_tokens
 from core.records import GenerationSettings, ModelRef
 
-_POLL_SECONDS = 0.25
-"""How often a caller that waits looks whether it should stop."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An answer. ``ids`` leaves the ending token out, ``tokens`` counts it: it was computed.
-
-    ``finish``: ``stop`` (end of turn or stop string), ``length``, ``stopped`` (by the caller). ``seconds``: from its
-    batch's start to its end; ``first_token_seconds``: from being asked to its first token, waiting included.
-    """
-
-    ids: tuple[int, ...]
-    text: str
-    tokens: int
-    seconds: float
-    finish: str
-    prompt_tokens: int = 0
-    first_token_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """How many rows go together: by memory for the cache, and what is still quicker per row than fewer."""
-
-    device: str
-    most: int
-    bytes_per_token: int
-    most_tokens: int
-
-    def rows(self, widest: int, interactive: bool) -> int:
-        """Rows of ``widest`` tokens that fit at once; at least one, which is then tried."""
-        by_memory = int(0.5 * free_memory(self.device)) // max(1, widest * self.bytes_per_token)
-        return max(1, min(self.most, by_memory, self.most_tokens // max(1, widest)))
-
 
 class Engine:
-    """Generates, streams and scores with one loaded model. Thread-safe. ``close`` frees its memory."""
+    """Generates, streams and scores with one loaded model. Thread-safe. ``close`` frees its memory.
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    ``capture``: decode single rows by captured CUDA graphs (``core.models.lane``); none: where that can be done. False
+    takes the same way uncaptured.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, capture: bool | None = None) -> None:
         self.ref: ModelRef = loaded.ref
         self.tokenizer = loaded.tokenizer
         self.device = loaded.device
@@ -76,12 +47,16 @@ class Engine:
         config = loaded.model.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         self._pad = int(loaded.tokenizer.pad_token_id)
-        self._ends = _ends(loaded)
-        self._limits = _limits(loaded, config)
+        self._ends = end_tokens(loaded)
+        self._limits = batch_limits(loaded, config)
         self._adapters = Adapters(loaded.model)
-        self._scheduler = Scheduler(loaded.model, self._adapters, self._limits, self._pad, loaded.device)
+        cache_name = cache_argument(loaded.model.__class__)
+        self._lane = lane_for(loaded, config, cache_name, cache_bytes(loaded, config), capture=capture)
+        self._scheduler = Scheduler(loaded.model, self._adapters, self._limits, self._pad, loaded.device, self._lane)
         self._constraints: dict[str, Constraint] = {}
         self._closed = False
+        if self._lane is not None and self._lane.capture:
+            self._warm_up()
 
     @property
     def adapters(self) -> list[str]:
@@ -93,14 +68,30 @@ class Engine:
         """Whether it is answering, or somebody waits."""
         return self._scheduler.busy
 
+    @property
+    def decoding(self) -> str:
+        """How single rows are decoded, for people: by CUDA graphs, or plain and why."""
+        return "plain steps" if self._lane is None else self._lane.state
+
     def attach(self, run_id: str, adapter_folder: Path) -> None:
         """Load an adapter beside the base and the others, once. ModelError where it doesn't fit."""
         folder = Path(adapter_folder).absolute()
-        self._scheduler.run(lambda: self._adapters.attach(run_id, folder))
+
+        def work() -> None:
+            if self._adapters.attach(run_id, folder) and self._lane is not None:
+                self._lane.forget(run_id)
+
+        self._scheduler.run(work)
 
     def detach(self, run_id: str) -> None:
         """Forget an adapter."""
-        self._scheduler.run(lambda: self._adapters.detach(run_id))
+
+        def work() -> None:
+            if self._lane is not None:
+                self._lane.forget(run_id)
+            self._adapters.detach(run_id)
+
+        self._scheduler.run(work)
 
     def generate(
         self,
@@ -139,7 +130,7 @@ class Engine:
             self._collect(requests, events, should_stop, on_row)
         finally:
             self._scheduler.cancel([r for r in requests if not r.finish])
-        return [_answered(r) for r in requests]
+        return [answered(r) for r in requests]
 
     def stream(
         self,
@@ -213,6 +204,8 @@ class Engine:
             return
         self._closed = True
         self._scheduler.close()
+        if self._lane is not None:
+            self._lane.clear()
         self._adapters.clear()
         self._scheduler.forget_model()
         self._model = None
@@ -233,6 +226,13 @@ class Engine:
     ) -> list[float]:
         forward, arguments = self._adapters.select([adapter] * len(rows))
         return score_batch(forward, arguments, [prompts[r] for r in rows], [answers[r] for r in rows], self._pad, self.device)
+
+    def _warm_up(self) -> None:
+        """Capture the base's first step in the engine's own thread while nobody asks; whoever asks goes first."""
+        settings = GenerationSettings(max_new_tokens=WARM_STEPS + 2)
+        request = self._request([self._pad] * 8, settings, None, (), 0, queue.SimpleQueue())
+        request.ends = frozenset()
+        self._scheduler.submit([request])
 
     def _constraint(self, pattern: str) -> Constraint:
         if pattern not in self._constraints:
@@ -292,7 +292,7 @@ class Engine:
                 stopping = True
                 self._scheduler.cancel(requests)
             try:
-                request, _, last = events.get(timeout=_POLL_SECONDS if should_stop else None)
+                request, _, last = events.get(timeout=POLL_SECONDS if should_stop else None)
             except queue.Empty:
                 continue
             if not last:
@@ -301,75 +301,4 @@ class Engine:
             if request.error is not None:
                 raise request.error
             if on_row and request.finish != "stopped":
-                on_row(request.row, _answered(request))
-
-
-class Streaming(Iterator[str]):
-    """An answer on its way. Iterate for its pieces of text; close it, or drop it, and the model stops working on it."""
-
-    def __init__(self, scheduler: Scheduler, request: Request, should_stop: Callable[[], bool] | None) -> None:
-        self._scheduler, self._request, self._should_stop = scheduler, request, should_stop
-        self._ended = False
-
-    def __next__(self) -> str:
-        while not self._ended:
-            if self._should_stop and self._should_stop():
-                self.close()
-                break
-            try:
-                _, piece, self._ended = self._request.events.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if self._ended and self._request.error is not None:
-                raise self._request.error
-            if piece:
-                return piece
-        raise StopIteration
-
-    @property
-    def position(self) -> int:
-        """How many wait before this one; 0: it is its turn."""
-        return self._scheduler.position(self._request)
-
-    @property
-    def answer(self) -> Answered:
-        """The answer so far, whole once the iteration has ended."""
-        return _answered(self._request)
-
-    def close(self) -> None:
-        """Stop here."""
-        self._ended = True
-        if not self._request.finish:
-            self._scheduler.cancel([self._request])
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _answered(request: Request) -> Answered:
-    ended = bool(request.made) and request.made[-1] in request.ends
-    finish: Finish = request.finish or "stopped"
-    return Answered(
-        ids=tuple(request.made[:-1] if ended else request.made),
-        text=request.text.text,
-        tokens=len(request.made),
-        seconds=max(0.0, request.ended - request.started) if request.started else 0.0,
-        finish=finish,
-        prompt_tokens=len(request.ids),
-        first_token_seconds=max(0.0, request.first_token - request.submitted) if request.first_token else 0.0,
-    )
-
-
-def _ends(loaded: LoadedModel) -> frozenset[int]:
-    named: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
-    listed = named if isinstance(named, (list, tuple)) else [named]
-    return frozenset(int(n) for n in [*listed, loaded.tokenizer.eos_token_id] if n is not None)
-
-
-def _limits(loaded: LoadedModel, config: Any) -> BatchLimits:
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_token = 2 * int(config.num_hidden_layers) * int(heads) * int(size) * loaded.dtype.itemsize
-    cpu = loaded.device.type == "cpu"
-    # prompts are read at once: the tokens bound the activations of that pass (about 40 widths of the model each)
-    return BatchLimits(str(loaded.device), 64 if cpu else 256, 3 * per_token, 16_384 if cpu else 131_072)
+                on_row(request.row, answered(request))

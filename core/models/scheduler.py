@@ -17,6 +17,7 @@ import torch
 
 from core.errors import ModelError
 from core.models.batch import Batch, Request
+from core.models.lane import Lane
 
 T = TypeVar("T")
 ALWAYS_ROOM = 16
@@ -45,7 +46,10 @@ class Limits(Protocol):
 class Scheduler:
     """Runs requests on one model in a thread of its own, until ``close``."""
 
-    def __init__(self, model: Any, adapters: Adapting, limits: Limits, pad: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Any, adapters: Adapting, limits: Limits, pad: int, device: torch.device, lane: Lane | None = None
+    ) -> None:
+        self._lane = lane
         self._model, self._adapters, self._limits, self._pad, self._device = model, adapters, limits, pad, device
         self._changed = threading.Condition()
         self._waiting: deque[Request] = deque()
@@ -154,7 +158,7 @@ class Scheduler:
         group = self._next_group()
         if not group:
             return
-        fresh = Batch(self._model, group, self._pad, self._device)
+        fresh = Batch(self._model, group, self._pad, self._device, self._lane)
         if not self._step(fresh) or not fresh.requests:
             return
         host = next((b for b in self._batches if self._together(b, fresh)), None)
@@ -192,6 +196,7 @@ class Scheduler:
 
     def _advance(self, batch: Batch) -> None:
         if not self._step(batch) or not batch.requests:
+            batch.release()
             self._batches.remove(batch)
             return
         self._steps += 1
@@ -202,8 +207,7 @@ class Scheduler:
         """One step; whether the batch still stands. A fault ends its requests with that error."""
         requests = list(batch.requests)
         try:
-            forward, arguments = self._adapters.select([r.adapter for r in requests])
-            batch.step(forward, arguments)
+            batch.step(lambda: self._adapters.select([r.adapter for r in requests]))
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
             self._recover(requests, error)
             return False

@@ -16,7 +16,7 @@ import pytest
 from core.errors import ModelError, NotFoundError, UserError
 from core.models import download
 from core.models.endpoints import EndpointEngine
-from core.records import NamedEndpoint, GenerationSettings
+from core.records import GenerationSettings, NamedEndpoint
 from core.store.endpoints import delete_endpoint, get_endpoint, list_endpoints, save_endpoint
 
 SAID = ("张三", "于2021年", " signed", ".END", " more")
