@@ -74,6 +74,7 @@ def answer(name: str, arm: str, options: argparse.Namespace) -> dict[str, Any]:
     elif arm.startswith("shots"):
         extra = ["--shots", arm.removeprefix("shots")]
     limit = ["--limit", str(options.test)] if options.test else []
+    limit += [] if options.perplexity else ["--no-perplexity"]
     found = core("evaluate", name, "--split", "test", "--template", "chat", *limit, *extra, "--wait")
     return {"arm": arm, "evaluation": found["evaluation"], "train_s": trained, "answer_s": found["wall"], "scores": found}
 
@@ -89,6 +90,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--max-length", type=int, default=1024)
+    parser.add_argument("--no-perplexity", dest="perplexity", action="store_false", help="leave the gold answers' perplexity out")
+    parser.add_argument("--reports", type=Path, help="folder for an HTML report of each set, rows named but not quoted")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     options = parser.parse_args()
     os.environ.setdefault("TUNEWISE_WORKSPACE", tempfile.mkdtemp(prefix="tunewise-bench-"))
@@ -100,7 +103,8 @@ def main() -> None:
             arms.append(answer(name, arm, options))
             scores = arms[-1]["scores"]
             print(f"{name} {arm}: micro-F1 {scores['micro']['f1']:.3f}, exact match {scores['exact_match']:.3f}", flush=True)
-        compared = core("compare", *[a["evaluation"] for a in arms])
+        page = ["--report", str(options.reports / f"{name}.html"), "--no-texts"] if options.reports else []
+        compared = core("compare", *[a["evaluation"] for a in arms], *page)
         everything[name] = {"arms": arms, "compare": compared}
         print(f"\n{name}: {options.train or 'all'} training rows, {compared['rows']} test rows, {platform.machine()}")
         print("| arm | micro-F1 | exact match | JSON valid | training s | answering s |\n|---|---|---|---|---|---|")

@@ -10,7 +10,7 @@ import typer
 from core.cli.common import AsJson, emit, table
 from core.cli.evaluation_code import humaneval
 from core.cli.evaluation_judge import judge
-from core.cli.evaluation_look import learning_curve, rescore, slices, suspects
+from core.cli.evaluation_look import leaks, learning_curve, nearest, rescore, slices, suspects
 from core.cli.evaluation_perplexity import perplexity
 from core.cli.evaluation_text import comparison_lines, headline, score_lines
 
@@ -20,7 +20,20 @@ Quantised = Literal["none", "int8", "nf4"]
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
-    for command in (evaluate, score, evaluations, compare, slices, suspects, rescore, humaneval, judge, perplexity):
+    for command in (
+        evaluate,
+        score,
+        evaluations,
+        compare,
+        slices,
+        suspects,
+        rescore,
+        leaks,
+        nearest,
+        humaneval,
+        judge,
+        perplexity,
+    ):
         app.command()(command)
     app.command("learning-curve")(learning_curve)
 
@@ -156,18 +169,25 @@ def evaluations(
 def compare(
     evaluations: Annotated[list[str], typer.Argument(help="Two to six evaluations; each is held against the first.")],
     report: Annotated[Path | None, typer.Option("--report", help="Also write one self-contained HTML page.")] = None,
+    texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Quote rows in the report, or only name them.")] = True,
+    leaked: Annotated[bool, typer.Option("--leaked/--no-leaked", help="Count rows that stand in an arm's training data.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Compare evaluations on the rows that all of them have."""
     from core.evaluation.compare import compare as compare_evaluations
+    from core.evaluation.rescore import leaked_to_any
 
-    comparison = compare_evaluations(evaluations)
+    without = [] if leaked else leaked_to_any(evaluations)
+    comparison = compare_evaluations(evaluations, without=without)
     found = comparison.to_json()
     lines = comparison_lines(found)
+    if not leaked:
+        found["leaked"] = without
+        lines.append(f"{len(without):,} rows that stand in an arm's training data are left out")
     if report is not None:
         from core.evaluation.report import write_report
 
-        write_report(comparison, report)
+        write_report(comparison, report, texts=texts)
         found["report"] = str(report)
         lines.append(f"Report: {report}")
     emit(found, as_json, lines)

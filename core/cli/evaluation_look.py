@@ -1,4 +1,5 @@
-"""Commands that look into finished evaluations: ``slices``, ``suspects``, ``rescore``, ``learning-curve``."""
+"""Commands that look into finished evaluations: ``slices``, ``suspects``, ``rescore``, ``leaks``, ``nearest``,
+``learning-curve``."""
 
 from __future__ import annotations
 
@@ -67,6 +68,46 @@ def rescore(
     found = score_again(evaluation, version, name=name)
     values = {"evaluation": found.evaluation_id, "rows": found.rows, "scores": found.scores}
     emit(values, as_json, f"{found.evaluation_id}: {found.name}, {found.rows:,} rows, {headline(found.scores)}")
+
+
+def leaks(
+    evaluation: Annotated[str, typer.Argument(help="A finished evaluation.")],
+    near: Annotated[float, typer.Option("--near", min=0.1, max=1.0, help="From which likeness on a question is the same.")] = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Show scores with and without the rows that stand in the training data, side by side."""
+    from core.cli.evaluation_text import SHOWN, between
+    from core.evaluation.rescore import without_leaks
+
+    found = without_leaks(evaluation, near=near)
+    sides = found["all"], found["without"]
+    rows = [
+        (name, *(f"{number(side['scores'][name])} {between(side['intervals'].get(name))}".rstrip() for side in sides))
+        for name in SHOWN
+        if all(name in side["scores"] for side in sides)
+    ]
+    left = found["rows"] - len(found["leaked"])
+    heads = ("metric", f"all rows ({found['rows']:,})", f"without leaked rows ({left:,})")
+    lines = [f"{len(found['leaked']):,} of {found['rows']:,} rows stand in the training data"]
+    lines += table(heads, rows) if found["leaked"] else []
+    emit(found, as_json, lines + (["", "Leaked: " + ", ".join(found["leaked"])] if found["leaked"] else []))
+
+
+def nearest(
+    evaluation: Annotated[str, typer.Argument(help="A finished evaluation.")],
+    row: Annotated[str, typer.Argument(help="The row_id of one of its rows.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=50, help="So many training rows.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show the training rows that are most like a row, e.g. one that failed: what could the arm have learned it from?"""
+    from core.evaluation.nearest import nearest_rows
+
+    asked, found = nearest_rows(evaluation, row, limit)
+    lines = [f"{asked['row_id']}  {asked['input']}", f"gold       {asked['output']}", f"predicted  {asked['prediction']}", ""]
+    rows = [(line["row_id"], line["input"], line["output"]) for line in found]
+    lines += table(("training row", "input", "output"), rows) if rows else ["There is no training row."]
+    names = ("row_id", "instruction", "input", "output", "source")
+    emit({"row": asked, "nearest": [{name: line[name] for name in names} for line in found]}, as_json, lines)
 
 
 def learning_curve(

@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from core.errors import NotFoundError
+from core.evaluation import artefacts
 from core.prompts.retrieval import Shots
 from core.records import Evaluation
 from core.store.datasets import read_rows
-from core.store.runs import get_run
+from core.store.runs import get_evaluation, get_run
 
 
 def training_rows(evaluation: Evaluation) -> pa.Table:
@@ -35,3 +37,20 @@ class Nearest:
     def __call__(self, row: Mapping[str, Any], k: int = 5) -> Sequence[Mapping[str, Any]]:
         """The ``k`` training rows most like a row (its ``input``), the nearest first; never the row itself or its duplicate."""
         return self._shots.choose(row, k)[::-1]
+
+
+def nearest_rows(evaluation_id: str, row_id: str, k: int = 5) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
+    """A row of an evaluation (its question, gold answer and prediction), and the ``k`` training rows most like it.
+
+    NotFoundError for a row that the evaluation doesn't have.
+    """
+    evaluation = get_evaluation(evaluation_id)
+    names = ("row_id", "instruction", "input", "output", "prediction")
+    asked = artefacts.read_predictions(evaluation.evaluation_id, names).to_pylist()
+    row = next((line for line in asked if line["row_id"] == row_id), None)
+    if row is None:
+        raise NotFoundError(
+            f"Evaluation {evaluation.name!r} has no row {row_id!r}",
+            f"It has {len(asked):,}, e.g. {asked[0]['row_id']}." if asked else "",
+        )
+    return row, Nearest(evaluation)(row, k)

@@ -31,26 +31,29 @@ SHOWN = (
     "seconds_per_request",
 )
 MAX_ROWS = 60
+MAX_TEXT = 2000
+"""Characters of a text that are shown: 60 rows of six arms stay a page that can be sent."""
 
 
-def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the page atomically. UserError if the folder can't be written."""
+def write_report(comparison: Comparison, path: Path, *, texts: bool = True) -> None:
+    """Write the page atomically. UserError if the folder can't be written. ``texts``: as for ``render_report``."""
     try:
-        write_text(path.absolute(), render_report(comparison))
+        write_text(path.absolute(), render_report(comparison, texts=texts))
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}", "Choose another path for --report.") from error
 
 
-def render_report(comparison: Comparison) -> str:
-    """The page as HTML text."""
+def render_report(comparison: Comparison, *, texts: bool = True) -> str:
+    """The page as HTML text; without ``texts`` rows are named but not quoted, for data that must not be passed on."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["short"] = lambda text: text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
     environment.filters.update(number=_number, signed=_signed, p=_p, share=lambda value: f"{100 * value:.2f}%")
     sections = [_section(comparison, n) for n in range(1, len(comparison.arms))]
     names = [name for name in SHOWN if any(name in arm.scores for arm in comparison.arms)]
     return environment.get_template("report.html.jinja").render(
-        comparison=comparison, names=names, sections=sections, lower=LOWER_IS_BETTER, max_rows=MAX_ROWS
+        comparison=comparison, names=names, sections=sections, lower=LOWER_IS_BETTER, max_rows=MAX_ROWS, texts=texts
     )
 
 
@@ -80,7 +83,13 @@ def _places(line: dict[str, Any], reach: float) -> dict[str, float]:
 def _flipped(comparison: Comparison, versus: Versus, n: int) -> list[dict[str, Any]]:
     """Rows won or lost, the greatest changes first."""
     rows = [
-        {**row, "change": row[f"score_{n}"] - row["score_0"], "left": row["prediction_0"], "right": row[f"prediction_{n}"]}
+        {
+            **row,
+            "change": row[f"score_{n}"] - row["score_0"],
+            "left": row["prediction_0"],
+            "right": row[f"prediction_{n}"],
+            "other": row[f"score_{n}"],
+        }
         for row in comparison.frame.to_pylist()
         if row[f"result_{n}"] != "tied"
     ]

@@ -140,6 +140,11 @@ def leaked_rows(evaluation_id: str, *, near: float | None = 0.8) -> list[str]:
     return [row_id for row_id in row_ids if row_id in leaked]
 
 
+def leaked_to_any(evaluation_ids: Sequence[str], *, near: float | None = 0.8) -> list[str]:
+    """The rows that stand in the training data of any of these evaluations' arms, each once."""
+    return list(dict.fromkeys(row for key in evaluation_ids for row in leaked_rows(key, near=near)))
+
+
 def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, Any]:
     """Scores with and without ``leaked_rows``, side by side.
 

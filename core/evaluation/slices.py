@@ -1,7 +1,7 @@
 """Where an arm does badly: scores of groups of rows against the rest, the worst first, corrected for many looks.
 
-A slice is the rows with one value in one column (source, language, input length, number of gold values, any column of
-the data), or in two columns at once. Knows nothing of how rows were answered.
+A slice is the rows with one value in one column (source, language, input length, number of gold values, an element that gold has,
+any column of the data), or in two columns at once. Knows nothing of how rows were answered.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from core.store.runs import get_evaluation
 Mask = npt.NDArray[np.bool_]
 MIN_ROWS = 8
 SHUFFLES = 4000
+Values = Sequence[str | tuple[str, ...]]
+"""A column's value in each row; a tuple: the row is in the slice of each of them."""
 MAX_VALUES = 30
 """A column of the data with more values than this isn't sliced by."""
 _CELLS = 4_000_000
@@ -57,7 +59,7 @@ def slices(
     evaluation_id: str,
     metric: str,
     *,
-    columns: Mapping[str, Sequence[str]] | None = None,
+    columns: Mapping[str, Values] | None = None,
     depth: int = 1,
     min_rows: int = MIN_ROWS,
 ) -> list[Slice]:
@@ -85,18 +87,20 @@ def slices(
     return sorted(found, key=lambda s: (sign * s.difference, s.p))
 
 
-def slice_columns(evaluation: Evaluation) -> dict[str, list[str]]:
-    """What rows are sliced by when nothing is said: source, language, input length, gold values, and columns of the data."""
+def slice_columns(evaluation: Evaluation) -> dict[str, Values]:
+    """What rows are sliced by when nothing is said: source, language, lengths, gold values and elements, columns of the data."""
     predictions = artefacts.read_predictions(evaluation.evaluation_id, ("row_id", "input", "output", "source"))
     texts = predictions["input"].to_pylist()
-    found = {
+    found: dict[str, Values] = {
         "source": predictions["source"].to_pylist(),
         "language": [language(text) for text in texts],
         "input characters": _binned([len(text) for text in texts]),
     }
     if evaluation.task == "extraction":
-        counts = [len(parse_answer(text).pairs) for text in predictions["output"].to_pylist()]
+        gold = [parse_answer(text) for text in predictions["output"].to_pylist()]
+        counts = [len(answer.pairs) for answer in gold]
         found["gold values"] = [str(n) if n < 3 else "3 to 5" if n < 6 else "6 or more" for n in counts]
+        found["gold has"] = [tuple(dict.fromkeys(element for element, _ in answer.pairs)) for answer in gold]
     return found | _extra(evaluation, predictions["row_id"].to_pylist())
 
 
@@ -136,12 +140,9 @@ def _extra(evaluation: Evaluation, row_ids: Sequence[str]) -> dict[str, list[str
     return found
 
 
-def _groups(columns: Mapping[str, Sequence[str]], rows: int, depth: int, min_rows: int) -> list[tuple[str, str, Mask]]:
+def _groups(columns: Mapping[str, Values], rows: int, depth: int, min_rows: int) -> list[tuple[str, str, Mask]]:
     """Every slice that is large enough, and whose rest is."""
-    single = {
-        name: {value: np.array([v == value for v in values], bool) for value in dict.fromkeys(values)}
-        for name, values in columns.items()
-    }
+    single = {name: _masks(values) for name, values in columns.items()}
     found = [(name, value, mask) for name, values in single.items() for value, mask in values.items()]
     if depth > 1:
         for (a, left), (b, right) in combinations(single.items(), 2):
@@ -151,6 +152,19 @@ def _groups(columns: Mapping[str, Sequence[str]], rows: int, depth: int, min_row
         if min_rows <= mask.sum() <= rows - min_rows:
             unique.setdefault(mask.tobytes(), (name, value, mask))
     return list(unique.values())
+
+
+def _masks(values: Values) -> dict[str, Mask]:
+    """The rows of each value of a column."""
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        for one in (value,) if isinstance(value, str) else value:
+            places.setdefault(one, []).append(place)
+    found = {}
+    for value, rows in places.items():
+        found[value] = np.zeros(len(values), bool)
+        found[value][rows] = True
+    return found
 
 
 def _measurable(statistics: Statistics, metric: str, mask: Mask) -> bool:

@@ -31,11 +31,11 @@ def list_runs() -> list[Run]:
 
 def get_run(key: str) -> Run:
     """A run by its identifier or its name (the newest of that name)."""
-    runs = list_runs()
-    for run in runs:
-        if run.run_id == key:
-            return run
-    for run in runs:
+    with read() as session:
+        row = session.get(RunRow, key)
+    if row is not None:
+        return Run.model_validate_json(row.record)
+    for run in list_runs():
         if run.name == key:
             return run
     raise NotFoundError(f"There is no run {key!r}", "`python -m core runs` lists them.")
@@ -71,11 +71,11 @@ def list_evaluations(dataset: str | None = None) -> list[Evaluation]:
 
 def get_evaluation(key: str) -> Evaluation:
     """An evaluation by its identifier or its name (the newest of that name)."""
-    evaluations = list_evaluations()
-    for evaluation in evaluations:
-        if evaluation.evaluation_id == key:
-            return evaluation
-    for evaluation in evaluations:
+    with read() as session:
+        row = session.get(EvaluationRow, key)
+    if row is not None:
+        return Evaluation.model_validate_json(row.record)
+    for evaluation in list_evaluations():
         if evaluation.name == key:
             return evaluation
     raise NotFoundError(f"There is no evaluation {key!r}", "`python -m core evaluations` lists them.")

@@ -134,6 +134,23 @@ def test_json_and_report(comparison: Comparison, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "report.html").read_text("utf-8") == page
 
 
+def test_a_report_without_texts_names_rows_and_quotes_none(comparison: Comparison) -> None:
+    page = render_report(comparison, texts=False)
+    assert "{broken" not in page
+    assert "张三" not in page
+    assert all(row["row_id"] in page for row in comparison.frame.to_pylist() if row["result_1"] != "tied")
+    assert comparison.verdict in html.unescape(page)
+
+
+def test_a_report_cuts_long_texts(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    run_evaluation(make_evaluation("base", perplexity=False), SilentReporter(), engine(lambda p: "{broken " + "x" * 50_000))
+    run_evaluation(make_evaluation("tuned", perplexity=False), SilentReporter(), engine())
+    page = render_report(compare(["base", "tuned"]))
+    assert "x" * 1900 in page
+    assert "x" * 2001 not in page
+    assert len(page) < 300_000
+
+
 def test_report_escapes_what_models_say(make_evaluation: Make, engine: Callable[..., Any]) -> None:
     run_evaluation(make_evaluation("base"), SilentReporter(), engine(lambda p: "<script>alert(1)</script>"))
     run_evaluation(make_evaluation("tuned"), SilentReporter(), engine())

@@ -14,7 +14,7 @@ from core.errors import InputFileError
 from core.evaluation import artefacts
 from core.evaluation.adjudication import SUSPECTS, suspects
 from core.evaluation.compare import compare
-from core.evaluation.rescore import import_predictions, rescore, without_leaks
+from core.evaluation.rescore import import_predictions, leaked_to_any, rescore, without_leaks
 from core.evaluation.runner import run_evaluation
 from core.records import Dataset, Evaluation, SilentReporter, Version
 from core.store import schema
@@ -97,6 +97,10 @@ def test_without_leaks(make_evaluation: Make, engine: Callable[..., Any]) -> Non
     assert found["all"]["scores"]["exact_match"] == pytest.approx(0.25)
     assert found["without"]["scores"]["exact_match"] == 0
     assert found["without"]["intervals"]["exact_match"][0] == 0
+    run_evaluation(make_evaluation("other", version=2), SilentReporter(), engine())
+    assert leaked_to_any(["e", "other"], near=None) == found["leaked"]
+    clean = compare(["e", "other"], without=found["leaked"])
+    assert (clean.rows, clean.difference["exact_match"]["value"]) == (30, 1)
 
 
 def test_gold_that_both_arms_contradict_is_suspect(make_evaluation: Make, engine: Callable[..., Any]) -> None:
@@ -151,6 +155,9 @@ def test_commands(make_evaluation: Make, engine: Callable[..., Any], tmp_path: P
     assert run("rescore", "tuned")["scores"]["exact_match"] == 1
     assert run("slices", "base")["metric"] == "micro_f1"
     assert run("suspects", "base", "tuned")["suspects"] == []
+    assert run("leaks", "base")["leaked"] == []
+    assert run("compare", "base", "tuned", "--no-leaked")["leaked"] == []
+    assert len(run("nearest", "base", "r-0024", "--limit", "2")["nearest"]) == 2
     assert {e["evaluation"] for e in run("evaluations", "toy")["evaluations"]} >= {"base", "tuned"}
     path = tmp_path / "p.jsonl"
     path.write_text(json.dumps({"row_id": "r-0024", "prediction": "{}"}), "utf-8")
@@ -158,6 +165,6 @@ def test_commands(make_evaluation: Make, engine: Callable[..., Any], tmp_path: P
     assert (found["rows"], found["state"]) == (1, "finished")
     assert main(["learning-curve", "base", "tuned"]) == 2
     assert "has no training run" in capsys.readouterr().err
-    for arguments in (["compare", "base", "tuned"], ["slices", "base"], ["suspects", "base", "tuned"], ["evaluations"]):
+    for arguments in (["compare", "base", "tuned"], ["slices", "base"], ["leaks", "base"], ["nearest", "base", "r-0024"]):
         assert main(arguments) == 0
         assert capsys.readouterr().out.strip()

@@ -57,6 +57,16 @@ def test_default_columns(evaluation: Evaluation) -> None:
     assert all(len(values) == 40 for values in columns.values())
 
 
+def test_rows_are_in_the_slice_of_every_element_that_gold_has(evaluation: Evaluation) -> None:
+    assert set(slice_columns(evaluation)["gold has"]) == {("人", "地")}
+    given = {"gold has": [("a",), ("a", "b"), (), ("b",)] * 10}
+    found = slices("e", "exact_match", columns=given)
+    assert {s.value: s.rows for s in found} == {"a": 20, "b": 20}
+    row_ids, _ = module.artefacts.read_statistics("e")
+    held = {s.value: set(s.row_ids) for s in found}
+    assert held["a"] & held["b"] == set(row_ids[1::4])
+
+
 def test_unknown_metric(evaluation: Evaluation) -> None:
     with pytest.raises(UserError, match="no metric 'f2'"):
         slices("e", "f2")
@@ -92,6 +102,17 @@ def test_nearest_training_rows(evaluation: Evaluation) -> None:
     found = Nearest(evaluation)({"row_id": "r-0050", "input": "张三50 住在 Oslo3"}, 3)
     assert len(found) == 3
     assert all(row["split"] == "train" and "Oslo3" in row["input"] for row in found)
+
+
+def test_nearest_training_rows_of_a_row_by_its_identifier(evaluation: Evaluation) -> None:
+    from core.evaluation.nearest import nearest_rows
+
+    row, found = nearest_rows("e", "r-0031", 3)
+    assert (row["input"], row["output"]) == ("张三31 住在 Oslo3", '{"人": ["张三31"], "地": ["Oslo3"]}')
+    assert len(found) == 3
+    assert all("Oslo3" in line["input"] and line["split"] == "train" for line in found)
+    with pytest.raises(UserError, match="has no row 'r-9999'"):
+        nearest_rows("e", "r-9999")
 
 
 def test_rows_without_gold_values_are_no_slice_of_an_f1(monkeypatch: pytest.MonkeyPatch, evaluation: Evaluation) -> None:
