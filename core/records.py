@@ -224,7 +224,10 @@ class TrainSpec(Record):
     eval_every: int | None = Field(default=None, ge=1, description="steps between two looks at dev; none: at the end")
     eval_rows: int = Field(default=64, ge=1, description="rows of dev that are looked at")
     eval_max_new_tokens: int = Field(default=128, ge=1, description="longest answer at a look at dev")
-    best_metric: Literal["micro_f1", "exact_match", "loss"] = Field(default="micro_f1", description="what the best checkpoint is")
+    best_metric: Literal[
+        "micro_f1", "exact_match", "loss", "precision", "recall", "macro_f1", "json_valid", "accuracy", "balanced_accuracy",
+        "bleu", "chrf", "rouge_l",
+    ] = Field(default="micro_f1", description="what the best checkpoint is, of the metrics that the task has")  # fmt: skip
     patience: int | None = Field(default=None, ge=1, description="looks at dev without a better one before it stops; none: never")
     save_every: int = Field(default=25, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(default=2, ge=1)

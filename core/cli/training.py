@@ -14,81 +14,82 @@ from core.records import SilentReporter
 
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
+    for command in (train, runs, export):
+        app.command()(command)
 
-    @app.command()
-    def train(
-        spec: Annotated[Path, typer.Argument(help="A YAML file, at least `data: DATASET`.")],
-        set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the file, e.g. epochs=3.")] = None,
-        wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
-        as_json: AsJson = False,
-    ) -> None:
-        """Queue a training; with --wait follow it to its end (exit 1 if it does not finish)."""
-        from core.jobs.queue import enqueue_training
-        from core.store.runs import get_run
-        from core.training.spec import load_spec
 
-        job, run = enqueue_training(load_spec(spec, set_ or ()))
-        values: dict[str, Any] = {"job": job.job_id, "run": run.run_id, "name": run.name, "state": job.state}
-        if not wait:
-            emit(values, as_json, f"{job.job_id} trains {run.run_id} ({run.name}): {job.state}.")
-            return
-        say(f"{job.job_id} trains {run.run_id} ({run.name})")
-        job, run = follow(job), get_run(run.run_id)
-        values |= {"state": job.state, "steps": run.steps, "seconds": run.seconds, "scores": run.summary}
-        values |= {"trained_rows": run.trained_rows, "dropped_rows": run.dropped_rows}
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in run.summary.items())
-        emit(values, as_json, f"{run.name} is {job.state} after {run.steps:,} steps and {run.seconds:,.0f} s. {numbers}".rstrip())
-        if job.state != "finished":
-            raise typer.Exit(1)
+def train(
+    spec: Annotated[Path, typer.Argument(help="A YAML file, at least `data: DATASET`.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the file, e.g. epochs=3.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue a training; with --wait follow it to its end (exit 1 if it does not finish)."""
+    from core.jobs.queue import enqueue_training
+    from core.store.runs import get_run
+    from core.training.spec import load_spec
 
-    @app.command()
-    def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest.")] = 50, as_json: AsJson = False) -> None:
-        """List runs, the newest first, with what became of them."""
-        from core.store.jobs import list_jobs
-        from core.store.runs import list_runs
+    job, run = enqueue_training(load_spec(spec, set_ or ()))
+    values: dict[str, Any] = {"job": job.job_id, "run": run.run_id, "name": run.name, "state": job.state}
+    if not wait:
+        emit(values, as_json, f"{job.job_id} trains {run.run_id} ({run.name}): {job.state}.")
+        return
+    say(f"{job.job_id} trains {run.run_id} ({run.name})")
+    job, run = follow(job), get_run(run.run_id)
+    values |= {"state": job.state, "steps": run.steps, "seconds": run.seconds, "scores": run.summary}
+    values |= {"trained_rows": run.trained_rows, "dropped_rows": run.dropped_rows}
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in run.summary.items())
+    emit(values, as_json, f"{run.name} is {job.state} after {run.steps:,} steps and {run.seconds:,.0f} s. {numbers}".rstrip())
+    if job.state != "finished":
+        raise typer.Exit(1)
 
-        states = {job.subject: job.state for job in list_jobs()}
-        listed = list_runs()[:limit] if limit > 0 else list_runs()
-        values: list[dict[str, Any]] = [
-            {
-                "run": run.run_id,
-                "name": run.name,
-                "state": states.get(run.run_id, "finished" if run.complete else "lost"),
-                "method": run.spec.method,
-                "model": run.spec.model.label,
-                "data": [use.dataset for use in run.spec.data],
-                "template": run.template.ref,
-                "steps": run.steps,
-                "seconds": run.seconds,
-                "scores": run.summary,
-            }
-            for run in listed
-        ]
-        lines = [
-            (v["run"], v["name"], v["state"], v["method"], v["model"], " ".join(v["data"]), v["steps"], *_numbers(v["scores"]))
-            for v in values
-        ]
-        headings = ("run", "name", "state", "method", "model", "data", "steps", "loss", "dev F1")
-        emit({"runs": values}, as_json, table(headings, lines) if lines else ["No runs yet."])
 
-    @app.command()
-    def export(
-        run: str,
-        to: Annotated[Path, typer.Option(help="A folder that doesn't exist yet.")],
-        merge: Annotated[bool, typer.Option("--merge", help="Whole bf16 weights instead of the adapter.")] = False,
-        check: Annotated[int, typer.Option(help="Rows on which adapter and merged weights are compared.")] = 16,
-        as_json: AsJson = False,
-    ) -> None:
-        """Write a finished run to a folder that transformers and vLLM load."""
-        from core.store.runs import get_run
-        from core.training.export import export_run
+def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest.")] = 50, as_json: AsJson = False) -> None:
+    """List runs, the newest first, with what became of them."""
+    from core.store.jobs import list_jobs
+    from core.store.runs import list_runs
 
-        found = export_run(get_run(run), to, ShellReporter(), merge=merge, check=check)
-        lines = [f"{found['kind']} written to {found['folder']}, chat template: {found['chat_template']}"]
-        if parity := found.get("parity"):
-            numbers = [(name, f"{v['loss']:.4f}", f"{v['same_as_adapter']:.0%}") for name, v in parity.items()]
-            lines += table(("weights", "loss", "same answers"), numbers)
-        emit(found, as_json, lines)
+    states = {job.subject: job.state for job in list_jobs() if job.kind == "train"}
+    listed = list_runs()[:limit] if limit > 0 else list_runs()
+    values: list[dict[str, Any]] = [
+        {
+            "run": run.run_id,
+            "name": run.name,
+            "state": states.get(run.run_id, "finished" if run.complete else "lost"),
+            "method": run.spec.method,
+            "model": run.spec.model.label,
+            "data": [use.dataset for use in run.spec.data],
+            "template": run.template.ref,
+            "steps": run.steps,
+            "seconds": run.seconds,
+            "scores": run.summary,
+        }
+        for run in listed
+    ]
+    lines = [
+        (v["run"], v["name"], v["state"], v["method"], v["model"], " ".join(v["data"]), v["steps"], *_numbers(v["scores"]))
+        for v in values
+    ]
+    headings = ("run", "name", "state", "method", "model", "data", "steps", "loss", "dev F1")
+    emit({"runs": values}, as_json, table(headings, lines) if lines else ["No runs yet."])
+
+
+def export(
+    run: str,
+    to: Annotated[Path, typer.Option(help="A folder that doesn't exist yet.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Whole bf16 weights instead of the adapter.")] = False,
+    check: Annotated[int, typer.Option(help="Rows on which adapter and merged weights are compared.")] = 16,
+    as_json: AsJson = False,
+) -> None:
+    """Write a finished run to a folder that transformers and vLLM load."""
+    from core.store.runs import get_run
+    from core.training.export import PARITY_HEADINGS, export_run, parity_lines
+
+    found = export_run(get_run(run), to, ShellReporter(), merge=merge, check=check)
+    lines = [f"{found['kind']} written to {found['folder']}, chat template: {found['chat_template']}"]
+    if parity := found.get("parity"):
+        lines += table(("weights", *PARITY_HEADINGS), parity_lines(parity))
+    emit(found, as_json, lines)
 
 
 class ShellReporter(SilentReporter):

@@ -37,6 +37,21 @@ def _evaluate(job: Job, reporter: Reporter) -> bool:
     return run_evaluation(get_evaluation(job.subject), reporter).complete
 
 
+def _export(job: Job, reporter: Reporter) -> bool:
+    """Write a run to its own export folder. ``payload``: ``merge``, and ``check``, the rows of the parity report."""
+    from core.store.runs import get_run
+    from core.training.export import export_folder, export_run
+
+    run, merge = get_run(job.subject), bool(job.payload["merge"])
+    try:
+        export_run(run, export_folder(run, merge=merge), reporter, merge=merge, check=int(job.payload["check"]))
+    except UserError:
+        if reporter.should_stop():
+            return False
+        raise
+    return True
+
+
 def _import(job: Job, reporter: Reporter) -> bool:
     """Bring a file in. ``payload``: the arguments of ``import_file``; ``upload`` true: the file was put there for this alone."""
     from core.data.importing import import_file
@@ -78,6 +93,7 @@ def _pause(job: Job, reporter: Reporter) -> bool:
 HANDLERS: Mapping[str, Handler] = {
     "train": _train,
     "evaluate": _evaluate,
+    "export": _export,
     "import": _import,
     "profile": _profile,
     "pause": _pause,

@@ -31,6 +31,7 @@ __all__ = [
     "dispatch",
     "enqueue",
     "enqueue_evaluation",
+    "enqueue_export",
     "enqueue_import",
     "enqueue_profile",
     "enqueue_training",
@@ -104,6 +105,17 @@ def enqueue_import(path: str, name: str, **arguments: Any) -> Job:
 
 
 def enqueue_profile(name: str, version: int) -> Job:
+def enqueue_export(run: Run, *, merge: bool, check: int = 32) -> Job:
+    """Queue and start writing a finished run to a folder; the job that already does it, if there is one."""
+    for job in list_jobs({"queued", *LIVE_STATES}):
+        if (job.kind, job.subject, job.payload.get("merge")) == ("export", run.run_id, merge):
+            return job
+    title = f"Merge {run.name}" if merge else f"Export {run.name}"
+    job = enqueue("export", {"merge": merge, "check": check}, title=title, subject=run.run_id, device="" if merge else FILES)
+    dispatch()
+    return get_job(job.job_id)
+
+
     """Queue and start the profile of a version by a worker; the job that already does it, if there is one."""
     subject = f"{name}@{version}"
     for job in list_jobs({"queued", *LIVE_STATES}):

@@ -14,7 +14,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from core.errors import NotFoundError
-from core.records import ENDED_STATES, Job, JobState, Progress, new_id, now
+from core.records import ENDED_STATES, Job, Progress, new_id, now
 from core.store.database import read, write
 from core.store.files import area
 from core.store.tables import JobRow, MetricRow
@@ -99,24 +99,6 @@ def change_job(job_id: str, *, expect: Sequence[str] | None = None, **values: An
             setattr(row, key, value)
         session.add(row)
         return True
-
-
-def set_state(job_id: str, state: JobState, *, expect: Sequence[str] | None = None, error: str = "", hint: str = "") -> bool:
-    """Move a job to a state; see ``change_job``."""
-    return change_job(job_id, expect=expect, state=state, error=error, hint=hint)
-
-
-def beat(job_id: str, progress: Progress | None = None) -> bool:
-    """Say that the worker lives, and how far it is; returns whether a stop was asked for."""
-    with write() as session:
-        row = session.exec(select(JobRow).where(JobRow.job_id == job_id)).first()
-        if row is None:
-            return True
-        row.heartbeat = now()
-        if progress is not None:
-            row.progress = progress.model_dump_json()
-        session.add(row)
-        return row.stop_requested
 
 
 def add_metrics(job_id: str, rows: Sequence[tuple[int, dict[str, float]]], kind: str = "step") -> None:

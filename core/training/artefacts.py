@@ -42,6 +42,7 @@ def save_result(run: Run, model: Any, tokenizer: Any, base: Path, scores: Mappin
     ``model`` is the trained model (peft or whole); only an adapter's own weights are written.
     """
     folder = result_folder(run)
+    shutil.rmtree(folder, ignore_errors=True)  # of a worker that was killed before it could say that it had finished
     with atomic_folder(folder, _manifest(run, base, scores)) as temporary:
         if best is not None:
             _copy_weights(best, temporary)

@@ -19,6 +19,7 @@ from core.records import Reporter, TrainSpec
 from core.training.checkpoints import rotate, seal
 from core.training.dev import DevRows, Looks, look
 from core.training.trainer import StepTrainer
+from core.training.usage import UsageMeter
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -36,11 +37,13 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.trainer: StepTrainer | None = None
         self.looks = looks
         self._spec, self._reporter, self._loaded, self._dev, self._folder = spec, reporter, loaded, dev, folder
+        self._usage: UsageMeter | None = None
         self._began = time.perf_counter()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
             self._reporter.progress(state.global_step, state.max_steps, unit="steps")
+            self._usage = UsageMeter(str(self._loaded.device))
         step = state.global_step
         if self._dev is not None and step > 0 and self._is_due(step) and step not in self.looks.steps:
             self._look(control, step, last=False)  # the stop that this run goes on after came before its look
@@ -58,7 +61,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         control.should_log = step % self._spec.log_every == 0 or last
         control.should_save = control.should_save or step % self._spec.save_every == 0 or last
         if state.is_world_process_zero:
-            self._reporter.metrics(step, {"tokens_per_second": report.tokens / spent, **self._memory()})
+            busy = self._usage.read() if self._usage is not None else {}
+            self._reporter.metrics(step, {"tokens_per_second": report.tokens / spent, **self._memory(), **busy})
             message = f"loss {report.loss:.3f}, {report.tokens / spent:,.0f} tokens/s"
             self._reporter.progress(step, state.max_steps, unit="steps", message=message)
         self._stop_if_asked(control, last)
@@ -66,6 +70,10 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             self._look(control, step, last)
         self._began = time.perf_counter()
         return control
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._usage is not None:
+            self._usage.close()
 
     def on_log(
         self,
@@ -106,6 +114,10 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
             self._reporter.log("stopping: the checkpoint of this step is saved")
 
+    def is_at_rest(self) -> bool:
+        """Whether the looks at dev have been no better for so long that training ends (``patience``)."""
+        return self._spec.patience is not None and self.looks.since_best() >= self._spec.patience
+
     def _is_due(self, step: int) -> bool:
         return self._spec.eval_every is not None and step % self._spec.eval_every == 0
 
@@ -124,8 +136,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                 shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
                 best = ", the best so far" if is_best else ""
                 self._reporter.log(f"dev at step {step}: {shown}{best} ({time.perf_counter() - began:.1f} s)")
-                patience = self._spec.patience
-                ends = patience is not None and self.looks.since_best() >= patience
+                ends = self.is_at_rest()
             else:
                 self._reporter.log("the look at dev was cut short by a stop")
         control.should_save = self._agreed(control.should_save)

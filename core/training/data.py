@@ -113,6 +113,11 @@ def examples_of(
     return made
 
 
+def last_answer(row: Mapping[str, Any]) -> str:
+    """A row's gold answer: its output, or what the last message of its conversation says."""
+    return str(json.loads(row["messages"])[-1].get("content") or "") if row["messages"] else str(row["output"] or "")
+
+
 def dropped_lines(data: TrainingData) -> str:
     """All left-out rows as JSON Lines: ``row_id``, ``kind``, ``reason``, ``tokens``."""
     keys = ("row_id", "kind", "reason", "tokens")

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from core.evaluation.scoring import score_frame
 from core.models.cpu4bit import inference
 from core.models.engine import Engine
 from core.models.load import LoadedModel
@@ -26,7 +25,9 @@ from core.records import DatasetUse, GenerationSettings, Reporter, Task, Templat
 from core.store.datasets import get_dataset, read_rows
 from core.store.files import write_json, write_text
 from core.training.attention import generating_attention
+from core.training.data import last_answer
 from core.training.prepare import short_adapter
+from core.training.scores import answer_scores
 
 SAMPLES = 8
 SAMPLE_FILE = "samples.jsonl"
@@ -53,8 +54,7 @@ def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: An
     table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
     stride = max(1, len(table) // spec.eval_rows)
     for row in table[::stride]:
-        if row["messages"]:
-            row["output"] = json.loads(row["messages"])[-1].get("content") or ""
+        row["output"] = last_answer(row)
         try:
             prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
             gold = answer_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
@@ -69,10 +69,7 @@ def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: An
 
 
 def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter) -> tuple[dict[str, float], list[str]] | None:
-    """Loss (nats a token), micro_f1 and exact_match on the rows of dev, and the answers; none if a stop was asked for.
-
-    For classification micro_f1 is the accuracy, which it equals with one label a row.
-    """
+    """``loss`` (nats a token) and ``answer_scores`` on the rows of dev, and the answers; none if a stop was asked for."""
     device = [loaded.device] if loaded.device.type == "cuda" else []
     with ExitStack() as kept:
         kept.enter_context(torch.random.fork_rng(devices=device))
@@ -89,14 +86,7 @@ def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter
     if math.isnan(loss) and reporter.should_stop():
         return None
     texts = [answer.text for answer in answered]
-    frame = {
-        "input": [str(row["input"] or "") for row in dev.rows],
-        "output": [row["output"] for row in dev.rows],
-        "prediction": texts,
-    }
-    scores = score_frame(frame, dev.task, dev.elements or None, with_intervals=False).scores
-    f1 = scores.get("micro", {}).get("f1", scores.get("accuracy", scores.get("exact_match", 0.0)))
-    return {"loss": loss, "micro_f1": float(f1), "exact_match": float(scores.get("exact_match", f1))}, texts
+    return {"loss": loss, **answer_scores(dev.rows, texts, dev.task, dev.elements)}, texts
 
 
 class Looks:

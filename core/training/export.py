@@ -20,14 +20,17 @@ from core.prompts.templates import dump_template
 from core.records import GenerationSettings, ModelRef, Reporter, Run, Template
 from core.store.datasets import get_dataset, read_rows
 from core.store.files import atomic_folder, is_complete, write_json, write_text
+from core.store.runs import run_folder
 from core.training.artefacts import result_folder
-from core.training.data import examples_of
+from core.training.data import examples_of, last_answer
+from core.training.scores import answer_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 CHECKED_ROWS = 16
 SHARD = "5GB"
+PARITY_HEADINGS = ("micro-F1", "difference", "exact match", "loss", "difference", "same answers as the adapter")
 _WRAP = """{%- if messages | selectattr('role', 'equalto', 'user') | list | length == 1 -%}
 {%- set instruction = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n') -%}
 {%- set input = messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first -%}
@@ -73,6 +76,26 @@ def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, c
         card = (source / "README.md").read_text("utf-8")
         write_text(folder / "README.md", card + _how_to_use(run, found))
     return found
+
+
+def export_folder(run: Run, *, merge: bool) -> Path:
+    """Where an export lies that nobody named a folder for: inside the run's own."""
+    return run_folder(run.run_id) / "exports" / ("model" if merge or run.spec.method == "full" else "adapter")
+
+
+def read_export(run: Run, *, merge: bool) -> dict[str, Any] | None:
+    """What ``export_run`` said of an export in its ``export_folder``; none if there is none."""
+    folder = export_folder(run, merge=merge)
+    if not is_complete(folder):
+        return None
+    found: dict[str, Any] = json.loads((folder / "tunewise.json").read_text("utf-8"))
+    return found
+
+
+def go_on(reporter: Reporter) -> None:
+    """Raise a UserError where a stop was asked for: nothing of an export is kept then."""
+    if reporter.should_stop():
+        raise UserError("The export was stopped", "Nothing of it was written; start it again.")
 
 
 def served_template(template: Template, tokenizer: PreTrainedTokenizerFast, elements: Sequence[str] = ()) -> str:
@@ -136,6 +159,7 @@ def _write_merged(run: Run, folder: Path, reporter: Reporter) -> None:
     plain = run.spec.model.model_copy(update={"quantisation": "none", "dtype": "bfloat16"})
     reporter.progress(0, 2, unit="steps", message="loading the unquantised base")
     model = load_model(plain, device="cpu").model
+    go_on(reporter)
     reporter.progress(1, 2, unit="steps", message="merging")
     merged = PeftModel.from_pretrained(model, str(result_folder(run)), autocast_adapter_dtype=True).merge_and_unload(
         safe_merge=True
@@ -145,11 +169,13 @@ def _write_merged(run: Run, folder: Path, reporter: Reporter) -> None:
 
 
 def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, dict[str, float]]:
-    """Loss (nats a token) of gold answers and share of equal greedy answers: adapter, merged, merged in 4 bits.
+    """Adapter, merged and merged in 4 bits on the same rows: ``loss`` (nats a token) of the gold answers, scores of greedy ones.
 
-    ``same_as_adapter`` is 1 for the adapter itself. Rows are the run's dev rows, else the first it was trained on.
+    ``same_as_adapter`` is the share of equal answers; ``loss_difference`` and ``micro_f1_difference`` are against the
+    adapter. Rows are the run's dev rows, else the first it was trained on.
     """
-    examples = _checked_examples(run, rows)
+    examples, gold = _checked_examples(run, rows)
+    dataset = get_dataset((run.spec.dev or run.spec.data[0]).dataset)
     prompts = [example.input_ids[: example.prompt] for example in examples]
     answers = [[token for token in example.labels[example.prompt :] if token != IGNORED] for example in examples]
     longest = max(map(len, answers)) + 16
@@ -163,21 +189,28 @@ def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, d
     found: dict[str, dict[str, float]] = {}
     texts: dict[str, list[str]] = {}
     for name, (reference, adapter) in ways.items():
+        go_on(reporter)
         reporter.progress(len(found), len(ways), unit="models", message=f"answering {len(prompts)} rows: {name}")
         loss, texts[name] = _answer(run, reference, adapter, prompts, answers, longest)
         same = sum(a == b for a, b in zip(texts[name], texts["adapter"], strict=True)) / len(prompts)
-        found[name] = {"loss": loss, "same_as_adapter": same, "rows": float(len(prompts))}
+        scores = answer_scores(gold, texts[name], dataset.task, dataset.elements)
+        found[name] = {"loss": loss, "same_as_adapter": same, "rows": float(len(prompts)), **scores}
+        for key in ("loss", "micro_f1"):
+            found[name][f"{key}_difference"] = found[name][key] - found["adapter"][key]
     return found
 
 
-def _checked_examples(run: Run, rows: int) -> list[Example]:
+def _checked_examples(run: Run, rows: int) -> tuple[list[Example], list[Mapping[str, Any]]]:
+    """Rows to compare on, as examples and as they are scored."""
     use = run.spec.dev or run.spec.data[0]
     use = use.model_copy(update={"limit": rows})
     made = examples_of(use, run.spec, run.template, load_tokenizer(run.spec.model))
     examples = [example for example in made if isinstance(example, Example)]
     if not examples:
         raise UserError("No row is left to compare the merged weights on", "Export with --check 0.")
-    return examples
+    by_id = {row["row_id"]: row for row in read_rows(use.dataset, use.version, split=use.split, limit=rows).to_pylist()}
+    gold = [by_id[example.row_id] for example in examples]
+    return examples, [row | {"output": last_answer(row)} for row in gold]
 
 
 def _answer(
@@ -201,6 +234,22 @@ def _answer(
     return sum(nll for nll, _ in scored) / sum(tokens for _, tokens in scored), [answer.text for answer in answered]
 
 
+def parity_lines(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """A parity report as a table: the weights, then a column for each of ``PARITY_HEADINGS``."""
+    return [
+        (
+            name,
+            f"{v['micro_f1']:.3f}",
+            f"{v['micro_f1_difference']:+.3f}",
+            f"{v['exact_match']:.3f}",
+            f"{v['loss']:.4f}",
+            f"{v['loss_difference']:+.4f}",
+            f"{v['same_as_adapter']:.0%}",
+        )
+        for name, v in found.items()
+    ]
+
+
 def _how_to_use(run: Run, found: Mapping[str, Any]) -> str:
     base = run.spec.model.name
     serve = "vllm serve ." if found["kind"] == "model" else f"vllm serve {base} --enable-lora --lora-modules {run.name}=."
@@ -212,6 +261,7 @@ def _how_to_use(run: Run, found: Mapping[str, Any]) -> str:
     if run.template.stop:
         lines.append(f"Stop at: {', '.join(f'`{text}`' for text in run.template.stop)}.")
     if "parity" in found:
-        lines += ["## Parity", "| | loss | same answers as the adapter |", "|-|-|-|"]
-        lines += [f"| {name} | {v['loss']:.4f} | {v['same_as_adapter']:.0%} |" for name, v in found["parity"].items()]
+        rows = round(next(iter(found["parity"].values()))["rows"])
+        lines += [f"## Parity\nOn the same {rows} rows.\n\n| | " + " | ".join(PARITY_HEADINGS) + " |", "|-|-|-|-|-|-|-|"]
+        lines += [f"| {' | '.join(line)} |" for line in parity_lines(found["parity"])]
     return "\n".join(lines) + "\n"

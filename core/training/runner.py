@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerState, TrainingArguments, set_seed
 
 from core.errors import SpecError, UserError
 from core.models.load import LoadedModel
@@ -67,10 +67,24 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
     trainer = make_trainer(run, data, loaded, watcher, reporter)
+    if checkpoint is not None and _was_the_last(checkpoint, trainer, watcher):
+        reporter.log(f"step {step_of(checkpoint)} was the last: only the result was not written yet")
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return _finish(run, data, trainer, watcher, loaded, time.monotonic() - started, checkpoint)
     if checkpoint is not None:
         reporter.log(f"going on from the checkpoint of step {step_of(checkpoint)}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except BaseException:
+        if rank() == 0:
+            discard_incomplete(folder / "checkpoints")  # a disk that is full has room again to say so
+        raise
     return _finish(run, data, trainer, watcher, loaded, time.monotonic() - started)
+
+
+def _was_the_last(checkpoint: Path, trainer: StepTrainer, watcher: Watcher) -> bool:
+    """Whether nothing is left to train after a checkpoint (transformers would take one step more)."""
+    return watcher.is_at_rest() or step_of(checkpoint) >= int(trainer.args.max_steps)
 
 
 def total_steps(spec: TrainSpec, examples: int) -> int:
@@ -187,8 +201,16 @@ def optimizer_name(spec: TrainSpec, device: torch.device) -> str:
     return "adamw_torch_fused"
 
 
-def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher, loaded: LoadedModel, seconds: float) -> Run:
-    """Keep what became of the run; write its result if it came to its end."""
+def _finish(
+    run: Run,
+    data: TrainingData,
+    trainer: StepTrainer,
+    watcher: Watcher,
+    loaded: LoadedModel,
+    seconds: float,
+    last: Path | None = None,
+) -> Run:
+    """Keep what became of the run; write its result if it came to its end. ``last``: its weights lie there, not in memory."""
     folder = run_folder(run.run_id)
     run = run.model_copy(update={"steps": int(trainer.state.global_step), "seconds": run.seconds + seconds})
     if rank() != 0:
@@ -196,8 +218,9 @@ def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher
     if watcher.stopped:
         return save_run(run)
     best = watcher.looks.best()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     summary: dict[str, float] = {
-        "loss": trainer.last.loss,
+        "loss": losses[-1] if losses else trainer.last.loss,
         "tokens_per_second": watcher.tokens / max(1e-9, watcher.seconds),
         "tokens_an_epoch": float(data.tokens),
         "shortened_rows": float(data.shortened),
@@ -205,7 +228,7 @@ def _finish(run: Run, data: TrainingData, trainer: StepTrainer, watcher: Watcher
     if loaded.device.type == "cuda":
         summary["estimated_memory_gb"] = watcher.estimated_bytes / 1e9
         summary["peak_memory_gb"] = torch.cuda.max_memory_allocated(loaded.device) / 1e9
-    source: Path | None = None
+    source = last
     if best is not None:
         summary |= {f"dev_{key}" if key != "step" else "best_step": value for key, value in best.items()}
         if int(best["step"]) != run.steps:

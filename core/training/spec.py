@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,27 @@ from pydantic import BaseModel, ValidationError
 from core.errors import SpecError, UserError
 from core.prompts.templates import find_template
 from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
-from core.store.datasets import get_version
+from core.store.datasets import get_dataset, get_version
 from core.store.files import write_text
 from core.store.runs import run_folder
+from core.training.scores import metrics_of
 
 LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
 """Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""
+
+REPORTERS: Mapping[str, str] = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "swanlab": "swanlab",
+    "trackio": "trackio",
+    "comet_ml": "comet_ml",
+    "clearml": "clearml",
+    "neptune": "neptune",
+    "dvclive": "dvclive",
+    "codecarbon": "codecarbon",
+}
+"""transformers' integrations that a run may report to beside the store, with the package that each needs."""
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> TrainSpec:
@@ -100,8 +116,34 @@ def validate(spec: TrainSpec) -> list[str]:
         faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
     if spec.batch_size % spec.gpus:
         faults.append(f"batch_size: {spec.batch_size} rows of a step can't be shared evenly by {spec.gpus} GPUs")
-    if spec.eval_every is not None and spec.dev is None:
-        faults.append("eval_every: there is no dev data to look at; add `dev: DATASET` or leave eval_every out")
+    return faults + _dev_faults(spec) + _report_faults(spec)
+
+
+def _dev_faults(spec: TrainSpec) -> list[str]:
+    faults = []
+    if spec.dev is None:
+        keys = [key for key in ("eval_every", "patience") if getattr(spec, key) is not None]
+        faults += [f"{key}: there is no dev data to look at; add `dev: DATASET` or leave {key} out" for key in keys]
+    elif spec.patience is not None and spec.eval_every is None:
+        faults.append("patience: dev is looked at once, at the end; set eval_every to look at it while training")
+    if spec.dev is not None:
+        try:
+            known = metrics_of(get_dataset(spec.dev.dataset).task)
+        except UserError:  # told with the dataset's own place
+            return faults
+        if spec.best_metric not in known:
+            faults.append(f"best_metric: {spec.dev.dataset!r} has no {spec.best_metric}; it has {', '.join(known)}")
+    return faults
+
+
+def _report_faults(spec: TrainSpec) -> list[str]:
+    faults = []
+    for name in spec.report_to:
+        package = REPORTERS.get(name)
+        if package is None:
+            faults.append(f"report_to: {name!r} is not known; known: {', '.join(REPORTERS)}")
+        elif find_spec(package) is None:
+            faults.append(f"report_to: {name} needs the package {package!r}, which isn't installed")
     return faults
 
 

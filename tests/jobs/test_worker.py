@@ -48,6 +48,42 @@ def test_a_bug_leaves_its_traceback_in_the_log(
     assert "Traceback" in capsys.readouterr().out
 
 
+def full_at_the_third_cause() -> BaseException:
+    try:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+    except RuntimeError as error:
+        error.__suppress_context__ = False
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        full_at_the_third_cause(),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_way_out(claimed: Job, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    handle(monkeypatch, error)
+    assert worker.main(claimed.job_id) == 1
+    job = get_job(claimed.job_id)
+    assert (job.state, job.error) == ("failed", "The disk is full, so what was made could not be written")
+    assert "then resume" in job.hint
+
+
+def test_a_failed_write_is_put_down_to_the_disk_only_where_it_is_nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+    assert not worker.disk_is_full(error)
+    monkeypatch.setattr(worker, "NEARLY_FULL", 2**60)
+    assert worker.disk_is_full(error)
+    assert not worker.disk_is_full(ValueError("bad"))
+
+
 def test_a_job_is_done_once(claimed: Job) -> None:
     assert worker.main(claimed.job_id) == 0
     begun = get_job(claimed.job_id).ended_at

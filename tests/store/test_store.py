@@ -145,13 +145,13 @@ def test_a_conversation_is_kept_and_forgotten() -> None:
 def test_a_job_changes_state_only_from_where_it_is_expected() -> None:
     job = jobs.add_job("echo", {"a": "字"}, title="t")
     assert jobs.get_job(job.job_id).payload == {"a": "字"}
-    assert jobs.set_state(job.job_id, "running", expect=["queued"])
-    assert not jobs.set_state(job.job_id, "running", expect=["queued"])
+    assert jobs.change_job(job.job_id, state="running", expect=["queued"])
+    assert not jobs.change_job(job.job_id, state="running", expect=["queued"])
     assert jobs.change_job(job.job_id, progress=Progress(done=3, total=4))
-    assert not jobs.beat(job.job_id)
-    assert jobs.change_job(job.job_id, stop_requested=True)
-    assert jobs.beat(job.job_id, Progress(done=4, total=4))
-    jobs.set_state(job.job_id, "failed", error="why")
+    assert not jobs.get_job(job.job_id).stop_requested
+    assert jobs.change_job(job.job_id, stop_requested=True, progress=Progress(done=4, total=4))
+    assert jobs.get_job(job.job_id).stop_requested
+    jobs.change_job(job.job_id, state="failed", error="why")
     ended = jobs.get_job(job.job_id)
     assert (ended.state, ended.error, ended.progress.done, ended.ended_at is not None) == ("failed", "why", 4, True)
 

@@ -15,7 +15,7 @@ from core.prompts.templates import list_templates
 from core.records import Run, SilentReporter
 from core.store import runs
 from core.store.files import is_complete
-from core.training.export import export_run, served_template
+from core.training.export import export_folder, export_run, parity_lines, read_export, served_template
 from tests.training.conftest import Keeper, rows_table
 from tests.training.test_runner import make_run, train
 
@@ -55,7 +55,41 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
     base = AutoModelForCausalLM.from_pretrained(run.spec.model.name)
     key = "model.layers.0.mlp.down_proj.weight"
     assert not merged.state_dict()[key].float().equal(base.state_dict()[key].to(merged.dtype).float())
-    assert "Parity" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+    for values in parity.values():
+        assert values["loss_difference"] == pytest.approx(values["loss"] - parity["adapter"]["loss"])
+        assert values["micro_f1_difference"] == pytest.approx(values["micro_f1"] - parity["adapter"]["micro_f1"])
+    assert "On the same 6 rows" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+
+
+def test_a_job_exports_into_the_runs_own_folder_and_says_what_it_found(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    from core.jobs import handlers, queue
+    from core.store.jobs import list_jobs
+
+    assert read_export(run, merge=True) is None
+    job = queue.enqueue("export", {"merge": True, "check": 4}, subject=run.run_id)
+    assert handlers.handler_of("export")(job, SilentReporter())
+    found = read_export(run, merge=True)
+    assert found is not None
+    assert (found["kind"], found["chat_template"]) == ("model", "instruct-en@1")
+    assert [line[0] for line in parity_lines(found["parity"])] == ["adapter", "merged", "merged_nf4"]
+    assert parity_lines(found["parity"])[0][2] == "+0.000"
+    with pytest.raises(UserError, match="there already"):
+        handlers.handler_of("export")(job, SilentReporter())
+    assert main(["runs", "--json"]) == 0  # the export's state is not the run's
+    assert json.loads(capsys.readouterr().out)["runs"][0]["state"] == "finished"
+    assert len(list_jobs()) == 1
+
+
+def test_an_export_that_is_told_to_stop_leaves_nothing(run: Run) -> None:
+    from core.jobs import handlers, queue
+
+    class Stopping(SilentReporter):
+        def should_stop(self) -> bool:
+            return True
+
+    job = queue.enqueue("export", {"merge": True, "check": 4}, subject=run.run_id)
+    assert not handlers.handler_of("export")(job, Stopping())
+    assert not export_folder(run, merge=True).exists()
 
 
 def test_only_a_finished_run_is_exported(tiny: Path, people: str, tmp_path: Path) -> None:

@@ -240,6 +240,19 @@ def test_a_look_at_dev_does_not_change_the_training(tiny: Path, people: str) -> 
     assert all(sample["prediction"] for sample in samples)
 
 
+def test_a_run_that_was_killed_after_its_last_step_is_finished_by_a_resume(tiny: Path, people: str) -> None:
+    first = train(make_run(tiny, people, max_steps=6, save_every=2))
+    adapter = run_folder(first.run_id) / "adapter" / "adapter_model.safetensors"
+    weights = adapter.read_bytes()
+    killed = save_run(first.model_copy(update={"complete": False, "summary": {}, "steps": 0}))  # before its record was written
+    keeper = Keeper()
+    run = train(killed, keeper)
+    assert run.complete
+    assert (run.steps, keeper.losses) == (6, {})
+    assert run.summary["loss"] == pytest.approx(first.summary["loss"])
+    assert adapter.read_bytes() == weights
+
+
 def test_a_finished_run_is_not_trained_again(tiny: Path, people: str) -> None:
     run = train(make_run(tiny, people, max_steps=1))
     shutil.rmtree(run_folder(run.run_id) / "checkpoints")

@@ -87,6 +87,22 @@ def test_content_is_checked_all_at_once(people: str) -> None:
     assert validate(TrainSpec(data=(DatasetUse(dataset=people),))) == []
 
 
+def test_what_a_run_chooses_by_must_be_measured_and_where_it_reports_must_be_installed(people: str) -> None:
+    def faults(**values: object) -> list[str]:
+        return validate(make_spec({"data": people, **values}))
+
+    assert faults(dev=people, eval_every=5, patience=2, best_metric="recall", report_to=[]) == []
+    assert [f.partition(":")[0] for f in faults(patience=2, eval_every=3)] == ["eval_every", "patience"]
+    assert faults(dev=people, patience=2) == [
+        "patience: dev is looked at once, at the end; set eval_every to look at it while training"
+    ]
+    [fault] = faults(dev=people, best_metric="accuracy")
+    assert "has no accuracy; it has loss, micro_f1" in fault
+    unknown, missing = faults(report_to=["tensorbord", "neptune"])
+    assert "'tensorbord' is not known; known: tensorboard" in unknown
+    assert "neptune needs the package 'neptune'" in missing
+
+
 def test_learning_rates_by_method() -> None:
     def rate(**values: object) -> float:
         return learning_rate(make_spec({"data": "d", **values}))
