@@ -35,7 +35,8 @@ Values = Sequence[str | tuple[str, ...]]
 """A column's value in each row; a tuple: the row is in the slice of each of them."""
 MAX_VALUES = 30
 """A column of the data with more values than this isn't sliced by."""
-_CELLS = 4_000_000
+_CELLS = 500_000
+"""Places of shuffled rows held at once: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -207,13 +208,18 @@ def _shuffled_sums(statistics: Statistics, sizes: Sequence[int]) -> dict[int, Fl
     generator = np.random.default_rng(7)
     rows, width = statistics.rows, len(statistics.names)
     found: dict[int, Floats] = {size: np.empty((SHUFFLES, width)) for size in sizes}
-    chunk = max(1, _CELLS // max(1, rows * width))
+    if not sizes:
+        return found
+    chunk = max(1, _CELLS // max(1, rows))
+    places = np.tile(np.arange(rows, dtype=np.int32), (chunk, 1))
+    starts = [0, *sizes[:-1]]  # a stretch between two sizes is summed once, then the stretches are added up
     for start in range(0, SHUFFLES, chunk):
         count = min(chunk, SHUFFLES - start)
-        orders = generator.permuted(np.tile(np.arange(rows), (count, 1)), axis=1)
-        running = np.cumsum(statistics.values[orders], axis=1)
-        for size in sizes:
-            found[size][start : start + count] = running[:, size - 1]
+        orders = generator.permuted(places[:count], axis=1)[:, : sizes[-1]]
+        for column in range(width):
+            stretches = np.add.reduceat(statistics.values[:, column][orders], starts, axis=1)
+            for place, running in enumerate(np.cumsum(stretches, axis=1).T):
+                found[sizes[place]][start : start + count, column] = running
     return found
 
 
