@@ -30,6 +30,10 @@ class Settings(BaseSettings):
 
     gpu_memory_gb: float | None = Field(default=None, gt=0, description="GPU memory a training may use; none: all that is free")
 
+    engines: int = Field(default=1, ge=1, description="models that chat may hold in memory at once")
+    engine_memory_gb: float | None = Field(default=None, gt=0, description="what their weights may take; none: what fits")
+    engine_idle_seconds: float = Field(default=900.0, ge=0, description="a model nobody asks goes after this; 0: never")
+
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="how often a worker says that it lives")
     lost_after_seconds: float = Field(default=30.0, gt=0, description="a silent worker counts as dead after this")
 

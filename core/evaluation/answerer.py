@@ -5,12 +5,13 @@ Knows nothing of questions and answers. Torch module by way of the engine.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
+from core.models.cache import engines
 from core.records import Arm, ModelRef, Reporter
 from core.store.files import is_complete
 from core.store.runs import get_run, run_folder
@@ -46,18 +47,12 @@ def answerer(arm: Arm) -> Answerer:
 
 @contextmanager
 def engine_for(who: Answerer, engine: Engine | None, reporter: Reporter) -> Iterator[Engine]:
-    """An engine with the arm's model and adapter; one that is loaded here is let go at the end."""
-    ours = None
-    if engine is None:
-        from core.models.engine import Engine
-        from core.models.load import load_model
-
-        reporter.progress(0, 0, message=f"loading {who.model.label}")
-        engine = ours = Engine(load_model(who.model))
-    try:
+    """An engine with the arm's model and adapter, out of this process's cache; one that is loaded here is let go at the end."""
+    with ExitStack() as held:
+        if engine is None:
+            reporter.progress(0, 0, message=f"loading {who.model.label}")
+            held.callback(engines().release, who.model)  # once it isn't in use any more
+            engine = held.enter_context(engines().using(who.model))
         if who.adapter is not None and who.folder is not None:
             engine.attach(who.adapter, who.folder)
         yield engine
-    finally:
-        if ours is not None:
-            ours.close()

@@ -1,4 +1,4 @@
-"""Device claims of the chat engine, which holds a device like any job but lets go when a job wants it.
+"""Device claims of engines that answer people, which hold a device like any job but let go when a job wants it.
 
 The engine claims before it loads a model, marks itself busy while it answers, and releases when it is wanted
 and idle (``watch_claim`` does the looking). Knows nothing of models.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 from sqlmodel import select
@@ -16,7 +17,11 @@ from core.jobs.dispatcher import dispatch
 from core.jobs.processes import process_start
 from core.records import now
 from core.store.database import read, write
+from core.store.jobs import list_jobs
 from core.store.tables import ClaimRow
+
+CHAT, SERVER = "chat-", "serve-"
+"""How the names of holders begin, with the process id behind."""
 
 
 def claim_device(device: str, holder: str) -> bool:
@@ -42,6 +47,47 @@ def release_device(device: str, holder: str) -> None:
         if row is not None and row.holder == holder and row.pid == os.getpid():
             session.delete(row)
     dispatch()
+
+
+def take_device(device: str, holder: str, patience: float = 3.0) -> bool:
+    """Claim a device, asking the chat or a server that holds it to let go; whether that worked within ``patience`` seconds.
+
+    A job keeps it, and one that waits for it goes first. An engine that is answering keeps it too.
+    """
+    if claim_device(device, holder):
+        return True
+    with write() as session:
+        row = session.get(ClaimRow, device)
+        if row is None or row.holder.startswith("job-"):
+            return False
+        row.wanted = True
+        session.add(row)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        if claim_device(device, holder):
+            return True
+    return False
+
+
+def taken(device: str) -> tuple[str, str]:
+    """Who has a device instead, and what to do."""
+    holder = who_holds(device)
+    live = list_jobs(["starting", "running", "stopping"])
+    who = next((job for job in live if job.job_id == holder), None) or next(iter(list_jobs(["queued"])), None)
+    if who is not None:
+        return (
+            f"The device {device} is at work: {who.title}",
+            "The server answers when that is done; `python -m core jobs` lists it.",
+        )
+    kind = (
+        "another server"
+        if (holder or "").startswith(SERVER)
+        else "the chat"
+        if (holder or "").startswith(CHAT)
+        else "another process"
+    )
+    return f"The device {device} is held by {kind} ({holder or 'just now'})", "Ask again when it is done answering."
 
 
 def is_wanted(device: str, holder: str) -> bool:

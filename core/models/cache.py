@@ -1,26 +1,73 @@
 """Keeps engines for whoever asks, within bounds: a number, a memory budget, a time of idling.
 
-The old engine is released before the new one loads, never after, so memory never holds both. Imports no
-torch itself; knows nothing of pages or device claims.
+The old engine is released before the new one loads, never after, so memory never holds both; none is released while it
+answers. What went, when and why is kept to be shown. One cache a process (``engines``), for chat, evaluation, judge and
+serving alike. Imports no torch itself; knows nothing of pages, and of claims only that they are taken and dropped.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 from core.errors import ModelError
 from core.models.catalogue import resolve
+from core.models.memory import allocated_memory, free_memory
 from core.models.weights import loaded_bytes
-from core.records import ModelRef
+from core.records import ModelRef, now
+from core.settings import get_settings
 
 if TYPE_CHECKING:
     from core.models.engine import Engine
 
 Key = tuple[ModelRef, str | None]
+KEPT_RELEASES = 20
+SPARE = 1.1
+"""Free memory that a load wants, as a multiple of its weights (``core.models.load`` refuses or offloads below it)."""
+
+
+class Claims(Protocol):
+    """Who may use a device. ``take`` raises UserError while another has it; ``busy``: an engine there is answering."""
+
+    def take(self, device: str | None) -> None: ...
+    def drop(self, device: str | None) -> None: ...
+    def busy(self, device: str | None, busy: bool) -> None: ...
+
+
+class NoClaims:
+    """For a process whose job holds the device already."""
+
+    def take(self, device: str | None) -> None: ...
+    def drop(self, device: str | None) -> None: ...
+    def busy(self, device: str | None, busy: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Released:
+    """An engine that went: when, why (for people), and by how many bytes this process's memory of that device fell."""
+
+    ref: ModelRef
+    at: datetime
+    reason: str
+    freed_bytes: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """An engine in memory. ``bytes``: about what its weights take; ``idle_seconds``: since the last answer, 0 in use."""
+
+    ref: ModelRef
+    device: str | None
+    bytes: int
+    users: int
+    idle_seconds: float
+    decoding: str
 
 
 def load_engine(ref: ModelRef, device: str | None) -> Engine:
@@ -53,11 +100,14 @@ class EngineCache:
         wait_seconds: float = 30.0,
         load: Callable[[ModelRef, str | None], Engine] = load_engine,
         size: Callable[[ModelRef], int] = lambda ref: loaded_bytes(resolve(ref), ref.quantisation),
+        claims: Claims | None = None,
     ) -> None:
         self._most, self._budget, self._idle, self._patience = most, budget_bytes, idle_seconds, wait_seconds
         self._load, self._size = load, size
+        self._claims: Claims = NoClaims() if claims is None else claims
         self._kept: dict[Key, _Kept] = {}
-        self._changed = threading.Condition()
+        self._released: deque[Released] = deque(maxlen=KEPT_RELEASES)
+        self._changed = threading.Condition(threading.RLock())
         self._loading = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -66,6 +116,25 @@ class EngineCache:
         """What is in memory now."""
         with self._changed:
             return [ref for ref, _ in self._kept]
+
+    @property
+    def held(self) -> list[Held]:
+        """What is in memory now, with its numbers."""
+        with self._changed:
+            now_ = time.monotonic()
+            return [
+                Held(
+                    ref, device, kept.bytes, kept.users,
+                    0.0 if kept.users else now_ - kept.last_used, str(getattr(kept.engine, "decoding", "")),
+                )
+                for (ref, device), kept in self._kept.items()
+            ]  # fmt: skip
+
+    @property
+    def released(self) -> list[Released]:
+        """What went lately, the last first."""
+        with self._changed:
+            return list(reversed(self._released))
 
     @contextmanager
     def using(self, ref: ModelRef, device: str | None = None) -> Iterator[Engine]:
@@ -80,16 +149,22 @@ class EngineCache:
             with self._changed:
                 kept.users -= 1
                 kept.last_used = time.monotonic()
+                if not any(other.users for other in self._on(device)):
+                    self._claims.busy(device, False)
                 self._changed.notify_all()
                 self._arm_timer()
 
-    def release(self, ref: ModelRef | None = None) -> bool:
-        """Let go of a model, or of all, unless it is in use; whether nothing of it is left."""
+    def release(self, ref: ModelRef | None = None, *, device: str | None = None, reason: str = "it was asked to go") -> bool:
+        """Let go of a model, or of all (on a device, if one is named), unless in use; whether nothing of it is left."""
+
+        def meant(key: Key) -> bool:
+            return (ref is None or key[0] == ref) and (device is None or key[1] == device)
+
         with self._changed:
-            for key in [k for k, kept in self._kept.items() if (ref is None or k[0] == ref) and not kept.users]:
-                self._kept.pop(key).engine.close()
+            for key in [k for k, kept in self._kept.items() if meant(k) and not kept.users]:
+                self._let_go(key, reason)
             self._changed.notify_all()
-            return not any(ref is None or k[0] == ref for k in self._kept)
+            return not any(meant(key) for key in self._kept)
 
     def _take(self, ref: ModelRef, device: str | None) -> _Kept:
         key = (ref, device)
@@ -102,33 +177,65 @@ class EngineCache:
                 return found
             size = self._size(ref)
             with self._changed:
-                self._make_room(ref, size)
-            made = _Kept(self._load(ref, device), size)
+                self._make_room(ref, size, device)
+                first = not self._on(device)
+            if first:
+                self._claims.take(device)
+            try:
+                made = _Kept(self._load(ref, device), size)
+            except BaseException:
+                if first:
+                    self._claims.drop(device)
+                raise
             with self._changed:
-                made.users = 1
                 self._kept[key] = made
+                self._use(made, device)
             return made
 
     def _find(self, key: Key) -> _Kept | None:
         with self._changed:
             kept = self._kept.get(key)
             if kept is not None:
-                kept.users += 1
+                self._use(kept, key[1])
             return kept
 
-    def _make_room(self, ref: ModelRef, size: int) -> None:
+    def _use(self, kept: _Kept, device: str | None) -> None:
+        if not any(other.users for other in self._on(device)):
+            self._claims.busy(device, True)
+        kept.users += 1
+
+    def _on(self, device: str | None) -> list[_Kept]:
+        return [kept for (_, where), kept in self._kept.items() if where == device]
+
+    def _make_room(self, ref: ModelRef, size: int, device: str | None) -> None:
         deadline = time.monotonic() + self._patience
-        while self._kept and not self._fits(size):
+        while self._kept and not self._fits(size, device):
             unused = [key for key, kept in self._kept.items() if not kept.users]
             if unused:
-                self._kept.pop(min(unused, key=lambda k: self._kept[k].last_used)).engine.close()
+                self._let_go(min(unused, key=lambda k: self._kept[k].last_used), f"{ref.label} was asked for")
             elif not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
                 busy = ", ".join(r.label for r, _ in self._kept)
-                raise ModelError(f"There is no room for {ref.label}: {busy} is answering", "Try again when it is done.")
+                raise ModelError(
+                    f"There is no room for {ref.label}: {busy} is answering",
+                    "Try again when it is done, or allow more at once with TUNEWISE_ENGINES and TUNEWISE_ENGINE_MEMORY_GB.",
+                )
 
-    def _fits(self, size: int) -> bool:
-        within = self._budget is None or sum(kept.bytes for kept in self._kept.values()) + size <= self._budget
-        return len(self._kept) < self._most and within
+    def _fits(self, size: int, device: str | None) -> bool:
+        if len(self._kept) >= self._most:
+            return False
+        if self._budget is not None and sum(kept.bytes for kept in self._kept.values()) + size > self._budget:
+            return False
+        return not self._on(device) or size * SPARE < free_memory(device or "cpu")
+
+    def _let_go(self, key: Key, reason: str) -> None:
+        ref, device = key
+        kept = self._kept.pop(key)
+        before = allocated_memory(_real(kept.engine, device))
+        kept.engine.close()
+        freed = before - allocated_memory(_real(kept.engine, device))
+        self._released.append(Released(ref, now(), reason, max(0, freed)))
+        if not self._on(device):
+            self._claims.drop(device)
 
     def _arm_timer(self, delay: float | None = None) -> None:
         if self._idle is None or self._timer is not None:
@@ -141,10 +248,43 @@ class EngineCache:
         assert self._idle is not None
         with self._changed:
             self._timer = None
-            now = time.monotonic()
-            for key in [k for k, kept in self._kept.items() if not kept.users and now - kept.last_used >= self._idle]:
-                self._kept.pop(key).engine.close()
-            waiting = [kept.last_used + self._idle - now for kept in self._kept.values() if not kept.users]
+            moment = time.monotonic()
+            for key in [k for k, kept in self._kept.items() if not kept.users and moment - kept.last_used >= self._idle]:
+                self._let_go(key, f"nobody asked it for {_duration(self._idle)}")
+            waiting = [kept.last_used + self._idle - moment for kept in self._kept.values() if not kept.users]
             if waiting:
                 self._arm_timer(max(0.01, min(waiting)))
             self._changed.notify_all()
+
+
+def from_settings(claims: Claims | None = None) -> EngineCache:
+    """A cache within the bounds that the settings name."""
+    settings = get_settings()
+    budget = settings.engine_memory_gb
+    return EngineCache(
+        settings.engines,
+        budget_bytes=None if budget is None else int(budget * 1e9),
+        idle_seconds=settings.engine_idle_seconds or None,
+        claims=claims,
+    )
+
+
+_process: EngineCache | None = None
+_guard = threading.Lock()
+
+
+def engines(claims: Callable[[], Claims] = NoClaims) -> EngineCache:
+    """The cache of this process; ``claims`` are those of whoever asks first."""
+    global _process
+    with _guard:
+        if _process is None:
+            _process = from_settings(claims())
+        return _process
+
+
+def _real(engine: Engine, device: str | None) -> str:
+    return str(getattr(engine, "device", None) or device or "cpu")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from core.errors import MissingDependencyError, SpecError
+from core.models.cache import engines
 from core.models.tokenizer import load_tokenizer
 from core.records import GenerationSettings
 from core.serving.served import Plan
@@ -23,7 +25,7 @@ VLLM_MOST_RANK = 512
 
 
 class Answer(Protocol):
-    """The numbers of an answer: see ``core.models.engine.Answered``."""
+    """The numbers of an answer: see ``core.models.answers.Answered``."""
 
     @property
     def ids(self) -> tuple[int, ...]: ...
@@ -67,16 +69,14 @@ class OwnBackend:
     name = "own"
 
     def __init__(self, plan: Plan, device: str) -> None:
-        from core.models.engine import Engine
-        from core.models.load import load_model
-
-        self._engine = Engine(load_model(plan.model, device=device))
+        self._model, self._device, self._held = plan.model, device, ExitStack()
+        self._engine = self._held.enter_context(engines().using(plan.model, device))
         try:
             for model in plan.models:
                 if model.adapter is not None and model.folder is not None:
                     self._engine.attach(model.adapter, model.folder)
         except BaseException:
-            self._engine.close()
+            self.close()
             raise
         self.tokenizer = self._engine.tokenizer
         self.context = self._engine.context
@@ -85,7 +85,8 @@ class OwnBackend:
         return self._engine.ask(ids, settings, adapter, stop)
 
     def close(self) -> None:
-        self._engine.close()
+        self._held.close()
+        engines().release(self._model, device=self._device)
 
 
 def choose(plan: Plan, device: str, wanted: EngineName = "auto") -> tuple[Open, str]:

@@ -14,15 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.errors import UserError
-from core.jobs.claims import claim_device, release_device, set_busy, watch_claim, who_holds
+from core.jobs.claims import SERVER, release_device, set_busy, take_device, taken, watch_claim
 from core.serving.backends import Backend, Open
 from core.serving.faults import UnavailableError
 from core.serving.served import Plan
-from core.store.database import write
-from core.store.jobs import list_jobs
-from core.store.tables import ClaimRow
 
-HOLDER = "serve-"
 REFUSED_SECONDS = 1.0
 """For so long after a refusal nobody waits for the device again: all who ask at once get the answer at once."""
 _numbers = itertools.count(1)
@@ -94,7 +90,7 @@ class Holder:
         if self._backend is None:
             if time.monotonic() < self._refused_until:
                 raise UnavailableError(*taken(self.device))
-            claim = f"{HOLDER}{os.getpid()}-{next(_numbers)}"
+            claim = f"{SERVER}{os.getpid()}-{next(_numbers)}"
             if not take_device(self.device, claim, self._patience):
                 self._refused_until = time.monotonic() + REFUSED_SECONDS
                 raise UnavailableError(*taken(self.device))
@@ -122,44 +118,3 @@ class Holder:
             self._backend.close()
             release_device(self.device, self._claim)
         self._backend, self._watch, self._claim = None, None, ""
-
-
-def take_device(device: str, holder: str, patience: float = 3.0) -> bool:
-    """Claim a device, asking the chat or a server that holds it to let go; whether that worked within ``patience`` seconds.
-
-    A job keeps it, and one that waits for it goes first. An engine that is answering keeps it too.
-    """
-    if claim_device(device, holder):
-        return True
-    with write() as session:
-        row = session.get(ClaimRow, device)
-        if row is None or row.holder.startswith("job-"):
-            return False
-        row.wanted = True
-        session.add(row)
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        time.sleep(0.1)
-        if claim_device(device, holder):
-            return True
-    return False
-
-
-def taken(device: str) -> tuple[str, str]:
-    """Who has a device instead, and what to do."""
-    holder = who_holds(device)
-    live = list_jobs(["starting", "running", "stopping"])
-    who = next((job for job in live if job.job_id == holder), None) or next(iter(list_jobs(["queued"])), None)
-    if who is not None:
-        return (
-            f"The device {device} is at work: {who.title}",
-            "The server answers when that is done; `python -m core jobs` lists it.",
-        )
-    kind = (
-        "another server"
-        if (holder or "").startswith(HOLDER)
-        else "the chat"
-        if (holder or "").startswith("chat-")
-        else "another process"
-    )
-    return f"The device {device} is held by {kind} ({holder or 'just now'})", "Ask again when it is done answering."

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.errors import ModelError
-from core.models.cache import EngineCache
+from core.models import cache as cache_module
+from core.models.cache import EngineCache, load_engine
 from core.records import ModelRef
 
 A, B, C = (ModelRef(source="path", name=f"/{letter}") for letter in "abc")
@@ -104,6 +108,106 @@ def test_idle_engines_go_by_a_timer(log: Log) -> None:
     while cache.loaded and time.monotonic() < deadline:
         time.sleep(0.01)
     assert log == ["+a", "+b", "-a", "-b"]
+
+
+def test_what_went_and_why_is_told(log: Log) -> None:
+    cache = EngineCache(load=log.load, size=lambda ref: 7, idle_seconds=0.05)
+    with cache.using(A, "cpu"):
+        (held,) = cache.held
+        assert (held.ref, held.device, held.bytes, held.users, held.idle_seconds) == (A, "cpu", 7, 1, 0.0)
+    use(cache, B)
+    deadline = time.monotonic() + 5
+    while cache.loaded and time.monotonic() < deadline:
+        time.sleep(0.01)
+    use(cache, C)
+    assert cache.release(reason="a job wanted the device")
+    found = [(gone.ref, gone.reason) for gone in cache.released]
+    assert found == [(C, "a job wanted the device"), (B, "nobody asked it for 0.05 s"), (A, "b was asked for")]
+
+
+def test_an_engine_goes_where_the_free_memory_would_not_hold_both(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "free_memory", lambda device: 10)
+    cache = EngineCache(3, load=log.load, size=lambda ref: {"a": 4, "b": 9, "c": 10}[ref.label])
+    for ref in (A, B, C):
+        use(cache, ref)
+    assert log == ["+a", "+b", "-a", "-b", "+c"]
+
+
+class Claims(list[str]):
+    """What was claimed, in order."""
+
+    refuse = False
+
+    def take(self, device: str | None) -> None:
+        if self.refuse:
+            raise ModelError("a job has it")
+        self.append(f"take {device}")
+
+    def drop(self, device: str | None) -> None:
+        self.append(f"drop {device}")
+
+    def busy(self, device: str | None, busy: bool) -> None:
+        self.append(f"{'busy' if busy else 'idle'} {device}")
+
+
+def test_a_device_is_claimed_while_an_engine_is_on_it(log: Log) -> None:
+    claims = Claims()
+    cache = EngineCache(2, load=log.load, size=lambda ref: 1, claims=claims)
+    with cache.using(A, "gpu"), cache.using(B, "gpu"), cache.using(A, "gpu"):
+        pass
+    assert claims == ["take gpu", "busy gpu", "idle gpu"]
+    cache.release()
+    assert claims[3:] == ["drop gpu"]
+    claims.refuse = True
+    with pytest.raises(ModelError, match="a job has it"), cache.using(A, "gpu"):
+        pass
+    assert cache.loaded == []
+
+
+def test_a_load_that_fails_gives_its_claim_back() -> None:
+    claims = Claims()
+
+    def load(ref: ModelRef, device: str | None) -> Any:
+        raise ModelError("broken")
+
+    cache = EngineCache(load=load, size=lambda ref: 1, claims=claims)
+    with pytest.raises(ModelError, match="broken"), cache.using(A, "cpu"):
+        pass
+    assert claims == ["take cpu", "drop cpu"]
+
+
+def test_bounds_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEWISE_ENGINES", "3")
+    monkeypatch.setenv("TUNEWISE_ENGINE_MEMORY_GB", "2.5")
+    monkeypatch.setenv("TUNEWISE_ENGINE_IDLE_SECONDS", "0")
+    cache = cache_module.from_settings()
+    assert (cache._most, cache._budget, cache._idle) == (3, 2_500_000_000, None)
+
+
+def test_nothing_of_a_released_engine_stays(tmp_path: Path) -> None:
+    """Every weight is gone, with adapters and the lane's buffers; on a GPU within 64 MiB of before the load."""
+    import torch
+
+    from core.records import GenerationSettings
+    from tests.tiny import make_tiny_model
+
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    folder = make_tiny_model(tmp_path / "model", hidden=256, layers=4)
+    before = torch.cuda.memory_allocated() if device != "cpu" else 0
+    cache = EngineCache(load=lambda ref, where: load_engine(ref, where))
+    ref = ModelRef(source="path", name=str(folder), dtype="float32")
+    with cache.using(ref, device) as engine:
+        weights = [weakref.ref(parameter) for parameter in engine._model.parameters()]
+        stream = engine.ask(engine.tokenizer("x").input_ids, GenerationSettings(max_new_tokens=200))
+        next(stream)  # one that is left half-way
+    assert cache.release()
+    del engine
+    gc.collect()
+    assert [weight for weight in weights if weight() is not None] == []
+    assert stream.answer.finish == "stopped"
+    if device != "cpu":
+        torch.cuda.synchronize()
+        assert abs(torch.cuda.memory_allocated() - before) < 64 * 2**20
 
 
 def test_a_failed_load_leaves_room(log: Log) -> None:
