@@ -259,8 +259,21 @@ class Run(Stored):
 # ---------------------------------------------------------------- evaluation
 
 
+class Passages(Record):
+    """Documents that are searched for each row: the ``k`` passages most like it go into the prompt, as ``passages``.
+
+    A word, or one character of a script without spaces, counts one towards ``size`` and ``overlap``.
+    """
+
+    folder: str
+    k: int = Field(default=3, ge=1, le=20)
+    size: int = Field(default=200, ge=20, le=4000, description="longest passage")
+    overlap: int = Field(default=40, ge=0, description="what a passage repeats of the one before, at most")
+    content: str = Field(default="", description="hash of the documents as they were when the evaluation was queued")
+
+
 class Arm(Record):
-    """One way to answer: model, adapter or none, template, worked examples, generation settings."""
+    """One way to answer: model, adapter or none, template, worked examples, passages, generation settings."""
 
     model: ModelRef = ModelRef()
     run: str | None = None
@@ -269,6 +282,9 @@ class Arm(Record):
     shots_how: Literal["fixed", "retrieved"] = "fixed"
     generation: GenerationSettings = GenerationSettings()
     constrained: bool = Field(default=False, description="answers are kept to a JSON object of the dataset's elements")
+    passages: Passages | None = None
+    endpoint: NamedEndpoint | None = Field(default=None, description="where the model answers, if not here")
+    workers: int = Field(default=8, ge=1, le=256, description="questions under way at once at an endpoint")
     name: str = ""
 
 

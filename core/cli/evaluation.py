@@ -53,6 +53,21 @@ def evaluate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the split.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
     constrained: Annotated[bool, typer.Option("--constrained", help="Keep answers to a JSON object of the elements.")] = False,
+    passages: Annotated[
+        Path | None,
+        typer.Option("--passages", help="Folder of .txt, .md, .jsonl documents: the best passages are shown."),
+    ] = None,
+    passages_k: Annotated[int, typer.Option("--passages-k", min=1, max=20, help="Passages in a prompt.")] = 3,
+    passage_size: Annotated[
+        int, typer.Option("--passage-size", min=20, help="Longest passage, in words or Chinese characters.")
+    ] = 200,
+    passage_overlap: Annotated[int, typer.Option("--passage-overlap", min=0, help="What a passage repeats of the last.")] = 40,
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Address of an OpenAI-like API whose --model answers; or --model endpoint:NAME.")
+    ] = "",
+    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Questions under way at once at an endpoint.")] = 8,
+    price_in: Annotated[float | None, typer.Option("--price-in", min=0, help="Price of a million prompt tokens there.")] = None,
+    price_out: Annotated[float | None, typer.Option("--price-out", min=0, help="Price of a million answer tokens there.")] = None,
     perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
     label: Annotated[str, typer.Option("--label", help="A name for this arm.")] = "",
     predictions: Annotated[
@@ -64,7 +79,7 @@ def evaluate(
     """Answer a split with a model, prompt template and perhaps an adapter, and score the answers; as a job."""
     from core.cli.jobs import follow
     from core.jobs.queue import enqueue_evaluation
-    from core.records import Arm, EvaluationSpec, GenerationSettings
+    from core.records import Arm, EvaluationSpec, GenerationSettings, Passages
     from core.store.runs import get_evaluation
 
     if predictions is not None:
@@ -79,10 +94,13 @@ def evaluate(
         "shots": shots,
         "shots_how": shots_how,
         "constrained": constrained,
+        "workers": workers,
         "name": label,
         "generation": GenerationSettings(max_new_tokens=max_new_tokens),
     }
-    chosen |= _model(model, quantisation, run)
+    if passages is not None:
+        chosen["passages"] = Passages(folder=str(passages), k=passages_k, size=passage_size, overlap=passage_overlap)
+    chosen |= remote_arm(endpoint, model, price_in, price_out) if endpoint else _model(model, quantisation, run)
     chosen |= {"run": run} if run else {}
     chosen |= {"template": template} if template else {}
     spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=Arm(**chosen), perplexity=perplexity)
@@ -98,6 +116,16 @@ def evaluate(
     emit(found, as_json, [f"{evaluation.evaluation_id}: {evaluation.name}, {job.state}", *lines])
     if job.state != "finished":
         raise typer.Exit(1)
+
+
+def remote_arm(url: str, model: str, price_in: float | None, price_out: float | None) -> dict[str, Any]:
+    """The parts of an arm that answers behind an address, without a name of its own."""
+    from core.records import ModelRef, NamedEndpoint
+    from core.store.endpoints import check_endpoint
+
+    endpoint = NamedEndpoint(name=model, url=url, model=model, price_in=price_in, price_out=price_out)
+    check_endpoint(endpoint)
+    return {"model": ModelRef(source="endpoint", name=model), "endpoint": endpoint}
 
 
 def _model(model: str, quantisation: Quantised | None, run: str) -> dict[str, Any]:

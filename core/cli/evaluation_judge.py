@@ -32,7 +32,7 @@ def judge(
     from core.evaluation.judges import EndpointJudge, EngineJudge
     from core.evaluation.judging import judge_evaluations, read_labels
     from core.models.catalogue import parse_model
-    from core.records import SilentReporter
+    from core.records import NamedEndpoint, SilentReporter
 
     if endpoint and not model:
         raise SpecError("An endpoint needs the name of its model", "Add --model NAME.")
@@ -45,7 +45,8 @@ def judge(
     options: dict[str, Any] = {"gold": gold, "limit": limit, "labels": known}
     options["on_progress"] = lambda done: say(f"{done:,} judged") if done % 20 == 0 else None
     if endpoint:
-        found = judge_evaluations(evaluations, EndpointJudge(endpoint, model), words, **options)
+        there = NamedEndpoint(name=model, url=endpoint, model=model)
+        found = judge_evaluations(evaluations, EndpointJudge(there), words, **options)
     else:
         with engine_for(Answerer(parse_model(model or "default")), None, SilentReporter()) as engine:
             found = judge_evaluations(evaluations, EngineJudge(engine), words, **options)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError
+from core.evaluation.constrained import SCHEMA_SIGNATURE, SIGNATURE
 from core.models.cache import engines
 from core.records import Arm, ModelRef, Reporter
 from core.store.files import is_complete
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from core.models.engine import Engine
+
+
+EXACT = "an answer doesn't depend on the rows beside it (float32)"
+ROUNDED = "rounding in 16 and 4 bit can tip a choice between two tokens that are nearly as likely, by the rows beside it"
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,16 @@ def engine_for(who: Answerer, engine: Engine | None, reporter: Reporter) -> Iter
         if who.adapter is not None and who.folder is not None:
             engine.attach(who.adapter, who.folder)
         yield engine
+
+
+def arm_signature(arm: Arm) -> dict[str, str]:
+    """What of an arm, beside model, template and settings, bears on how its answers came about."""
+    found = {}
+    if arm.endpoint is not None:
+        found["endpoint"] = f"{arm.endpoint.url}|model:{arm.endpoint.model}"
+    elif arm.model.source != "endpoint":  # answers made elsewhere name one and have none
+        exact = arm.model.dtype == "float32" and arm.model.quantisation == "none"
+        found["batching"] = f"rows together by length|{EXACT if exact else ROUNDED}"
+    if arm.constrained:
+        found["decoding"] = SIGNATURE if arm.endpoint is None else SCHEMA_SIGNATURE
+    return found

@@ -13,6 +13,9 @@ from core.evaluation.metrics.rows import Statistics, align
 from core.evaluation.scoring import score_frame
 from core.records import Evaluation
 
+_NOT_COUNTING = frozenset({"perplexity", "intervals", "decoding", "batching", "endpoint", "passages"})
+"""Signatures of how answers came about, or of what needs no common footing."""
+
 
 def common_rows(
     evaluations: Sequence[Evaluation], tables: Sequence[pa.Table], without: Collection[str] = ()
@@ -54,7 +57,7 @@ def statistics_of(
 
     Counted anew from the texts where signatures show that the arms were counted differently.
     """
-    signatures = [{k: v for k, v in e.signature.items() if k not in ("perplexity", "intervals", "decoding")} for e in evaluations]
+    signatures = [{k: v for k, v in e.signature.items() if k not in _NOT_COUNTING} for e in evaluations]
     if any(signature != signatures[0] for signature in signatures):
         elements = next((e.elements for e in evaluations if e.elements), ())
         scored = [score_frame(table, evaluations[0].task, elements, with_intervals=False) for table in tables]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from core.errors import NotFoundError, UserError
 from core.evaluation import artefacts, transitions
 from core.evaluation.common import common_rows, in_order, statistics_of
-from core.evaluation.cost import ArmCost, arm_cost, break_even
+from core.evaluation.cost import ArmCost, arm_cost, break_even, prices_of
 from core.evaluation.metrics.generation import chrf
 from core.evaluation.metrics.rows import Floats, Statistics, Sums, ratio
 from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_intervals
@@ -228,7 +228,7 @@ def _arm_cost(arm: ArmScores) -> ArmCost:
             seconds, gpus = run.seconds, run.spec.gpus
         except NotFoundError:
             pass
-    return arm_cost(arm.scores, seconds, gpus, get_settings())
+    return arm_cost(arm.scores, seconds, gpus, prices_of(arm.evaluation.spec.arm, get_settings()))
 
 
 def _mcnemar(first: Statistics, other: Statistics) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.records import Arm
 from core.settings import Settings
 
 
@@ -51,6 +52,12 @@ def arm_cost(scores: Mapping[str, float], training_seconds: float, gpus: int, pr
     elif prices.price_hour is not None:
         training = training_seconds / 3600 * gpus * prices.price_hour
     return ArmCost(request, training, training_seconds)
+
+
+def prices_of(arm: Arm, settings: Settings) -> Settings:
+    """The settings with the prices of the arm's endpoint where it names some."""
+    named = {name: getattr(arm.endpoint, name) for name in ("price_in", "price_out")} if arm.endpoint is not None else {}
+    return settings.model_copy(update={name: price for name, price in named.items() if price is not None})
 
 
 def break_even(first: ArmCost, other: ArmCost) -> BreakEven | None:

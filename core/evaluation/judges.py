@@ -5,26 +5,20 @@ Knows nothing of rubrics and choices.
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core.errors import ModelError, SpecError
+from core.evaluation.remote import ask_all
+from core.models.answers import Answered
+from core.models.endpoints import EndpointEngine, RefusedError
 from core.prompts.examples import prompt_ids
 from core.prompts.render import stop_strings
 from core.prompts.templates import find_template
-from core.records import GenerationSettings
+from core.records import GenerationSettings, NamedEndpoint
+from core.store.endpoints import check_endpoint
 
 if TYPE_CHECKING:
     from core.models.engine import Engine
-
-KEY_VARIABLE = "TUNEWISE_ENDPOINT_KEY"
-_AGAIN = (408, 409, 429, 500, 502, 503, 504)
 
 
 class EngineJudge:
@@ -49,52 +43,27 @@ class EngineJudge:
 
 
 class EndpointJudge:
-    """A model behind ``URL/chat/completions``. The key is read from ``TUNEWISE_ENDPOINT_KEY``; it is sent nowhere else."""
+    """A model behind an endpoint; greedy."""
 
     def __init__(
-        self, url: str, model: str, *, max_new_tokens: int = 160, workers: int = 8, timeout: float = 120.0, tries: int = 4
+        self,
+        endpoint: NamedEndpoint,
+        *,
+        max_new_tokens: int = 160,
+        workers: int = 8,
+        should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise SpecError(f"{url!r} is no address of an endpoint", "Write for example http://localhost:8000/v1.")
-        self.name = model
-        self._url = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-        self._fixed = {"model": model, "temperature": 0, "max_tokens": max_new_tokens}
-        self._workers, self._timeout, self._tries = workers, timeout, tries
+        check_endpoint(endpoint)
+        self.name = endpoint.model
+        self._engine, self._workers, self._should_stop = EndpointEngine(endpoint), workers, should_stop
+        self._settings = GenerationSettings(max_new_tokens=max_new_tokens)
 
     def ask(self, questions: Sequence[str], on_answer: Callable[[int, str], None]) -> None:
-        """Answer all, several at once; a passing fault is tried again. ModelError when the endpoint doesn't answer."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting = {pool.submit(self._one, text): place for place, text in enumerate(questions)}
-            try:
-                for done in as_completed(waiting):
-                    on_answer(waiting[done], done.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        """Answer all, several at once; one that the endpoint refuses stays without an answer."""
 
-    def _one(self, text: str) -> str:
-        body = json.dumps({**self._fixed, "messages": [{"role": "user", "content": text}]}).encode()
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        for number in range(self._tries):
-            last = number == self._tries - 1
-            try:
-                asked = urllib.request.Request(self._url, data=body, headers=headers)
-                with urllib.request.urlopen(asked, timeout=self._timeout) as reply:
-                    return _text(json.loads(reply.read()))
-            except urllib.error.HTTPError as error:
-                if error.code not in _AGAIN or last:
-                    hint = f"Set {KEY_VARIABLE}." if error.code in (401, 403) else "Look into the endpoint's own log."
-                    raise ModelError(f"The endpoint answers {error.code} ({error.reason})", hint) from None
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-                if last:
-                    raise ModelError(
-                        f"The endpoint {self._url} doesn't answer: {error}", "Is it running, and the address right?"
-                    ) from None
-            time.sleep(0.5 * 2**number)
-        raise AssertionError("unreachable")
+        def take(place: int, reply: Answered | RefusedError) -> None:
+            if isinstance(reply, Answered):
+                on_answer(place, reply.text)
 
-
-def _text(reply: Any) -> str:
-    return str(reply["choices"][0]["message"]["content"] or "")
+        asked = [[{"role": "user", "content": text}] for text in questions]
+        ask_all(self._engine, asked, self._settings, take, workers=self._workers, should_stop=self._should_stop)

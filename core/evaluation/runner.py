@@ -14,15 +14,17 @@ import pyarrow as pa
 
 from core.errors import UserError
 from core.evaluation import artefacts
-from core.evaluation.answerer import Answerer, answerer, engine_for
+from core.evaluation.answerer import Answerer, answerer, arm_signature, engine_for
 from core.evaluation.artefacts import Journal
-from core.evaluation.constrained import SIGNATURE, answer_pattern
+from core.evaluation.constrained import answer_pattern
+from core.evaluation.passages import Library, found_table
 from core.evaluation.questions import Question, ask, load_rows
+from core.evaluation.remote import answer_remotely
 from core.evaluation.scoring import score_frame, strip_thinking
 from core.models.tokenizer import load_tokenizer
 from core.prompts.render import stop_strings
 from core.records import Evaluation, Reporter
-from core.store.files import is_complete
+from core.store.files import is_complete, write_parquet
 from core.store.runs import evaluation_folder, save_evaluation
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
         return evaluation
     started = time.monotonic()
     rows = load_rows(evaluation)
-    questions, left_out = ask(evaluation, rows)
+    asked = ask(evaluation, rows)
+    questions, left_out = asked.questions, asked.left_out
     answers, likelihoods = Journal(folder / "predictions.jsonl"), Journal(folder / "likelihoods.jsonl")
     try:
         too_long = _work(evaluation, questions, answers, likelihoods, reporter, engine)
@@ -55,7 +58,7 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
         reporter.log(f"stopped with {len(answers.records):,} of {len(questions):,} answers kept")
         return save_evaluation(evaluation)
     left_out |= too_long
-    answered = [q for q in questions if q.row_id not in too_long]
+    answered = [q for q in questions if q.row_id not in left_out]
     if not answered:
         raise UserError(
             f"No row can be asked: {next(iter(left_out.values()))}",
@@ -64,7 +67,10 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
     for row_id, reason in left_out.items():
         reporter.log(f"row {row_id} is left out: {reason}")
     reporter.progress(len(answered), len(answered), message="scoring")
-    return finish(evaluation, predictions_table(answered, answers.records, likelihoods.records), left_out)
+    table = predictions_table(answered, answers.records, likelihoods.records)
+    if asked.library is not None:
+        write_parquet(folder / "passages.parquet", found_table(asked.found))
+    return finish(evaluation, table, left_out, asked.library)
 
 
 def _work(
@@ -75,11 +81,13 @@ def _work(
     reporter: Reporter,
     engine: Engine | None,
 ) -> dict[str, str] | None:
-    """Answer and measure what isn't kept yet. None when a stop was obeyed, else the rows that are too long for the model."""
+    """Answer and measure what isn't kept yet. None when a stop was obeyed, else why rows stay without an answer."""
     to_answer = [q for q in questions if q.row_id not in answers.records]
     to_measure = [q for q in questions if q.gold and q.row_id not in likelihoods.records]
     if not to_answer and not to_measure:
         return {}
+    if evaluation.spec.arm.endpoint is not None:
+        return answer_remotely(evaluation, to_answer, len(questions), answers, reporter)
     who = answerer(evaluation.spec.arm)
     with engine_for(who, engine, reporter) as ready:
         room = ready.context
@@ -159,10 +167,12 @@ def predictions_table(
 ) -> pa.Table:
     """Rows and what became of them, in the dataset's order; columns of ``artefacts.PREDICTIONS``."""
     lines = []
+    counted = all(answers[q.row_id][side] is not None for q in questions for side in ("tokens_in", "tokens_out"))
     for question in questions:
         row, answer = question.row, answers[question.row_id]
         line = {name: row[name] for name in ("row_id", "instruction", "input", "output", "split", "source")}
-        line |= {name: answer[name] for name in ("raw", "tokens_in", "tokens_out", "seconds", "finish")}
+        line |= {name: answer[name] for name in ("raw", "seconds", "finish")}
+        line |= {side: answer[side] if counted else None for side in ("tokens_in", "tokens_out")}  # a mean of some would mislead
         measured = likelihoods.get(question.row_id, {})
         lines.append(
             {
@@ -175,14 +185,18 @@ def predictions_table(
     return pa.Table.from_pylist(lines, schema=artefacts.PREDICTIONS)
 
 
-def finish(evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str, str] | None = None) -> Evaluation:
+def finish(
+    evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str, str] | None = None, library: Library | None = None
+) -> Evaluation:
     """Score predictions, write the tables, the record and last the manifest; returns the complete record."""
     scored = score_frame(predictions, evaluation.task, evaluation.elements)
     scores = {**scored.scores, "left_out": dict(left_out)} if left_out else scored.scores
+    scores |= {"passages": library.told()} if library is not None else {}
     repairs = pa.array(scored.repairs or [None] * predictions.num_rows, pa.large_string())
     predictions = predictions.set_column(predictions.schema.get_field_index("repaired"), "repaired", repairs)
     artefacts.write_tables(evaluation, predictions, scored.statistics, scored.pairs)
-    signature = scored.signature | ({"decoding": SIGNATURE} if evaluation.spec.arm.constrained else {})
+    signature = scored.signature | arm_signature(evaluation.spec.arm)
+    signature |= {"passages": library.signature} if library is not None else {}
     complete = evaluation.model_copy(
         update={"rows": predictions.num_rows, "scores": scores, "signature": signature, "complete": True}
     )

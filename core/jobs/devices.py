@@ -15,6 +15,9 @@ from core.settings import get_settings
 FILES = "files"
 """What jobs that read and count rows claim: one at a time, beside a training or an evaluation."""
 
+NETWORK = "network"
+"""What jobs claim whose model is behind an endpoint: one at a time, beside whatever runs here."""
+
 
 @lru_cache(maxsize=1)
 def _cuda_indices() -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from sqlmodel import select
 from core.errors import SpecError, UserError
 from core.jobs.backends import backend_of, get_backend
 from core.jobs.claims import claim_device, is_wanted, list_claims, release_device, set_busy, watch_claim, who_holds
-from core.jobs.devices import FILES, candidates, default_device, device_kind, list_devices
+from core.jobs.devices import FILES, NETWORK, candidates, default_device, device_kind, list_devices
 from core.jobs.dispatcher import dispatch
 from core.jobs.handlers import handler_of
 from core.jobs.submissions import prepare_evaluation, prepare_training
@@ -90,7 +90,8 @@ def enqueue_training(spec: TrainSpec) -> tuple[Job, Run]:
 def enqueue_evaluation(spec: EvaluationSpec) -> tuple[Job, Evaluation]:
     """Check what an evaluation needs, keep its record with template and version frozen, and queue it."""
     evaluation = prepare_evaluation(spec)
-    job = enqueue("evaluate", title=f"Evaluate {evaluation.name}", subject=evaluation.evaluation_id)
+    device = NETWORK if evaluation.spec.arm.endpoint is not None else ""
+    job = enqueue("evaluate", title=f"Evaluate {evaluation.name}", subject=evaluation.evaluation_id, device=device)
     evaluation = save_evaluation(evaluation.model_copy(update={"job_id": job.job_id}))
     dispatch()
     return get_job(job.job_id), evaluation

@@ -7,12 +7,27 @@ later can't change under it. Nothing is written when something is missing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from core.errors import NotFoundError
+from core.errors import NotFoundError, SpecError
+from core.evaluation.passages import freeze
 from core.models.tokenizer import load_tokenizer
-from core.prompts.templates import find_template
-from core.records import Evaluation, EvaluationSpec, ModelRef, Run, Template, TrainSpec, Version, new_id
+from core.prompts.templates import find_template, uses_passages
+from core.records import (
+    Arm,
+    Evaluation,
+    EvaluationSpec,
+    ModelRef,
+    NamedEndpoint,
+    Passages,
+    Run,
+    Template,
+    TrainSpec,
+    Version,
+    new_id,
+)
 from core.store.datasets import get_dataset, get_version
+from core.store.endpoints import check_endpoint, get_endpoint
 from core.store.runs import get_run, list_evaluations, list_runs, mark_template_used
 from core.training.artefacts import result_folder
 from core.training.spec import check, freeze_versions, write_spec
@@ -58,9 +73,12 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     if arm.model.source == "path":
         load_tokenizer(arm.model)  # says what is wrong with a folder that isn't a model, before anything is queued
     template = template or find_template(arm.template)
-    arm = arm.model_copy(update={"template": template.ref})
+    frozen = {"endpoint": _frozen_endpoint(arm, template), "passages": _frozen_passages(arm, template)}
+    arm = arm.model_copy(update={"template": template.ref, **frozen})
     mark_template_used(template)
     how = arm.name or f"{arm.model.label}, {template.name}" + (f", {arm.shots} shots" * bool(arm.shots))
+    if arm.passages is not None and not arm.name:
+        how += f", {arm.passages.k} passages of {Path(arm.passages.folder).name}"
     how += ", kept to JSON" * arm.constrained
     return Evaluation(
         evaluation_id=new_id("evaluation"),
@@ -71,6 +89,33 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
         template=template,
         version=version.number,
     )
+
+
+def _frozen_endpoint(arm: Arm, template: Template) -> NamedEndpoint | None:
+    """Where the arm's model answers, as it is now. SpecError where an endpoint can't do what the arm asks for."""
+    if arm.model.source != "endpoint":
+        return None
+    endpoint = arm.endpoint or get_endpoint(arm.model.name)
+    check_endpoint(endpoint)
+    if arm.run is not None:
+        raise SpecError("An endpoint answers with a model of its own", "Name a run, or an endpoint.")
+    if template.kind != "chat":
+        raise SpecError(
+            f"Template {template.ref} is raw: an endpoint takes messages", "Choose a chat template, e.g. `chat` or `json-zh`."
+        )
+    return endpoint
+
+
+def _frozen_passages(arm: Arm, template: Template) -> Passages | None:
+    """The arm's passages with their folder's content; SpecError where the template has no place for them."""
+    if arm.passages is None:
+        return None
+    if not uses_passages(template):
+        raise SpecError(
+            f"Template {template.ref} has no place for passages",
+            "Take rag-zh or rag-en, or write {% for passage in passages %} into its user text.",
+        )
+    return freeze(arm.passages)
 
 
 def _check_split(version: Version, split: str) -> None:

@@ -28,6 +28,14 @@ MOST_STOPS = 4
 """OpenAI takes no more stop strings; the others are applied here."""
 
 
+class RefusedError(ModelError):
+    """The endpoint refuses a question for what is in it (400, 413, 422); another question may be fine."""
+
+
+class BrokenOffError(ModelError):
+    """An answer ended in the middle; asked again it may come whole."""
+
+
 class EndpointEngine:
     """Asks one endpoint. Thread-safe; nothing is held between questions."""
 
@@ -41,8 +49,12 @@ class EndpointEngine:
         settings: GenerationSettings,
         stop: Sequence[str] = (),
         should_stop: Callable[[], bool] | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> EndpointStream:
-        """Answer a conversation (``role``, ``content``), piece by piece. Faults come with the first piece, as ModelError."""
+        """Answer a conversation (``role``, ``content``), piece by piece. Faults come with the first piece, as ModelError.
+
+        ``fields``: further ones of the request, e.g. ``response_format``.
+        """
         stops = tuple(s for s in dict.fromkeys((*stop, *settings.stop)) if s)
         body: dict[str, Any] = {
             "model": self.endpoint.model,
@@ -53,6 +65,7 @@ class EndpointEngine:
             "seed": settings.seed,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **(fields or {}),
         }
         if stops:
             body["stop"] = list(stops[:MOST_STOPS])
@@ -139,7 +152,7 @@ class EndpointStream(Iterator[str]):
                         yield piece
         except (OSError, http.client.HTTPException, ValueError) as error:
             if not self._closed:
-                raise ModelError(f"The endpoint {self._endpoint.name} broke off: {error}", "Ask again.") from None
+                raise BrokenOffError(f"The endpoint {self._endpoint.name} broke off: {error}", "Ask again.") from None
         finally:
             self._ended = time.perf_counter()
             self._response = None
@@ -194,10 +207,11 @@ def _fault(endpoint: NamedEndpoint, error: download.HttpFault) -> ModelError:
         return ModelError(f"The endpoint {name} knows no model {endpoint.model}{told}", "Check the address and the model's name.")
     if error.status == 429:
         return ModelError(f"The endpoint {name} asks to slow down (429)", "Wait a little, or use a key with wider limits.")
-    hint = (
-        "Change the settings that it names." if error.status == 400 else "Look into the endpoint's own log, or ask again later."
+    if error.status in (400, 413, 422):
+        return RefusedError(f"The endpoint {name} answers {error.status}{told}", "Change the settings that it names.")
+    return ModelError(
+        f"The endpoint {name} answers {error.status}{told}", "Look into the endpoint's own log, or ask again later."
     )
-    return ModelError(f"The endpoint {name} answers {error.status}{told}", hint)
 
 
 def _message(body: Any) -> str:

@@ -66,7 +66,7 @@ class Writer:
         return self.answer(self.data.row, turn.text) if turn.role == "assistant" else turn.text
 
     def _part(self, name: str, row: Mapping[str, Any]) -> str:
-        names = ("instruction", "input", "extra", *(("output",) if name == "answer" else ()))
+        names = ("instruction", "input", "passages", "extra", *(("output",) if name == "answer" else ()))
         variables = {key: row[key] for key in names}
         where = f"Template {self.template.ref}, {name}, row {row.get('row_id') or '(unnamed)'}"
         compiled = part(self.template, name)

@@ -75,21 +75,28 @@ def controls(tokenizer: PreTrainedTokenizerFast) -> Controls:
         tokens = sorted(
             {*special, *tokenizer.all_special_tokens, *(getattr(tokenizer, "chat_control_tokens", None) or ())} - {""}
         )
-        longest_first = sorted(tokens, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"
-        lowered = [t.lower() for t in tokens]
-        found = Controls(
-            tokens=tuple(tokens),
-            exact=re.compile(pattern),
-            loose=re.compile(pattern, re.IGNORECASE),
-            firsts=frozenset(c for t in tokens for c in (t[0].lower(), t[0].upper())),
-            starts=frozenset(t[:n] for t in lowered for n in range(1, len(t))),
-            ends=frozenset(t[n:] for t in lowered for n in range(1, len(t))),
-            longest=max(map(len, tokens), default=0),
-            together="\n".join(lowered),
-        )
+        found = _of(tokens)
         _controls[tokenizer] = found
     return found
+
+
+def _of(tokens: Sequence[str]) -> Controls:
+    pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
+    lowered = [t.lower() for t in tokens]
+    return Controls(
+        tokens=tuple(tokens),
+        exact=re.compile(pattern),
+        loose=re.compile(pattern, re.IGNORECASE),
+        firsts=frozenset(c for t in tokens for c in (t[0].lower(), t[0].upper())),
+        starts=frozenset(t[:n] for t in lowered for n in range(1, len(t))),
+        ends=frozenset(t[n:] for t in lowered for n in range(1, len(t))),
+        longest=max(map(len, tokens), default=0),
+        together="\n".join(lowered),
+    )
+
+
+NO_CONTROLS = _of(())
+"""Of a model whose tokenizer isn't here."""
 
 
 def pick_mark(texts: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import SpecError
 from core.prompts import chat
 from core.prompts.compose import REAL, Writer, bos, compose, messages_of
-from core.prompts.control import Controls, controls, forged, unmark
+from core.prompts.control import NO_CONTROLS, Controls, controls, forged, unmark
 from core.prompts.rowdata import RowData, RowError
 from core.records import Template
 
@@ -85,18 +85,20 @@ def chat_messages(
     template: Template,
     row: Mapping[str, Any],
     *,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     elements: Sequence[str] = (),
     shots: Sequence[Mapping[str, Any]] = (),
     history: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, str]]:
     """The prompt as messages (role, content), for a server that applies the model's chat template itself.
 
-    SpecError for a raw template. Such a server reads control tokens typed in a row as real ones.
+    ``tokenizer``: none where the model is elsewhere. SpecError for a raw template. Such a server reads control tokens
+    typed in a row as real ones.
     """
     if template.kind != "chat":
         raise SpecError(f"Template {template.ref} is raw: it has no messages", "Send its text to a completion endpoint instead.")
-    write = Writer(template, RowData.of(row, elements, shots, history), controls(tokenizer), "", REAL)
+    known = NO_CONTROLS if tokenizer is None else controls(tokenizer)
+    write = Writer(template, RowData.of(row, elements, shots, history), known, "", REAL)
     before, turns = messages_of(write)
     return [*before, *turns]
 

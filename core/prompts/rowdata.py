@@ -80,7 +80,8 @@ def _variables(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(extra, str):
         extra = json.loads(extra)
     texts = {name: "" if row.get(name) is None else str(row[name]) for name in ("instruction", "input", "output")}
-    return {**texts, "extra": extra, "row_id": str(row.get("row_id", ""))}
+    passages = [dict(passage) for passage in row.get("passages") or ()]
+    return {**texts, "passages": passages, "extra": extra, "row_id": str(row.get("row_id", ""))}
 
 
 def _messages(value: Any) -> list[Mapping[str, Any]]:

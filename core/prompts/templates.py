@@ -23,8 +23,8 @@ from core.store import runs as store
 from core.store.files import check_name
 
 PARTS = ("system", "user", "answer")
-VARIABLES = frozenset({"instruction", "input", "elements", "shots", "extra"})
-"""What ``system`` and ``user`` may read; ``answer`` may read ``output`` too."""
+VARIABLES = frozenset({"instruction", "input", "elements", "shots", "passages", "extra"})
+"""What ``system`` and ``user`` may read; ``answer`` may read ``output`` too. ``passages``: what an arm retrieved, else empty."""
 _NOT_TEXT = {"created_at", "schema_version", "name", "version", "language", "description"}
 
 
@@ -107,6 +107,11 @@ def check_texts(template: Template) -> None:
 def uses_shots(template: Template) -> bool:
     """Whether the texts place the worked examples themselves."""
     return any("shots" in part(template, name).names for name in ("system", "user"))
+
+
+def uses_passages(template: Template) -> bool:
+    """Whether the texts have a place for retrieved passages."""
+    return any("passages" in part(template, name).names for name in ("system", "user"))
 
 
 def dump_template(template: Template) -> str:

@@ -14,6 +14,13 @@ _AREA = "endpoints"
 def save_endpoint(endpoint: NamedEndpoint) -> NamedEndpoint:
     """Keep an endpoint under its name; one of that name is replaced. SpecError: no address, or a key inside it."""
     check_name(endpoint.name, "name of an endpoint")
+    check_endpoint(endpoint)
+    write_json(area(_AREA, f"{endpoint.name}.json"), endpoint.model_dump(mode="json"))
+    return endpoint
+
+
+def check_endpoint(endpoint: NamedEndpoint) -> None:
+    """SpecError: no address, a key inside it, no model, or a key where a variable's name is asked for."""
     if not endpoint.url.startswith(("http://", "https://")):
         raise SpecError(f"{endpoint.url!r} is no address of an endpoint", "Write for example http://localhost:8000/v1.")
     if "@" in endpoint.url or "?" in endpoint.url:
@@ -25,8 +32,6 @@ def save_endpoint(endpoint: NamedEndpoint) -> NamedEndpoint:
             f"{endpoint.key_variable!r} is no name of an environment variable",
             "Name the variable that holds the key, not the key itself.",
         )
-    write_json(area(_AREA, f"{endpoint.name}.json"), endpoint.model_dump(mode="json"))
-    return endpoint
 
 
 def list_endpoints() -> list[NamedEndpoint]:

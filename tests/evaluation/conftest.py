@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from core.records import Arm, Dataset, Evaluation, EvaluationSpec, GenerationSettings, ModelRef, Version
 from core.store import schema
 from core.store.datasets import save_version
+from tests.evaluation.standin import StandIn
 from tests.evaluation.toy import TEMPLATE, FakeEngine, make_row, right_answer
 from tests.tiny import make_tiny_tokenizer
 
@@ -70,3 +71,10 @@ def engine(tiny: Path) -> Callable[..., FakeEngine]:
     from core.models.tokenizer import tokenizer_in
 
     return lambda answer=right_answer, **options: FakeEngine(answer, tokenizer_in(tiny), **options)
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    """A server that speaks the OpenAI chat protocol, on this machine."""
+    with StandIn() as stand_in:
+        yield stand_in

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from core.errors import InputFileError, ModelError, SpecError
+from core.errors import InputFileError
 from core.evaluation.agreement import cohens_kappa
 from core.evaluation.judge import Rubric, judge_pairs, judge_singles, read_choice, read_score
 from core.evaluation.judges import EndpointJudge, EngineJudge
 from core.evaluation.judging import judge_evaluations, read_labels
 from core.evaluation.runner import run_evaluation
-from core.records import Evaluation, SilentReporter
+from core.records import Evaluation, NamedEndpoint, SilentReporter
+from tests.evaluation.standin import StandIn
 from tests.evaluation.toy import right_answer
 
 
@@ -171,50 +170,9 @@ def test_labels_are_checked(tmp_path: Path) -> None:
         read_labels(path, pairs=False)
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    seen: list[tuple[str | None, dict[str, Any]]] = []  # noqa: RUF012
-    fail = 0
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Handler.seen.append((self.headers.get("Authorization"), body))
-        if Handler.fail:
-            Handler.fail -= 1
-            self.send_error(503 if Handler.fail < 90 else 401)
-            return
-        reply = json.dumps({"choices": [{"message": {"content": body["messages"][0]["content"].upper()}}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(reply)))
-        self.end_headers()
-        self.wfile.write(reply)
-
-    def log_message(self, *args: Any) -> None: ...
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    Handler.seen, Handler.fail = [], 0
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-
-
-def test_the_endpoint_is_asked_in_its_protocol(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNEWISE_ENDPOINT_KEY", "k-1")
-    monkeypatch.setattr("core.evaluation.judges.time.sleep", lambda seconds: None)
-    Handler.fail = 2
+def test_a_judge_behind_an_endpoint(server: StandIn) -> None:
+    server.answer = lambda messages: messages[0]["content"].upper()
     got: dict[int, str] = {}
-    EndpointJudge(url, "m", workers=2).ask(["a", "b", "c"], got.__setitem__)
+    EndpointJudge(NamedEndpoint(name="m", url=server.url, model="m")).ask(["a", "b", "c"], got.__setitem__)
     assert got == {0: "A", 1: "B", 2: "C"}
-    assert len(Handler.seen) == 5
-    key, body = Handler.seen[-1]
-    assert key == "Bearer k-1"
-    assert (body["model"], body["temperature"]) == ("m", 0)
-    Handler.fail = 99
-    with pytest.raises(ModelError, match="401"):
-        EndpointJudge(url, "m").ask(["a"], got.__setitem__)
-    with pytest.raises(ModelError, match="doesn't answer"):
-        EndpointJudge("http://127.0.0.1:9/v1", "m", tries=1).ask(["a"], got.__setitem__)
-    with pytest.raises(SpecError):
-        EndpointJudge("file:///etc/passwd", "m")
+    assert (server.bodies[0]["model"], server.bodies[0]["temperature"]) == ("m", 0)

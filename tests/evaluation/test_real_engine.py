@@ -36,7 +36,7 @@ def test_perplexity_and_answers(model: ModelRef, make_evaluation: Callable[..., 
     evaluation = on(model, make_evaluation(limit=7))
     with Engine(loaded) as engine:
         done = run_evaluation(evaluation, SilentReporter(), engine)
-        questions, _ = ask(evaluation, load_rows(evaluation))
+        questions = ask(evaluation, load_rows(evaluation)).questions
         predictions = artefacts.read_predictions("e-1")
         for question, raw in zip(questions, predictions["raw"].to_pylist(), strict=True):
             (alone,) = engine.generate([question.prompt], evaluation.spec.arm.generation, stop=())

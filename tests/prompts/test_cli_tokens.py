@@ -61,7 +61,7 @@ def test_side_by_side_and_simulated(dataset: str, capsys: pytest.CaptureFixture[
 def test_parity(dataset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = ran(capsys, "tokens", dataset, "--parity")
     assert found["equal"]
-    assert len(found["parity"]) == 9
+    assert len(found["parity"]) == 11
     monkeypatch.setitem(USES, "serving", lambda asked: [1])
     assert not ran(capsys, "tokens", dataset, "--parity", "--template", "chat", code=1)["equal"]
 

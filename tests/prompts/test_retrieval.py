@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import UserError
-from core.prompts.retrieval import Shots, choose_shots, same_text, terms
+from core.prompts.bm25 import terms
+from core.prompts.retrieval import Shots, choose_shots, same_text
 
 POOL = [
     {"row_id": "a", "input": "高勇，中国国籍，本科学历，工程师。", "output": "{}"},
