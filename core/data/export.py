@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from core.data.export_columns import save_folder, with_extras
+from core.data.spreadsheet import MARK, harmless, harmless_name, quoted_columns
 from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
 from core.store.files import atomic_file, write_parquet
@@ -35,12 +38,6 @@ FORMATS: dict[str, str] = {
 What = Literal["rows", "ledger", "quarantine"]
 Record = dict[str, Any]
 _BATCH = 10_000
-_DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
-
-
-def harmless(cell: str) -> str:
-    """A cell that a spreadsheet won't take for a formula: ``'`` before ``= + - @``, tab or carriage return at its start."""
-    return f"'{cell}" if cell.startswith(_DANGEROUS) else cell
 
 
 def messages_of(row: Record) -> list[dict[str, str]]:
@@ -127,28 +124,35 @@ def _text(value: Any) -> str:
 
 
 def _csv(path: Path, records: Callable[[], Iterable[Record]]) -> None:
-    columns = list(dict.fromkeys(key for record in records() for key in record))
+    """Rows as cells, none of which a spreadsheet runs; with the column ``MARK`` if any had to be quoted for that."""
+    columns: dict[str, None] = {}
+    marked = False
+    for record in records():
+        columns.update(dict.fromkeys(record))
+        marked = marked or bool(quoted_columns({key: _text(value) for key, value in record.items()}))
+    names = [harmless_name(column) for column in columns]
+    marked = marked or names != list(columns)
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([harmless(column) for column in columns])
+        writer.writerow([*names, MARK] if marked else names)
         for record in records():
-            writer.writerow([harmless(_text(record.get(column))) for column in columns])
+            cells = {column: _text(record.get(column)) for column in columns}
+            quoted = quoted_columns(cells) if marked else []
+            told = [json.dumps(quoted, ensure_ascii=False) if quoted else ""] if marked else []
+            writer.writerow([*map(harmless, cells.values()), *told])
 
 
-def _datasets_folder(path: Path, rows: pa.Table) -> None:
-    from datasets import Dataset, DatasetDict
-
-    parts: dict[str, list[Record]] = {name or "train": [] for name in rows["split"].unique().to_pylist()} or {"train": []}
-    for row in _batches(rows):
-        own = {"instruction": row["instruction"], "input": row["input"], "output": row["output"], "messages": None}
-        if row["messages"] is not None:
-            own["messages"] = json.loads(row["messages"])
-        parts[row["split"] or "train"].append(own)
-    talk = rows["messages"].null_count < rows.num_rows
-    made = {}
-    for name, listed in parts.items():
-        made[name] = Dataset.from_list(listed) if talk else Dataset.from_list(listed).remove_columns("messages")
-    DatasetDict(made).save_to_disk(str(path))
+def _columns(rows: pa.Table, *, talk: bool, nested: bool) -> pa.Table:
+    """Rows as columns with what stands beside them; the turns of a conversation ``nested`` or as JSON text."""
+    if talk:
+        turns = [messages_of(row) for row in _batches(rows)]
+        body: dict[str, Any] = {"messages": turns if nested else [_text(said) for said in turns]}
+    else:
+        body = {name: rows[name] for name in ("instruction", "input", "output")}
+    if not nested and pc.any(pc.not_equal(rows["split"], "")).as_py():
+        body["split"] = rows["split"]
+    extras = rows["extra"].to_pylist() if rows["extra"].null_count < rows.num_rows else []
+    return with_extras(body, extras)
 
 
 def _table_of(name: str, version: int, what: What, split: str | None) -> pa.Table:
@@ -186,10 +190,13 @@ def export(
 
 
 def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
-    if form == "datasets":
-        _datasets_folder(path, table)
-        return
     talk = what == "rows" and table["messages"].null_count < table.num_rows
+    if form == "datasets":
+        save_folder(path, _columns(table, talk=talk, nested=True), table["split"])
+        return
+    if form == "parquet":
+        write_parquet(path, _columns(table, talk=talk, nested=False) if what == "rows" else table)
+        return
     shapes: dict[str, Callable[[Record], Record]] = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
     if what != "rows":
         shapes[form] = dict
@@ -198,13 +205,6 @@ def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
     def records() -> Iterator[Record]:
         return (shape(row) for row in _batches(table))
 
-    if form == "parquet":
-        if what == "rows":
-            flat = [{key: _text(value) for key, value in record.items()} for record in records()]
-            columns = list(dict.fromkeys(key for record in flat for key in record))
-            table = pa.table({c: pa.array([record.get(c) for record in flat], pa.large_string()) for c in columns})
-        write_parquet(path, table)
-        return
     with atomic_file(path) as temporary:
         if form == "csv":
             _csv(temporary, records)

@@ -131,6 +131,7 @@ def _params(parsed: Parsed, prefix: str, split: str, elements: tuple[str, ...]) 
         "container": parsed.guess.container,
         "delimiter": parsed.guess.how.dialect.delimiter,
         "quoted": parsed.guess.how.dialect.quoted,
+        "marked": parsed.guess.how.dialect.marked,
         "columns": list(parsed.guess.columns),
         "shape": parsed.guess.shape,
         "mapping": dict(parsed.guess.mapping),

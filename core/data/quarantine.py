@@ -22,6 +22,7 @@ from core.data.readers.base import Chunk, Document, Limits
 from core.data.readers.rows import convert
 from core.data.readers.shapes.registry import find_shape
 from core.data.recipes import apply
+from core.data.spreadsheet import MARK
 from core.errors import InputFileError, NotFoundError
 from core.records import Step, Version
 from core.store import datasets as store
@@ -202,7 +203,8 @@ def _chunks(params: Mapping[str, Any], text: str, limits: Limits) -> Sequence[Ch
             delimited.Dialect(params["delimiter"], params["quoted"]) if container == "delimited" else delimited.Dialect("\t")
         )
         header = io.StringIO()
-        csv.writer(header, delimiter=dialect.delimiter, lineterminator="\n").writerow(params["columns"])
+        marked = [MARK] if params.get("marked") else []
+        csv.writer(header, delimiter=dialect.delimiter, lineterminator="\n").writerow([*params["columns"], *marked])
         return list(delimited.read(_document(header.getvalue() + text), "utf-8", limits, dialect))
     if container == "conll":
         return list(conll.read(_document(text), "utf-8", limits))

@@ -6,6 +6,7 @@ written last, so its presence means that the folder is complete.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -81,9 +82,36 @@ def atomic_folder(path: Path, manifest: dict[str, Any] | None = None) -> Iterato
             if is_complete(path):
                 raise FileExistsError(path)
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:  # another process made it between these lines
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(path) from error
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``path``, and of all that stands there, when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sign = uuid4().hex[:8]
+    temporary, old = path.with_name(f".{path.name}.{sign}.tmp"), path.with_name(f".{path.name}.{sign}.old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def is_complete(folder: Path) -> bool:

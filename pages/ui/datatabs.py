@@ -173,7 +173,10 @@ def exporting(dataset: Dataset, version: Version) -> None:
             on_click="ignore",
             file_name=f"{dataset.name}-v{version.number}{'-' + part if part else ''}-{what}{FORMATS[form] or '.zip'}",
         )  # fmt: skip
-    st.caption("Spreadsheet cells that would be taken for formulas are made harmless in CSV.")
+    st.caption(
+        "Spreadsheet cells that would be taken for formulas are made harmless in CSV by a leading ' and named in a last column, "
+        "by which an import takes it off again."
+    )
 
 
 def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.data.export import export, harmless, messages_of
+from core.data.export import FORMATS, export, messages_of
 from core.data.importing import import_file
 from core.data.mix import mix, plan_mix
+from core.data.quarantine import repair
 from core.data.recipes import apply, undo
+from core.data.spreadsheet import MARK, harmless, harmless_name, plain_name
 from core.errors import SpecError, UserError
 from core.records import Step
-from core.store.datasets import get_dataset, get_version, list_versions, read_rows
+from core.store.datasets import get_dataset, get_version, list_versions, read_quarantine, read_rows
 from tests.data.make import rows_of, save_rows
 
 CONTENT = ["instruction", "input", "output", "messages", "split"]
@@ -79,7 +81,9 @@ def test_mixes_that_cannot_be() -> None:
 
 # ---------------------------------------------------------------- export
 
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"), max_size=20)
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t"), max_size=20) | st.text(
+    "'=+-@,\"\n\r\tx＝", max_size=6
+)
 solid = texts.filter(lambda text: bool(text.strip()))
 single = st.fixed_dictionaries(
     {"instruction": solid, "input": solid, "output": solid, "split": st.sampled_from(["", "train", "dev", "test"])}
@@ -95,24 +99,29 @@ quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCh
 
 
 @quick
-@given(st.lists(single, min_size=1, max_size=5), st.sampled_from(["jsonl", "json", "parquet"]))
+@given(st.lists(single, min_size=1, max_size=5), st.sampled_from(["jsonl", "json", "parquet", "csv", "datasets"]))
 def test_import_export_import_is_the_identity(tmp_path: Path, rows: list[dict[str, str]], form: str) -> None:
     name = uuid4().hex
-    first, second = tmp_path / f"{name}.jsonl", tmp_path / f"{name}-again.{form}"
+    first, second = tmp_path / f"{name}.jsonl", tmp_path / (f"{name}-again" + ("" if form == "datasets" else f".{form}"))
     first.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     import_file(first, f"a{name}", task="generation")
     assert export(f"a{name}", form, second) == len(rows)
     import_file(second, f"b{name}", task="generation")
-    assert content(f"b{name}") == content(f"a{name}")
+    known = ["train", "dev", "test", ""] if form == "datasets" else [""]  # a folder holds one split after the other
+    by_split = [row for split in known for row in content(f"a{name}") if form != "datasets" or row["split"] == split]
+    assert content(f"b{name}") == by_split
 
 
 @quick
-@given(st.lists(st.one_of(talk, st.none()), min_size=1, max_size=4), st.sampled_from(["jsonl", "json", "sharegpt", "openai"]))
+@given(
+    st.lists(st.one_of(talk, st.none()), min_size=1, max_size=4),
+    st.sampled_from(["jsonl", "json", "csv", "parquet", "sharegpt", "openai"]),
+)
 def test_conversations_read_back(tmp_path: Path, talks: list[str | None], form: str) -> None:
     name = uuid4().hex
     rows = [{"instruction": "i", "input": "q", "output": "a"} | ({} if t is None else _ends(t)) for t in talks]
     save_rows(f"a{name}", rows_of(*rows), task="chat")
-    path = tmp_path / f"{name}.{'jsonl' if form in ('jsonl', 'openai') else 'json'}"
+    path = tmp_path / f"{name}{FORMATS[form]}"
     export(f"a{name}", form, path)
     import_file(path, f"b{name}", task="chat")
     assert content(f"b{name}") == content(f"a{name}")
@@ -123,22 +132,57 @@ def _ends(talk: str) -> dict[str, str]:
     return {"instruction": "", "input": turns[-2]["content"], "output": turns[-1]["content"], "messages": talk}
 
 
-def test_csv_reads_back_where_no_cell_was_made_harmless(tmp_path: Path) -> None:
-    save_rows("d", rows_of({"input": 'a "b", c\nd', "output": "x", "split": "dev"}, {"input": "中文，", "output": "y"}))
+@pytest.mark.parametrize("cell", [*("=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx"), "＝x"])
+def test_spreadsheet_cells_are_harmless_and_read_back(tmp_path: Path, cell: str) -> None:
+    assert harmless(cell) == "'" + cell
+    save_rows("d", rows_of({"instruction": "i", "input": cell, "output": cell}, {"input": "'=x", "output": '中 "b", c\nd'}))
     export("d", "csv", tmp_path / "d.csv")
-    import_file(tmp_path / "d.csv", "again")
+    with (tmp_path / "d.csv").open(encoding="utf-8-sig", newline="") as file:
+        heading, row, other = csv.reader(file)
+    assert heading == ["instruction", "input", "output", MARK]
+    assert row == ["i", "'" + cell, "'" + cell, '["input", "output"]']
+    assert (other[1], other[3]) == ("'=x", "")
+    made = import_file(tmp_path / "d.csv", "again")
+    assert content("again") == content("d")
+    assert (made.quarantined, read_rows("again")["extra"].to_pylist()) == (0, [None, None])
+
+
+def test_a_csv_of_others_keeps_its_quotes(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("input,output\n'=x,'-1\n", "utf-8")
+    import_file(tmp_path / "d.csv", "d")
+    assert read_rows("d")["input"].to_pylist() == ["'=x"]
+    (tmp_path / "e.csv").write_text(f'input,output,{MARK}\n\'=x,y,no list\n\'=x,y,"[1, ""nosuch""]"\n', "utf-8")
+    import_file(tmp_path / "e.csv", "e")
+    assert read_rows("e")["input"].to_pylist() == ["'=x", "'=x"]
+
+
+def test_our_csv_reads_back_from_a_workbook(tmp_path: Path) -> None:
+    import pandas as pd
+
+    save_rows("d", rows_of({"instruction": "i", "input": "=1+1", "output": "-"}, {"input": "plain", "output": "'"}))
+    export("d", "csv", tmp_path / "d.csv")
+    pd.read_csv(tmp_path / "d.csv", keep_default_na=False).to_excel(tmp_path / "d.xlsx", index=False)
+    import_file(tmp_path / "d.xlsx", "again")
     assert content("again") == content("d")
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
-def test_spreadsheet_cells_are_harmless(tmp_path: Path, cell: str) -> None:
-    assert harmless(cell) == "'" + cell
-    save_rows("d", rows_of({"instruction": "i", "input": cell, "output": cell}))
-    export("d", "csv", tmp_path / "d.csv")
-    with (tmp_path / "d.csv").open(encoding="utf-8-sig", newline="") as file:
-        heading, row = csv.reader(file)
-    assert heading == ["instruction", "input", "output"]
-    assert row == ["i", "'" + cell, "'" + cell]
+@given(st.text("'=+-x", max_size=5))
+def test_names_of_columns_are_harmless_and_read_back(name: str) -> None:
+    assert plain_name(harmless_name(name)) == name
+    assert not harmless_name(name).startswith(("=", "+", "-", "@"))
+
+
+def test_a_column_with_a_dangerous_name_travels_and_a_bad_row_of_our_csv_can_be_mended(tmp_path: Path) -> None:
+    save_rows("d", rows_of({"input": "a", "output": "=o", "extra": '{"=k":"v"}'}, {"input": "b", "output": "o"}))
+    path = tmp_path / "d.csv"
+    export("d", "csv", path)
+    path.write_text(path.read_text("utf-8-sig") + "too,few\r\n", "utf-8")
+    made = import_file(path, "again")
+    assert json.loads(read_rows("again")["extra"][0].as_py()) == {"=k": "v"}
+    assert made.quarantined == 1
+    identifier = read_quarantine("again")["quarantine_id"][0].as_py()
+    repair("again", identifier, ',c,\'=p,,"[""output""]"')
+    assert content("again")[-1]["output"] == "=p"
 
 
 def test_shapes(tmp_path: Path) -> None:
@@ -192,13 +236,57 @@ def test_ledger_and_quarantine(tmp_path: Path) -> None:
         export("d", "alpaca", tmp_path / "x", what="ledger")
 
 
-def test_a_datasets_folder(tmp_path: Path) -> None:
+EXTRAS = ('{"k":3,"who":"me","tags":["a"],"odd":1,"deep":{"x":1}}', '{"k":4,"odd":"o","deep":{"y":[2]}}', None)
+
+
+@pytest.mark.parametrize("form", ["datasets", "parquet"])
+def test_columns_beside_a_row_travel_with_their_types(tmp_path: Path, form: str) -> None:
+    save_rows("d", rows_of(*({"input": text, "output": "o", "extra": extra} for text, extra in zip("abc", EXTRAS, strict=True))))
+    path = tmp_path / f"d{'' if form == 'datasets' else '.parquet'}"
+    export("d", form, path)
+    import_file(path, "again")
+    first, second, third = (json.loads(text) for text in read_rows("again")["extra"].to_pylist())
+    assert first == {"k": 3, "who": "me", "tags": ["a"], "odd": "1", "deep": '{"x": 1}'}
+    assert (second["k"], second["who"], second["odd"]) == (4, None, "o")
+    assert set(third.values()) == {None}
+
+
+def test_a_datasets_folder_names_the_splits_as_they_are(tmp_path: Path) -> None:
     from datasets import load_from_disk
 
     save_rows("d", rows_of({"input": "a", "split": "train"}, {"input": "b", "split": "test"}, {"input": "c"}))
     assert export("d", "datasets", tmp_path / "folder") == 3
     loaded = load_from_disk(str(tmp_path / "folder"))
-    assert {name: part["input"][:] for name, part in loaded.items()} == {"train": ["a", "c"], "test": ["b"]}
+    assert {name: part["input"][:] for name, part in loaded.items()} == {"train": ["a"], "test": ["b"], "unsplit": ["c"]}
+    import_file(tmp_path / "folder", "again")
+    assert read_rows("again")["split"].to_pylist() == ["train", "test", ""]
+    save_rows("e", rows_of({"input": "a"}, {"input": "b"}))
+    export("e", "datasets", tmp_path / "whole")
+    assert load_from_disk(str(tmp_path / "whole"))["input"][:] == ["a", "b"]
+
+
+def test_a_datasets_folder_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets import DatasetDict, load_from_disk
+
+    save_rows("d", rows_of({"input": "a", "split": "train"}))
+    folder = tmp_path / "folder"
+    export("d", "datasets", folder)
+
+    def half(self: Any, path: str) -> None:
+        (Path(path) / "train").mkdir(parents=True)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
+        patch.setattr(DatasetDict, "save_to_disk", half)
+        export("d", "datasets", folder, overwrite=True)
+    assert load_from_disk(str(folder))["train"]["input"][:] == ["a"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "folder"))] == ["folder"]
+    export("d", "datasets", folder, overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="something else"):
+        export("d", "datasets", tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
 def test_an_export_overwrites_only_when_asked(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from core.data.encoding import has_bad_bytes, name_bad_bytes
 from core.data.readers.base import Chunk, Chunks, Document, Fault, Limits
 from core.data.readers.json_lines import raw_text
 from core.data.readers.text import line_batches
+from core.data.spreadsheet import MARK, restored, restored_header
 from core.errors import InputFileError
 
 CHUNK = 20_000
@@ -25,10 +26,11 @@ _SNIFFED_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How cells are told apart; ``quoted``: a cell may stand in double quotes."""
+    """How cells are told apart; ``quoted``: a cell may stand in double quotes; ``marked``: see ``core.data.spreadsheet``."""
 
     delimiter: str = ","
     quoted: bool = True
+    marked: bool = False
 
 
 class _Lines:
@@ -76,12 +78,13 @@ def sniff(document: Document, encoding: str, limits: Limits) -> Dialect:
     delimiter = preferred if counts[preferred] else max(DELIMITERS, key=lambda d: counts[d])
     if not counts[delimiter]:
         return Dialect(preferred)
+    marked = head.rstrip("\r").endswith(f"{delimiter}{MARK}")
     if delimiter == "\t" and any('"' in line for line in lines):
         whole = [line for line in lines[:-1] if line.strip()]
         plain = all(line.count("\t") == counts["\t"] for line in whole)
         if plain and _has_stray_quotes(whole, delimiter):
-            return Dialect(delimiter, quoted=False)
-    return Dialect(delimiter)
+            return Dialect(delimiter, quoted=False, marked=marked)
+    return Dialect(delimiter, marked=marked)
 
 
 def _has_stray_quotes(lines: Sequence[str], delimiter: str) -> bool:
@@ -129,6 +132,7 @@ def header_names(cells: list[str]) -> list[str]:
 
 def _rows(source: str, lines: _Lines, dialect: Dialect, header: list[str], encoding: str) -> Chunks:
     reader, rescans = _reader(lines, dialect), 0
+    marked, header = MARK in header, restored_header(header)
     records: list[dict[str, str]] = []
     places: list[int] = []
     raws: list[str] = []
@@ -160,7 +164,8 @@ def _rows(source: str, lines: _Lines, dialect: Dialect, header: list[str], encod
                     )
             faults.append(Fault(source, start, reason, raw_text(raw)))
         elif cells:
-            records.append(dict(zip(header, cells, strict=True)))
+            record = dict(zip(header, cells, strict=True))
+            records.append(restored(record) if marked else record)
             places.append(start)
             raws.append(raw)
         if len(records) + len(faults) >= CHUNK:

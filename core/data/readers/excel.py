@@ -14,6 +14,7 @@ from typing import Any
 from core.data.readers.base import RAW_LIMIT, Chunk, Chunks, Document, Fault, Limits
 from core.data.readers.delimited import header_names
 from core.data.readers.json_text import compact_any
+from core.data.spreadsheet import MARK, restored, restored_header
 from core.errors import InputFileError
 
 CHUNK = 5_000
@@ -75,6 +76,7 @@ def _records(source: str, header: list[str], rows: Iterator[tuple[int, Sequence[
     records: list[dict[str, str]] = []
     places: list[int] = []
     faults: list[Fault] = []
+    marked, header = MARK in header, restored_header(header)
     for number, cells in rows:
         texts = [_text(cell) for cell in cells]
         if len(texts) > len(header):
@@ -85,7 +87,8 @@ def _records(source: str, header: list[str], rows: Iterator[tuple[int, Sequence[
             reason = f"longer than {limits.row_characters:,} characters"
             faults.append(Fault(source, number, reason, "\t".join(texts)[:RAW_LIMIT]))
         else:
-            records.append(dict(zip(header, texts + [""] * (len(header) - len(texts)), strict=True)))
+            record = dict(zip(header, texts + [""] * (len(header) - len(texts)), strict=True))
+            records.append(restored(record) if marked else record)
             places.append(number)
         if len(records) + len(faults) >= CHUNK:
             yield _chunk(source, records, places, faults)

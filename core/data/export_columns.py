@@ -1,0 +1,81 @@
+"""Rows as columns with types, for Parquet files and folders of the datasets library.
+
+Columns that came beside a row keep their type where all their values have the same simple one, and are JSON text
+otherwise. Knows nothing of versions, nor of what a row means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from core.errors import UserError
+from core.store.files import replaced_folder
+
+UNSPLIT = "unsplit"
+"""The name of rows that are in no split, beside rows that are in one."""
+_SIMPLE = (str, bool, int, float)
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+def with_extras(body: Mapping[str, Any], extras: Sequence[str | None]) -> pa.Table:
+    """A table of the columns of ``body`` and, behind them, those that the JSON objects of ``extras`` name."""
+    columns = {name: values if isinstance(values, pa.ChunkedArray) else pa.array(values) for name, values in body.items()}
+    found: dict[str, dict[int, Any]] = {}
+    for place, text in enumerate(extras):
+        for key, value in (json.loads(text) if text else {}).items():
+            if key not in columns:
+                found.setdefault(key, {})[place] = value
+    for key, values in found.items():
+        columns[key] = _typed([values.get(place) for place in range(len(extras))])
+    return pa.table(columns)
+
+
+def _typed(values: list[Any]) -> pa.Array:
+    """One column: of its values' type if that is one and simple (or lists of it), else of JSON text."""
+    kinds = {_kind(value) for value in values if value is not None}
+    if len(kinds) == 1 and None not in kinds:
+        try:
+            return pa.array(values)
+        except (pa.ArrowInvalid, OverflowError):  # whole numbers of more than 64 bits
+            pass
+    return pa.array([None if value is None else value if isinstance(value, str) else _json(value) for value in values])
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, list):
+        inner = {type(item) for item in value}
+        return ("list", *inner) if len(inner) == 1 and inner <= set(_SIMPLE) else None
+    return type(value) if isinstance(value, _SIMPLE) else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def save_folder(path: Path, table: pa.Table, split: pa.ChunkedArray) -> None:
+    """Write a folder for ``datasets.load_from_disk``: a dictionary of splits, or one dataset if no row is in a split.
+
+    It is there whole or not at all. UserError if something else than such a folder would be overwritten.
+    """
+    from datasets import Dataset, DatasetDict
+    from datasets.table import InMemoryTable
+
+    if path.exists() and not any((path / name).is_file() for name in _SAVED):
+        raise UserError(f"{path} holds something else than a saved dataset", "Choose another folder.")
+    usual = pa.schema([pa.field(f.name, pa.string()) if f.type == pa.large_string() else f for f in table.schema])
+    table = table.cast(usual)
+    names = [name for name in split.unique().to_pylist() if name]
+    with replaced_folder(path) as temporary:
+        if not names:
+            Dataset(InMemoryTable(table)).save_to_disk(str(temporary))
+            return
+        parts = {name: table.filter(pc.equal(split, name)) for name in names}
+        rest = table.filter(pc.equal(split, ""))
+        parts |= {UNSPLIT: rest} if rest.num_rows else {}
+        DatasetDict({name: Dataset(InMemoryTable(part)) for name, part in parts.items()}).save_to_disk(str(temporary))
