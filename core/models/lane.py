@@ -77,6 +77,8 @@ class Lane:
     @property
     def state(self) -> str:
         """How single rows are decoded, for people."""
+        if not self.capture:
+            return "steps over fixed buffers, uncaptured"
         if self.reason:
             return f"plain steps: no CUDA graph ({self.reason})"
         return f"CUDA graphs ({self.graphs} captured)" if self.graphs else "CUDA graphs, warming up while plain steps answer"
