@@ -1,33 +1,39 @@
-"""How does it answer? One question to the base and its fine-tunes, side by side, with the elements they found."""
+"""How does it answer? One question to the base, its fine-tunes and endpoints, side by side, with the elements they found."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from core.chat.talk import before, branch, exchanges
 from core.errors import UserError
-from core.records import Conversation, Turn
-from core.store.runs import list_runs, save_conversation
-from pages.ui import chatview, engine, formats, servepanel, shell, states
+from core.store.runs import list_runs
+from pages.ui import answers, chatsettings, engine, formats, servepanel, shell, speakers, states, talks
 from pages.ui.asking import ask
+
+AGAIN = "chat_again"
 
 selection = shell.begin("Chat")
 runs = list_runs()
+talk = talks.current()
 head = st.container()
 with st.container(horizontal=True, vertical_alignment="center", key="chat_bar"):
-    chosen, model = chatview.arms(selection, runs)
+    chosen, model = speakers.pick(selection, runs)
     st.space("stretch")
-    choice = chatview.settings(selection, chosen, model)
-    talk = chatview.conversation()
-    servepanel.panel(chosen)
+    choice = chatsettings.settings(selection, chosen, model)
+    talks.panel(talk)
+    servepanel.panel([one.run for one in chosen])
 
-names = " and ".join(choice.names())
+names = states.plain(speakers.said_of(chosen))
 asked = sum(turn.role == "user" for turn in talk.turns)
 with head:
+    local = any(one.endpoint is None for one in chosen)
     now = engine.loaded()
     ready = f"{now.label} is in memory." if now else f"{model.label} is loaded with the first question, in a few seconds."
+    ready = ready if local else "Nothing is loaded for it here."
     if asked:
         shell.answer(
-            f"{talk.name}: {formats.plural(asked, 'question')}", f"{names} answer{'s' if len(chosen) == 1 else ''}. {ready}"
+            f"{states.plain(talk.name)}: {formats.plural(asked, 'question')}",
+            f"{names[:1].upper()}{names[1:]} answer{'s' if len(chosen) == 1 else ''} the next one. {ready}",
         )
     else:
         shell.answer(
@@ -38,36 +44,41 @@ with head:
         )
 
 
-def exchanges(conversation: Conversation) -> list[tuple[Turn, list[Turn]]]:
-    """Each question with its answers."""
-    found: list[tuple[Turn, list[Turn]]] = []
-    for turn in conversation.turns:
-        if turn.role == "user":
-            found.append((turn, []))
-        elif found:
-            found[-1][1].append(turn)
-    return found
+def ask_again(place: int, text: str, edited: bool) -> None:
+    """From the next run on, ask a question of the conversation anew."""
+    st.session_state[AGAIN] = {"place": place, "text": text, "edited": edited}
 
 
-for question, answers in exchanges(talk):
-    chatview.exchange(talk, question, answers, extraction=choice.extraction)
-again = st.session_state.pop("chat_again", None)
-if talk.turns and st.button("Ask the last question again", icon=":material/refresh:", type="tertiary", key="chat_regenerate"):
-    again = exchanges(talk)[-1][0].content
-    place = max(i for i, turn in enumerate(talk.turns) if turn.role == "user")
-    talk = save_conversation(talk.model_copy(update={"turns": talk.turns[:place]}))
+again = st.session_state.pop(AGAIN, None)
+shown = before(talk, again["place"]) if again else talk
+resent = answers.conversation(shown, selection)
+if resent:
+    st.session_state[answers.DRAFT] = resent[1]
+    ask_again(resent[0].place, resent[1], True)
+    st.rerun()
+if shown.turns and not again:
+    last = exchanges(talk)[-1]
+    st.button(
+        "Ask the last question again", icon=":material/refresh:", type="tertiary", key="chat_regenerate",
+        on_click=ask_again, args=(last.place, last.question.content, False), help="The new answers take the place of the last.",
+    )  # fmt: skip
 offered = st.empty()
 tried = None
 if not talk.turns:
     with offered.container():
-        tried = chatview.try_one(selection)
-typed = st.chat_input("Type or paste a text", key="chat_text", submit_mode="stop")
-text = again or tried or typed
+        tried = answers.try_one(selection)
+typed = st.chat_input("Type or paste a text", key="chat_text", submit_mode="disable")
+text = again["text"] if again else tried or typed
 if text:
     offered.empty()
     try:
-        ask(talk, text, choice)
+        if again:
+            left = branch(talk, again["place"]) if again["edited"] else None
+            ask(shown, text, choice, instead=[left] if left else [])
+        else:
+            ask(talk, text, choice)
     except UserError as fault:
-        states.error(fault, kept="Your question is kept in the conversation.")
+        kept = "Nothing was replaced." if again else "Your question is kept in the conversation."
+        states.error(fault, kept=kept)
     else:
         st.rerun()

@@ -130,10 +130,10 @@ def save_conversation(conversation: Conversation) -> Conversation:
     return conversation
 
 
-def list_conversations() -> list[Conversation]:
-    """All conversations, the last used first."""
+def list_conversations(most: int | None = None) -> list[Conversation]:
+    """All conversations, the last used first, or the first ``most`` of them."""
     with read() as session:
-        rows = session.exec(select(ConversationRow).order_by(col(ConversationRow.updated_at).desc()))
+        rows = session.exec(select(ConversationRow).order_by(col(ConversationRow.updated_at).desc()).limit(most))
         return [Conversation.model_validate_json(r.record) for r in rows]
 
 

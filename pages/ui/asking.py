@@ -1,83 +1,201 @@
-"""One question to every arm, one after the other, each answer drawn as it comes and kept as soon as it ends.
+"""One question to every arm at once, each answer drawn as it comes, all of them kept when they end.
 
-A stop, a closed tab or a fault keeps what was said until then.
+A stop, a closed tab or a fault keeps what was said until then; one arm's fault leaves the others alone.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core.chat import Answering, Question, arm_of, context_length, history_of, prepare
+from core.chat.asking import Answering, Speaking, Stopping, messages_for, prepare, together
+from core.chat.settings import context_length
+from core.chat.talk import arm_of, first_of, history_of, opened
+from core.errors import UserError
 from core.models.catalogue import resolve
+from core.models.endpoints import EndpointEngine
 from core.models.tokenizer import load_tokenizer
-from core.records import Arm, Conversation, Turn
+from core.records import Arm, Conversation, ModelRef, NamedEndpoint
 from core.store.runs import save_conversation
-from pages.ui import engine
-from pages.ui.chatview import Choice
+from pages.ui import engine, formats, marks, states, talks
+from pages.ui.chatsettings import Choice
+from pages.ui.speakers import Speaker
 
-UNNAMED = "New conversation"
+GONE_SECONDS = 5.0
+"""A tab that has been away for so long is taken for closed."""
 
 
-def ask(talk: Conversation, text: str, choice: Choice) -> None:
-    """Let all arms of ``choice`` answer ``text`` after what was said in ``talk``. UserError: too long, or no device."""
-    arms = tuple(arm_of(run, choice.model, choice.template_of(run), choice.settings) for run in choice.runs)
-    first = _first_of(talk, arms)
-    before = talk
-    talk = save_conversation(_opened(talk, text, arms, first))
-    st.session_state["conversation"] = talk.conversation_id
+@dataclass(frozen=True)
+class Asked:
+    """A question on its way: the conversation before it, its words, and how its arms stand in the conversation."""
+
+    talk: Conversation
+    text: str
+    choice: Choice
+    arms: tuple[Arm, ...]
+    first: int
+
+
+def ask(talk: Conversation, text: str, choice: Choice, *, instead: Sequence[Conversation] | None = None) -> None:
+    """Let all arms of ``choice`` answer ``text`` after what was said in ``talk``.
+
+    ``instead``: the question takes the place of others, which stay as they are until an answer begins; then these
+    conversations are stored first (the course that is left, if any). UserError: too long, or no device.
+    """
+    arms = tuple(_arm(choice, one) for one in choice.speakers)
+    asked = Asked(talk, text, choice, arms, first_of(talk, arms))
+    talk = opened(talk, text, arms, instruction=choice.instruction, system=choice.system)
+    if instead is None:
+        save_conversation(talk)
+        talks.turn_to(talk.conversation_id)
     with st.chat_message("user", avatar=":material/person:"):
-        st.text(text)
-    tokenizer = load_tokenizer(choice.model)
-    questions = [_question(before, text, choice, place, first, tokenizer) for place in range(len(arms))]
-    attached = [run for run in choice.runs if run is not None]
-    waiting = "Answering" if engine.loaded() == choice.model else "Loading the model"
+        st.html(marks.marked(text, []))
     with ExitStack() as held:
-        with st.spinner(waiting):
-            model = held.enter_context(engine.answering(choice.model, attached))
-        cells = st.columns(len(arms), gap="large")
-        for place, (cell, run, question) in enumerate(zip(cells, choice.runs, questions, strict=True)):
-            adapter = run.run_id if run else None
-            said = Answering(model, question, choice.settings, arm=first + place, adapter=adapter, tokenizer=tokenizer)
-            try:
-                with cell:
-                    _draw(said, question, arms[place].name, choice.streamed)
-            finally:
-                talk = save_conversation(talk.model_copy(update={"turns": (*talk.turns, said.turn)}))
+        said = _speaking(asked, held)
+        if instead is not None:
+            for other in instead:
+                save_conversation(other)
+            talks.turn_to(talk.conversation_id)
+        try:
+            _draw(said, arms, choice.streamed)
+        finally:  # nothing of Streamlit can be used in here: a stop comes as an exception from it
+            save_conversation(talk.model_copy(update={"turns": (*talk.turns, *(one.turn for one in said))}))
 
 
-def _first_of(talk: Conversation, arms: tuple[Arm, ...]) -> int:
-    """The place of these arms in the conversation: those of the question before, or new ones behind them."""
-    return len(talk.arms) - len(arms) if talk.arms[-len(arms) :] == arms else len(talk.arms)
+def _arm(choice: Choice, one: Speaker) -> Arm:
+    model = ModelRef(source="endpoint", name=one.endpoint.name) if one.endpoint else choice.model
+    return arm_of(one.run, model, choice.template_of(one), choice.settings)
 
 
-def _opened(talk: Conversation, text: str, arms: tuple[Arm, ...], first: int) -> Conversation:
-    name = text.strip().splitlines()[0][:40] if talk.name == UNNAMED and text.strip() else talk.name
-    turns = (*talk.turns, Turn(role="user", content=text))
-    return talk.model_copy(update={"name": name, "arms": (*talk.arms[:first], *arms), "turns": turns})
+def _speaking(asked: Asked, held: ExitStack) -> list[Answering]:
+    """An answer on its way for each arm. One arm's fault is its answer's; UserError if no arm can answer at all."""
+    faults: list[UserError] = []
+    model: Any = None
+    local = [one for one in asked.choice.speakers if one.endpoint is None]
+    if local:
+        waiting = "Answering" if engine.loaded() == asked.choice.model else "Loading the model"
+        attached = [one.adapter for one in local if one.adapter is not None]
+        try:
+            with st.spinner(waiting):
+                model = held.enter_context(engine.answering(asked.choice.model, attached))
+        except UserError as fault:
+            if len(local) == len(asked.arms):
+                raise
+            model = fault
+    said: list[Answering] = []
+    for place, one in enumerate(asked.choice.speakers):
+        try:
+            if one.endpoint is not None:
+                said.append(_from_endpoint(asked, place, one.endpoint))
+            elif isinstance(model, UserError):
+                raise model
+            else:
+                said.append(_from_engine(asked, place, one, model))
+        except UserError as fault:
+            faults.append(fault)
+            said.append(Answering(_failing(fault), arm=asked.first + place))
+    if len(faults) == len(said):
+        raise faults[0]
+    return said
 
 
-def _question(before: Conversation, text: str, choice: Choice, place: int, first: int, tokenizer: Any) -> Question:
-    return prepare(
-        choice.template_of(choice.runs[place]),
-        text,
-        tokenizer=tokenizer,
+def _failing(fault: UserError) -> Callable[[Stopping], Speaking]:
+    def fail(_: Stopping) -> Speaking:
+        raise fault
+
+    return fail
+
+
+def _history(asked: Asked, place: int) -> list[dict[str, str]]:
+    return history_of(asked.talk, asked.first + place) if asked.choice.remember else []
+
+
+def _from_engine(asked: Asked, place: int, one: Speaker, model: Any) -> Answering:
+    choice = asked.choice
+    question = prepare(
+        choice.template_of(one),
+        asked.text,
+        tokenizer=load_tokenizer(choice.model),
         settings=choice.settings,
         context=context_length(resolve(choice.model)),
         instruction=choice.instruction,
         elements=choice.elements,
         system=choice.system,
-        history=history_of(before, first + place) if choice.remember else (),
+        history=_history(asked, place),
+    )
+    adapter = one.adapter.run_id if one.adapter else None
+    return Answering(
+        lambda stopping: model.ask(question.ids, choice.settings, adapter, question.stop, stopping),
+        arm=asked.first + place,
+        tokens_in=len(question.ids),
+        left_out=question.left_out,
     )
 
 
-def _draw(said: Answering, question: Question, name: str, streamed: bool) -> None:
-    st.markdown(f"**{name}**")
-    if question.left_out:
-        st.caption(f"The {question.left_out} oldest messages don't fit the window and are left out.")
-    shown = st.empty()
-    for _ in said:
-        if streamed:
-            shown.code(said.text, language=None, wrap_lines=True)
+def _from_endpoint(asked: Asked, place: int, endpoint: NamedEndpoint) -> Answering:
+    choice, template = asked.choice, asked.choice.template_of(asked.choice.speakers[place])
+    messages = messages_for(
+        template,
+        asked.text,
+        instruction=choice.instruction,
+        elements=choice.elements,
+        system=choice.system,
+        history=_history(asked, place),
+    )
+    client = EndpointEngine(endpoint, _key(endpoint.key_variable))
+    return Answering(lambda stopping: client.ask(messages, choice.settings, template.stop, stopping), arm=asked.first + place)
+
+
+def _key(variable: str) -> str:
+    """An endpoint's key out of the environment or Streamlit's secrets; kept nowhere."""
+    if variable in os.environ or not st.secrets.load_if_toml_exists():
+        return os.environ.get(variable, "")
+    return str(st.secrets.get(variable, ""))
+
+
+def _draw(said: list[Answering], arms: Sequence[Arm], streamed: bool) -> None:
+    """Show the answers as they come until all have ended, the tab is gone, or somebody stops them."""
+    holes = []
+    for cell, arm in zip(st.columns(len(arms), gap="large"), arms, strict=True):
+        with cell:
+            st.markdown(f"**{states.plain(arm.name)}**")
+            holes.append(st.empty())
+    st.button("Stop", icon=":material/stop_circle:", key="chat_stop")  # a press ends this run of the page
+    shown = [""] * len(said)
+    seen = time.monotonic()
+    with closing(together(said)) as going:
+        for _ in going:
+            st.session_state.get("chat_stop")  # a look into the session lets a stop through
+            seen = time.monotonic() if _is_here() else seen
+            if time.monotonic() - seen > GONE_SECONDS:
+                return
+            for place, one in enumerate(said):
+                text = one.text if streamed and one.text else _waiting(one)
+                if text != shown[place]:
+                    shown[place] = text
+                    holes[place].html(marks.marked(text, [])) if text == one.text else holes[place].caption(states.plain(text))
+
+
+def _waiting(one: Answering) -> str:
+    """In place of an answer that isn't shown yet."""
+    if one.fault is not None:
+        return one.fault.message
+    if one.waiting:
+        return f"{formats.plural(one.waiting, 'question')} before this one"
+    return "Answering" if one.text else "Reading the question"
+
+
+def _is_here() -> bool:
+    """Whether the browser's tab is still connected."""
+    context = get_script_run_ctx()
+    if context is None or not runtime.exists():
+        return True
+    return runtime.get_instance().is_active_session(context.session_id)

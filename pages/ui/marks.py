@@ -97,6 +97,25 @@ def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list
     return f'<table class="tw-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
+def values_table(values: Mapping[str, list[Value]]) -> str:
+    """Elements and their values as a table, values that aren't in the text in red and saying so."""
+    if not values:
+        return '<div class="tw-key">No element found: the answer is {}.</div>'
+    rows = "".join(
+        f'<tr><td class="name">{html.escape(name)}</td><td>{_chips(found, "predicted")}</td></tr>'
+        for name, found in values.items()
+    )
+    head = "<tr><th>Element</th><th>Value</th></tr>"
+    return f'<table class="tw-table"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def broken(text: str, position: int) -> str:
+    """A text with the place where it stops being readable marked; behind its end if it breaks off there."""
+    if position >= len(text):
+        return marked(f"{text}…", [Mark(len(text), len(text) + 1, "hit", "breaks off here")])
+    return marked(text, [Mark(position, position + 1, "hit", "here")])
+
+
 def escape(text: str) -> str:
     """Text as HTML."""
     return html.escape(text)

@@ -15,7 +15,7 @@ import openai
 import pytest
 from sqlmodel import select
 
-from core.chat import prepare
+from core.chat.asking import prepare
 from core.errors import ModelError
 from core.jobs.claims import who_holds
 from core.models.engine import Answered, Engine
