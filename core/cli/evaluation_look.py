@@ -76,7 +76,8 @@ def leaks(
     as_json: AsJson = False,
 ) -> None:
     """Show scores with and without the rows that stand in the training data, side by side."""
-    from core.cli.evaluation_text import SHOWN, between
+    from core.cli.evaluation_text import between
+    from core.evaluation.metrics.names import SHOWN
     from core.evaluation.rescore import without_leaks
 
     found = without_leaks(evaluation, near=near)

@@ -6,22 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.cli.common import table
-
-SHOWN = (
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
-    "accuracy",
-    "macro_f1",
-    "balanced_accuracy",
-    "exact_match",
-    "json_valid",
-    "bleu",
-    "chrf",
-    "rouge_l",
-    "perplexity",
-    "tokens_per_request",
-)
+from core.evaluation.metrics.names import SHOWN
 
 
 def number(value: float) -> str:

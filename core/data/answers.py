@@ -131,12 +131,6 @@ def parse_answer(text: str) -> Answer:
     return Answer(pairs, elements, True, "", tuple(dict.fromkeys(repeated)))
 
 
-def is_empty_answer(text: str) -> bool:
-    """Whether an answer says that nothing was found: ``{}`` or only empty lists. A blank text isn't one."""
-    answer = parse_answer(text)
-    return answer.ok and not answer.pairs
-
-
 def dump_answer(items: Mapping[str, Any] | Sequence[tuple[str, Any]], like: str = "") -> str:
     """An answer as JSON text, characters unescaped; spaced after ``:`` and ``,`` if the text ``like`` is.
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import numpy as np
 
@@ -156,18 +156,19 @@ def _last(pattern: re.Pattern[str], text: str) -> str | None:
     return found[-1] if found else None
 
 
-def judge_singles(
-    rows: Sequence[Mapping[str, Any]],
-    judge: Judge,
-    rubric: Rubric,
-    *,
-    gold: bool = True,
-    keep: dict[str, str] | None = None,
-    on_reply: Callable[[str, str], None] | None = None,
-) -> Singles:
-    """Score the ``prediction`` of each row. ``keep``: replies that are there already, by key; ``on_reply`` gets new ones."""
+class Replies(TypedDict, total=False):
+    """``gold``: show the judge the gold answer. ``keep``: replies that are there already, by key; ``on_reply`` gets new ones."""
+
+    gold: bool
+    keep: dict[str, str] | None
+    on_reply: Callable[[str, str], None] | None
+
+
+def judge_singles(rows: Sequence[Mapping[str, Any]], judge: Judge, rubric: Rubric, **options: Unpack[Replies]) -> Singles:
+    """Score the ``prediction`` of each row."""
+    gold = options.get("gold", True)
     asked = {str(row["row_id"]): single_question(row, rubric, gold=gold) for row in rows}
-    replies = _ask(asked, judge, keep, on_reply)
+    replies = _ask(asked, judge, options.get("keep"), options.get("on_reply"))
     scores = {key: read_score(replies[key], rubric) if key in replies else None for key in asked}
     values = np.array([score for score in scores.values() if score is not None])
     mean = interval = None
@@ -178,22 +179,15 @@ def judge_singles(
     return Singles(scores, mean, interval, len(scores) - values.size)
 
 
-def judge_pairs(
-    rows: Sequence[Mapping[str, Any]],
-    judge: Judge,
-    rubric: Rubric,
-    *,
-    gold: bool = True,
-    keep: dict[str, str] | None = None,
-    on_reply: Callable[[str, str], None] | None = None,
-) -> Pairs:
+def judge_pairs(rows: Sequence[Mapping[str, Any]], judge: Judge, rubric: Rubric, **options: Unpack[Replies]) -> Pairs:
     """Choose between ``left`` and ``right`` of each row, in both orders. Equal answers are ties without being asked."""
+    gold = options.get("gold", True)
     asked: dict[str, str] = {}
     equal = {str(row["row_id"]) for row in rows if row["left"] == row["right"]}
     for row in (row for row in rows if str(row["row_id"]) not in equal):
         asked[f"{row['row_id']}/1"] = pair_question(row, row["left"], row["right"], rubric, gold=gold)
         asked[f"{row['row_id']}/2"] = pair_question(row, row["right"], row["left"], rubric, gold=gold)
-    replies = _ask(asked, judge, keep, on_reply)
+    replies = _ask(asked, judge, options.get("keep"), options.get("on_reply"))
     choices: dict[str, Choice | None] = {}
     flipped, picks = [], []
     for row_id in (str(row["row_id"]) for row in rows):

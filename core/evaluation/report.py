@@ -11,25 +11,10 @@ from jinja2 import Environment, FileSystemLoader
 
 from core.errors import UserError
 from core.evaluation.compare import Comparison, Versus
+from core.evaluation.metrics.names import SHOWN
 from core.evaluation.scoring import LOWER_IS_BETTER
 from core.store.files import write_text
 
-SHOWN = (
-    "micro_f1",
-    "micro_precision",
-    "micro_recall",
-    "macro_f1",
-    "accuracy",
-    "balanced_accuracy",
-    "exact_match",
-    "json_valid",
-    "bleu",
-    "chrf",
-    "rouge_l",
-    "perplexity",
-    "tokens_per_request",
-    "seconds_per_request",
-)
 MAX_ROWS = 60
 MAX_TEXT = 2000
 """Characters of a text that are shown: 60 rows of six arms stay a page that can be sent."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -47,46 +48,52 @@ class Difference(NamedTuple):
     p: float
 
 
-def intervals(
-    statistics: Statistics,
-    metrics: Mapping[str, Metric],
-    *,
-    level: float = LEVEL,
-    method: Method = "percentile",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    clusters: Sequence[Any] | None = None,
-) -> dict[str, Interval]:
-    """A bootstrap interval of each metric. Metrics without a value on all rows are left out.
+class Options(TypedDict, total=False):
+    """How it is resampled. ``clusters``: one label a row; whole clusters are resampled then."""
 
-    ``clusters``: one label a row; whole clusters are resampled then.
-    """
-    units = statistics if clusters is None else by_cluster(statistics, clusters)
+    level: float
+    method: Method
+    resamples: int
+    seed: int
+    clusters: Sequence[Any] | None
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """``Options`` with what stands where nothing was said."""
+
+    level: float = LEVEL
+    method: Method = "percentile"
+    resamples: int = RESAMPLES
+    seed: int = SEED
+    clusters: Sequence[Any] | None = None
+
+    def units(self, statistics: Statistics) -> Statistics:
+        """What is resampled: rows, or clusters of them."""
+        return statistics if self.clusters is None else by_cluster(statistics, self.clusters)
+
+
+def intervals(statistics: Statistics, metrics: Mapping[str, Metric], **options: Unpack[Options]) -> dict[str, Interval]:
+    """A bootstrap interval of each metric. Metrics without a value on all rows are left out."""
+    chosen = _Chosen(**options)
+    units = chosen.units(statistics)
     if units.rows == 0 or not metrics:
         return {}
-    samples = bootstrap_sums(units, resamples, seed)
+    samples = bootstrap_sums(units, chosen.resamples, chosen.seed)
     total = units.sums()
-    left_out = jackknife_sums(units) if method == "bca" else None
+    left_out = jackknife_sums(units) if chosen.method == "bca" else None
     found = {}
     for name, metric in metrics.items():
         value = float(metric(total))
         if math.isnan(value):
             continue
         folds = metric(left_out) if left_out is not None else None
-        found[name] = interval_of(metric(samples), value, level, folds)
+        found[name] = interval_of(metric(samples), value, chosen.level, folds)
     return found
 
 
 def paired(
-    left: Statistics,
-    right: Statistics,
-    metrics: Mapping[str, Metric],
-    *,
-    level: float = LEVEL,
-    method: Method = "percentile",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    clusters: Sequence[Any] | None = None,
+    left: Statistics, right: Statistics, metrics: Mapping[str, Metric], **options: Unpack[Options]
 ) -> dict[str, Difference]:
     """Right minus left on the same rows, for each metric: paired bootstrap interval, p by approximate randomisation.
 
@@ -95,46 +102,37 @@ def paired(
     """
     if left.rows != right.rows:
         raise ValueError(f"paired arms have {left.rows} and {right.rows} rows")
-    _, (differences,) = several(
-        [left, right], metrics, level=level, method=method, resamples=resamples, seed=seed, clusters=clusters
-    )
+    _, (differences,) = several([left, right], metrics, **options)
     return differences
 
 
 def several(
-    arms: Sequence[Statistics],
-    metrics: Mapping[str, Metric],
-    *,
-    level: float = LEVEL,
-    method: Method = "percentile",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-    clusters: Sequence[Any] | None = None,
+    arms: Sequence[Statistics], metrics: Mapping[str, Metric], **options: Unpack[Options]
 ) -> tuple[list[dict[str, Interval]], list[dict[str, Difference]]]:
     """Intervals of each arm, and ``paired`` of each later arm against the first, all from the same resamples of the rows."""
-    arms = align(arms)
-    if clusters is not None:
-        arms = [by_cluster(arm, clusters) for arm in arms]
+    chosen = _Chosen(**options)
+    arms = [chosen.units(arm) for arm in align(arms)]
     if arms[0].rows == 0:
         return [{} for _ in arms], [{} for _ in arms[1:]]
     values = [{name: float(metric(arm.sums())) for name, metric in metrics.items()} for arm in arms]
-    drawn = [{name: metric(sums) for name, metric in metrics.items()} for sums in joint_sums(arms, resamples, seed)]
+    sums = joint_sums(arms, chosen.resamples, chosen.seed)
+    drawn = [{name: metric(mine) for name, metric in metrics.items()} for mine in sums]
     folds: list[dict[str, Floats]] = [{} for _ in arms]
-    if method == "bca":
+    if chosen.method == "bca":
         folds = [{name: metric(jackknife_sums(arm)) for name, metric in metrics.items()} for arm in arms]
     ends = [
-        {name: interval_of(d[name], v[name], level, f.get(name)) for name in metrics if not math.isnan(v[name])}
+        {name: interval_of(d[name], v[name], chosen.level, f.get(name)) for name in metrics if not math.isnan(v[name])}
         for d, v, f in zip(drawn, values, folds, strict=True)
     ]
     differences = []
     for i, arm in enumerate(arms[1:], 1):
-        left, right = swapped_sums(arms[0], arm, resamples, seed)
+        left, right = swapped_sums(arms[0], arm, chosen.resamples, chosen.seed)
         found = {}
         for name, metric in metrics.items():
             value = values[i][name] - values[0][name]
             if not math.isnan(value):
                 change = folds[i][name] - folds[0][name] if name in folds[i] else None
-                low, high = interval_of(drawn[i][name] - drawn[0][name], value, level, change)
+                low, high = interval_of(drawn[i][name] - drawn[0][name], value, chosen.level, change)
                 found[name] = Difference(value, low, high, randomisation_p(metric(right) - metric(left), value))
         differences.append(found)
     return ends, differences
@@ -172,10 +170,15 @@ def _bca_tails(samples: Floats, value: float, folds: Floats, tails: list[float])
 
 
 def randomisation_p(swapped: Floats, value: float) -> float:
-    """Two-sided p: how often a random swap of the arms' answers differs at least as much; never 0."""
-    swapped = swapped[~np.isnan(swapped)]
-    as_large = int(np.count_nonzero(np.abs(swapped) >= abs(value) - 1e-12))
-    return (1 + as_large) / (1 + swapped.size)
+    """Two-sided mid-p: how often a random swap of the arms' answers differs more, and half as often as much; never 0.
+
+    Half, because a share of rows takes few values: counted whole, ties made the test give 3 false alarms in 100 at 60 rows
+    where 5 are promised (Lancaster 1961 on mid-p). What was observed counts as one swap.
+    """
+    sizes = np.abs(swapped[~np.isnan(swapped)])
+    more = int(np.count_nonzero(sizes > abs(value) + 1e-12))
+    as_much = int(np.count_nonzero(sizes >= abs(value) - 1e-12)) - more
+    return (more + 0.5 * (1 + as_much)) / (1 + sizes.size)
 
 
 def mcnemar(left: npt.ArrayLike, right: npt.ArrayLike) -> float:

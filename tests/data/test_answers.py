@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.data.answers import dump_answer, is_empty_answer, load_object, parse_answer
+from core.data.answers import dump_answer, load_object, parse_answer
 
 READABLE = [
     ('{"a":["x","y"]}', [("a", "x"), ("a", "y")]),
@@ -71,13 +71,6 @@ def test_unreadable(text: str) -> None:
 def test_repeated_key_is_named() -> None:
     assert parse_answer('{"a":"x","a":"y","b":"z"}').repeated == ("a",)
     assert parse_answer('{"a":["x","x"]}').repeated == ()
-
-
-def test_empty_answer_is_not_a_blank_one() -> None:
-    assert is_empty_answer("{}")
-    assert is_empty_answer('{"a":[]}')
-    assert not is_empty_answer("")
-    assert not is_empty_answer('{"a":""}')
 
 
 def test_load_object_keeps_values_and_repeated_keys() -> None:
