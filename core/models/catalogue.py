@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import ModelError
+from core.models.code import trusted
 from core.models.conversion import Conversion, converted
 from core.models.default import CONVERSION, default_model_folder, default_model_path, is_converted
 from core.models.default import NAME as DEFAULT_NAME
@@ -61,7 +62,8 @@ def resolve(ref: ModelRef, progress: Callable[[str], None] | None = None) -> Pat
     if ref.source == "default":
         return default_model_path(progress)
     if ref.source in ("hub", "modelscope"):
-        return fetch_model(ref, progress)
+        said = trusted(ref)  # code that was looked at belongs to the weights of its revision
+        return fetch_model(ref, progress, pinned=said.revision if said else "")
     if ref.source == "endpoint":
         raise ModelError(f"{ref.name} is an endpoint: it has no files here", "Choose a model that lies on this machine.")
     path = Path(ref.name)

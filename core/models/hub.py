@@ -6,8 +6,10 @@ Only safetensors and text files are fetched. Knows nothing of loading.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -92,8 +94,11 @@ def describe(ref: ModelRef) -> RemoteModel:
     return found
 
 
-def fetch_model(ref: ModelRef, progress: Callable[[str], None] | None = None) -> Path:
-    """The folder of a model, downloaded if it isn't there. An interrupted download goes on from where it was."""
+def fetch_model(ref: ModelRef, progress: Callable[[str], None] | None = None, pinned: str = "") -> Path:
+    """The folder of a model, downloaded if it isn't there. An interrupted download goes on from where it was.
+
+    ``pinned``: the commit to take instead of what the revision names today.
+    """
     folder = model_folder(ref)
     if is_complete(folder):
         return folder
@@ -102,13 +107,35 @@ def fetch_model(ref: ModelRef, progress: Callable[[str], None] | None = None) ->
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{folder.name}.lock"):
         if not is_complete(folder):
-            found = describe(ref)
+            found = describe(ref.model_copy(update={"revision": pinned}) if pinned else ref)
             _check_space(folder, found)
             with _explained(ref):
                 _fetch_files(found, folder, _headers(ref), progress)
             manifest = {"source": ref.source, "name": ref.name, "revision": found.revision, "license": found.license}
             write_json(folder / MANIFEST, manifest)
     return folder
+
+
+def local_revision(ref: ModelRef) -> str:
+    """The commit of a model's files on this machine; empty if it isn't here."""
+    folder = model_folder(ref)
+    return str(json.loads((folder / MANIFEST).read_text("utf-8")).get("revision") or "") if is_complete(folder) else ""
+
+
+def fetch_texts(ref: ModelRef, wanted: Callable[[str], bool], most_bytes: int) -> tuple[dict[str, bytes], str]:
+    """The small files at the top of a model whose names are wanted, checked against the hub's checksums, and its commit."""
+    found = describe(ref)
+    texts = {}
+    with _explained(ref), tempfile.TemporaryDirectory() as folder:
+        for file in found.files:
+            if "/" in file.path or not wanted(file.path):
+                continue
+            if file.size > most_bytes:
+                raise ModelError(f"{file.path} of {ref.name} is no text ({file.size:,} bytes)", "Choose another model.")
+            target = Path(folder) / file.path
+            download.fetch(file.url, target, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, headers=_headers(ref))
+            texts[file.path] = target.read_bytes()
+    return texts, found.revision
 
 
 def _fetch_files(found: RemoteModel, folder: Path, headers: dict[str, str], progress: Callable[[str], None] | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.errors import MissingDependencyError, ModelError
+from core.models import code
 from core.models.catalogue import resolve
 from core.models.cpu4bit import forbid_impossible_packing, forbid_packing
 from core.models.memory import free_memory
@@ -95,6 +96,7 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    own_code = code.prepare(ref, folder)
     options: dict[str, Any] = {}
     if ref.quantisation != "none":
         options["quantization_config"] = _quantisation(ref, dtype, offload=placed == "auto")
@@ -105,7 +107,7 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
             device_map=placed,
             local_files_only=True,
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=own_code,
             **options,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -117,8 +119,15 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
         first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         hint = "Check that the folder holds a causal language model that this version of transformers knows, whole."
         if "trust_remote_code" in str(error):
-            hint = "It needs code of its own, which is not run here. Choose a model of an architecture transformers knows."
+            hint = code.way_to_trust(ref)
         raise ModelError(f"The model in {folder} can't be loaded: {first}", hint) from error
+    except Exception as error:  # whatever it raises, a model's own code isn't a bug of ours
+        if not own_code:
+            raise
+        hint = (
+            "It may have been written for another version of transformers: choose a model of an architecture transformers knows."
+        )
+        raise ModelError(f"The model's own code fails: {error!r}", hint) from error
 
 
 def _quantisation(ref: ModelRef, dtype: torch.dtype, *, offload: bool) -> Any:

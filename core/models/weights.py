@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from core.errors import ModelError
 from core.records import Quantisation
@@ -39,6 +41,16 @@ def weight_files(folder: Path) -> list[Path]:
             )
         raise ModelError(f"{folder} has no weights (*.safetensors)", "Download or copy the model again.")
     return files
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """A folder's config.json; ModelError where there is none that can be read."""
+    weight_files(folder)
+    try:
+        found = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} can't be read: {error}", "Download or copy the model again.") from error
+    return found if isinstance(found, dict) else {}
 
 
 def weight_bytes(folder: Path) -> int:

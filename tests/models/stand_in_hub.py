@@ -27,6 +27,7 @@ class StandIn:
     cut_after: list[int] = field(default_factory=list)  # each download: bytes until the connection is cut
     damaged: bool = False
     ranges: bool = True
+    commit: str = "c0ffee"
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # path, Range, Authorization
 
 
@@ -41,7 +42,7 @@ def _answer(hub: StandIn, path: str, query: dict[str, list[str]]) -> Any:
             else:
                 entry["blobId"] = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
             siblings.append(entry)
-        return {"sha": "c0ffee", "cardData": {"license": "mit"}, "siblings": siblings}
+        return {"sha": hub.commit, "cardData": {"license": "mit"}, "siblings": siblings}
     if path == "/api/v1/models/org/model/repo/files":
         listed = [{"Path": n, "Size": len(d), "Sha256": sha256[n], "Type": "blob"} for n, d in hub.files.items()]
         return {"Code": 200, "Data": {"Files": [*listed, {"Path": "sub", "Type": "tree"}]}}
@@ -49,7 +50,7 @@ def _answer(hub: StandIn, path: str, query: dict[str, list[str]]) -> Any:
         return {"Code": 200, "Data": {"License": "apache-2.0"}}
     if path == "/api/v1/models/org/model/repo":
         return hub.files.get(query["FilePath"][0])
-    return hub.files.get(path.removeprefix("/org/model/resolve/c0ffee/"))
+    return hub.files.get(path.removeprefix(f"/org/model/resolve/{hub.commit}/"))
 
 
 @contextmanager
