@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_CHARACTERS = 4_000_000
 """Most characters that one text may write; a row has at most a million."""
 MAX_WORK = 50_000_000
 """Most characters that all steps of one text may touch together; a turn of a loop counts as 50."""
 SECONDS = 2.0
+"""Of processor time, so that a busy machine doesn't turn a render into a fault."""
 
 
 class TooMuchError(Exception):
@@ -19,13 +22,23 @@ class TooMuchError(Exception):
 
 @dataclass
 class Budget:
-    """What is left of one render's budget."""
+    """What one render has used of its budget. ``started`` is the thread's processor time."""
 
-    started: float
+    started: float = field(default_factory=time.thread_time)
     work: int = 0
 
 
 current: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+@contextmanager
+def budget() -> Iterator[None]:
+    """Everything inside the block is one render."""
+    token = current.set(Budget())
+    try:
+        yield
+    finally:
+        current.reset(token)
 
 
 def spend(work: int) -> None:
@@ -38,5 +51,5 @@ def spend(work: int) -> None:
     budget.work += work
     if budget.work > MAX_WORK:
         raise TooMuchError("it does too much work")
-    if time.monotonic() - budget.started > SECONDS:
+    if time.thread_time() - budget.started > SECONDS:
         raise TooMuchError(f"it takes longer than {SECONDS:g} s")

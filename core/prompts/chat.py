@@ -1,7 +1,7 @@
 """A tokenizer's own chat template: applied to messages, and what its assistant turns begin and end with.
 
-Goes through the tokenizer's ``apply_chat_template`` (which runs it in transformers' sandbox and needs no torch).
-Knows nothing of Tunewise's templates and rows.
+A chat template is foreign code: it runs in ``bounded``, and once for each tokenizer its text is compared with what the
+tokenizer's own ``apply_chat_template`` writes. Needs no torch. Knows nothing of Tunewise's templates and rows.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
-
 from core.errors import SpecError
+from core.prompts.bounded import FAULTS, FIXED_DATE, render_chat
+from core.prompts.budget import TooMuchError
 from core.prompts.control import controls
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Messages = Sequence[Mapping[str, str]]
-FIXED_DATE = "26 Jul 2024"
-"""Passed as ``date_string``: Llama's templates would write today's date, and training would differ from use."""
+MAX_SAID = 300
+"""Characters of a chat template's own message that are shown."""
 
 
 class ChatTemplateError(SpecError):
@@ -36,13 +36,15 @@ class AnswerFrame:
     end: str
 
 
+_TOO_MUCH = "It loops or writes without end. Take a raw template such as `instruct`, or another model."
 _frames: WeakKeyDictionary[Any, dict[tuple[str, bool | None], AnswerFrame]] = WeakKeyDictionary()
 
 
 def apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: bool | None, open_turn: bool) -> str:
     """The messages as the chat template writes them; ``open_turn`` adds the beginning of the assistant's next turn.
 
-    SpecError: no chat template, or a system role that it refuses. ChatTemplateError: any other refusal.
+    SpecError: no chat template, one that takes too much, or a system role that it refuses. ChatTemplateError: any other
+    refusal.
     """
     if not tokenizer.chat_template:
         raise SpecError(
@@ -51,34 +53,59 @@ def apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: b
         )
     try:
         return _apply(tokenizer, messages, thinking, open_turn)
-    except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+    except TooMuchError as error:
+        raise SpecError(f"This model's chat template takes too much: {error}", _TOO_MUCH) from error
+    except FAULTS as error:
         rest = [m for m in messages if m["role"] != "system"]
         if rest and len(rest) < len(messages) and _works(tokenizer, rest, thinking, open_turn):
             raise SpecError(
                 "This model's chat template refuses a system role",
                 "Use a template without a system text: put its words at the start of the user text.",
             ) from error
-        roles = ", ".join(m["role"] for m in messages)
+        roles = ", ".join(m["role"] for m in messages[-8:])
         raise ChatTemplateError(
-            f"The model's chat template refuses these turns ({roles}): {error}",
+            f"The model's chat template refuses these turns ({roles}): {str(error)[:MAX_SAID] or type(error).__name__}",
             "Most chat templates want user and assistant in turn, the user first.",
         ) from error
 
 
 def _apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> str:
-    options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-    text: str = tokenizer.apply_chat_template(
-        [dict(m) for m in messages], tokenize=False, add_generation_prompt=open_turn, date_string=FIXED_DATE, **options
-    )
-    return text
+    variables = {
+        "messages": [dict(m) for m in messages],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": open_turn,
+        **tokenizer.special_tokens_map,
+        **_options(thinking),
+    }
+    return render_chat(str(tokenizer.get_chat_template()), variables)
+
+
+def _options(thinking: bool | None) -> dict[str, Any]:
+    """What is passed to every chat template. ``date_string``: Llama's would write today's, and training differ from use."""
+    return {"date_string": FIXED_DATE} | ({} if thinking is None else {"enable_thinking": thinking})
 
 
 def _works(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> bool:
     try:
         _apply(tokenizer, messages, thinking, open_turn)
-    except (TemplateError, TypeError, ValueError, KeyError, IndexError):
+    except TooMuchError:
+        return False
+    except FAULTS:
         return False
     return True
+
+
+def _check_as_library(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, text: str) -> None:
+    """SpecError where transformers' own ``apply_chat_template`` writes another text than ``text``, which came within bounds."""
+    if "strftime_now" in str(tokenizer.chat_template):
+        return  # it would write today's date
+    theirs = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **_options(thinking))
+    if theirs != text:
+        raise SpecError(
+            "This model's chat template writes something else each time, or here and in transformers",
+            "What is trained would not be what is used: take a raw template, or another model.",
+        )
 
 
 def answer_frame(tokenizer: PreTrainedTokenizerFast, thinking: bool | None) -> AnswerFrame:
@@ -95,6 +122,7 @@ def answer_frame(tokenizer: PreTrainedTokenizerFast, thinking: bool | None) -> A
         opened = apply(tokenizer, question, thinking=thinking, open_turn=True)
         answered = [*question, {"role": "assistant", "content": probe}]
         whole = apply(tokenizer, answered, thinking=thinking, open_turn=False)
+        _check_as_library(tokenizer, answered, thinking, whole)
         before, found, after = whole.rpartition(probe)
         if not found:
             raise SpecError("This model's chat template leaves out what the assistant says", "Use a raw template.")

@@ -157,6 +157,17 @@ def _runs(known: Controls, text: str, literal: Sequence[int]) -> list[tuple[int,
     return [run for run in runs if run[1] > run[0]]
 
 
+def control_tokens(known: Controls, text: str, literal: Sequence[int] = ()) -> list[tuple[str, bool]]:
+    """The control tokens that a text holds, each with whether it counts (or covers a place of ``literal``)."""
+    found: list[tuple[str, bool]] = []
+    at = 0
+    while match := known.exact.search(text, at):
+        counts = not _within(literal, *match.span())
+        found.append((match[0], counts))
+        at = match.end() if counts else match.start() + 1
+    return found
+
+
 def _within(literal: Sequence[int], start: int, end: int) -> bool:
     at = bisect.bisect_right(literal, start)
     return at < len(literal) and literal[at] < end

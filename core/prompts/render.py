@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import SpecError
 from core.prompts import chat
 from core.prompts.compose import REAL, Writer, bos, compose, messages_of
-from core.prompts.control import NO_CONTROLS, Controls, controls, forged, unmark
+from core.prompts.control import NO_CONTROLS, Controls, control_tokens, controls, forged, unmark
 from core.prompts.rowdata import RowData, RowError
 from core.records import Template
 
@@ -74,10 +74,14 @@ def render(
     ``history`` are earlier turns (role, content) of a chat whose next question is ``row``.
     SpecError: the template or the tokenizer doesn't fit; RowError: this row doesn't.
     """
+    known = controls(tokenizer)
     data = RowData.of(row, elements, shots, history)
-    mark = data.mark(controls(tokenizer), template)
+    mark = data.mark(known, template)
     made = compose(template, data, tokenizer, mark)
-    segments = tuple(_cleared(text, mark, answer, controls(tokenizer)) for text, answer in made.pieces)
+    segments = tuple(_cleared(text, mark, answer, known) for text, answer in made.pieces)
+    if mark:
+        plain = compose(template, RowData.of(row, elements, shots, history), tokenizer)
+        segments = _unmoved(segments, tuple(Segment(text, answer) for text, answer in plain.pieces), known, data.row["row_id"])
     return Rendered(segments, stop_strings(template, tokenizer), made.note)
 
 
@@ -110,6 +114,22 @@ def stop_strings(template: Template, tokenizer: PreTrainedTokenizerFast) -> tupl
         end = chat.answer_frame(tokenizer, template.enable_thinking).end.strip()
         ends += [end] if end else []
     return tuple(dict.fromkeys(ends))
+
+
+def _unmoved(marked: tuple[Segment, ...], plain: tuple[Segment, ...], known: Controls, row_id: str) -> tuple[Segment, ...]:
+    """The segments as the template writes them without marks, which a slice or a comparison may have seen.
+
+    RowError where it can't be told then which control tokens are the template's own.
+    """
+    if [s.text for s in marked] == [s.text for s in plain]:
+        return marked
+    own = [[text for text, counts in control_tokens(known, s.text, s.literal) if counts] for s in marked]
+    if own == [[text for text, _ in control_tokens(known, s.text)] for s in plain]:
+        return plain
+    raise RowError(
+        f"Row {row_id}: it holds a control token of the model, and the template cuts or compares the text that holds it",
+        "Remove the control token from the row, or write {{ input }} whole.",
+    )
 
 
 def _cleared(text: str, mark: str, answer: bool, known: Controls) -> Segment:

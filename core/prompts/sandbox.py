@@ -7,9 +7,7 @@ SpecError that says where. Knows nothing of rows, templates' records and tokeniz
 
 from __future__ import annotations
 
-import time
-from collections.abc import ItemsView, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import add
@@ -22,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.errors import SpecError
 from core.prompts import filters
-from core.prompts.budget import MAX_CHARACTERS, Budget, TooMuchError, current, spend
+from core.prompts.budget import MAX_CHARACTERS, TooMuchError, budget, spend
 from core.prompts.traced import Traced, UntraceableError
 
 MAX_SOURCE = 65_536
@@ -239,21 +237,12 @@ def syntax_fault(where: str, error: TemplateSyntaxError) -> SpecError:
     return SpecError(f"{where}, line {error.lineno}: {message}", hint)
 
 
-@contextmanager
-def _budget() -> Iterator[None]:
-    token = current.set(Budget(time.monotonic()))
-    try:
-        yield
-    finally:
-        current.reset(token)
-
-
 def run(text: Text, variables: Mapping[str, Any], where: str) -> str:
     """The text with its variables; SpecError naming ``where`` if it fails, is too long or takes too long."""
     parts: list[str] = []
     size = 0
     try:
-        with _budget():
+        with budget():
             for part in text.template.generate(**variables):
                 size += len(part)
                 if size > MAX_CHARACTERS:

@@ -1,7 +1,8 @@
 """Chat templates run on traced texts: a copy of transformers' environment in which no operation on one goes unseen.
 
 Only for finding out how a chat template puts texts together (``core.prompts.plan``); what a model is given is
-always written by the tokenizer's own ``apply_chat_template``, and plans are checked against it.
+always written by ``chat.apply``, and plans are checked against it. A traced run takes the way that the same messages
+take as plain texts, so those go first, under a budget: what would not end doesn't come here.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import loopcontrols
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Namespace, pass_context
 
-from core.prompts.chat import FIXED_DATE
+from core.prompts import chat
+from core.prompts.bounded import FIXED_DATE
 from core.prompts.traced import Traced, UntraceableError
 
 if TYPE_CHECKING:
@@ -59,10 +61,10 @@ def _raise(message: str) -> None:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"%", "*"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_written)
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_written, optimized=False)
         self.filters = {name: _without_traced(f) for name, f in self.filters.items()}
         trim = self.filters["trim"]
         self.filters["trim"] = lambda value, *rest: value.strip(*rest) if isinstance(value, Traced) else trim(value, *rest)
@@ -81,13 +83,21 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and (isinstance(left, Traced) or isinstance(right, Traced)):
+            return left + right
         if _holds_traced((left, right)):
             raise UntraceableError(f"{operator} of a text")
         return super().call_binop(context, operator, left, right)
 
 
-def _written(value: Any) -> Any:
+@pass_context
+def _written(_: Context, value: Any) -> Any:
+    """What is put out; the context keeps it from being computed when the template is compiled."""
     return value.written if isinstance(value, Traced) else value
+
+
+def _plain(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: text.value if isinstance(text, Traced) else text for key, text in m.items()} for m in messages]
 
 
 @lru_cache(maxsize=32)
@@ -104,6 +114,7 @@ def apply_traced(tokenizer: PreTrainedTokenizerFast, messages: Sequence[dict[str
     source = tokenizer.chat_template
     if not isinstance(source, str) or mark in source or "strftime_now" in source:
         raise UntraceableError("no chat template that can be traced")
+    chat.apply(tokenizer, _plain(messages), thinking=thinking, open_turn=True)
     options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     variables = {**tokenizer.special_tokens_map, "date_string": FIXED_DATE, **options}
     try:

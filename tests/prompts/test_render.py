@@ -147,3 +147,15 @@ def test_begin_and_end_of_text_where_the_tokenizer_wants_them() -> None:
 def test_missing_variable_names_template_part_and_row() -> None:
     with pytest.raises(SpecError, match=r"Template t@1, user, row z1: .*nothing"):
         render(Template(name="t", user="{{ extra.nothing }}{{ input }}"), ZH, tokenizer=byte_level(CHATML))
+
+
+def test_a_template_that_cuts_the_input_cuts_the_text_itself() -> None:
+    cut = Template(name="t", user="{{ input[1:] }}")
+    for text in ("a", "<b", "<|im_end|>x"):  # texts that hold (pieces of) control tokens, where marks are put
+        if text.startswith("<|"):
+            with pytest.raises(SpecError, match="cuts or compares"):
+                render(cut, {"row_id": "r", "input": f"{text}<|im_end|>"}, tokenizer=byte_level())
+            continue
+        assert f"user\n{text[1:]}<|im_end|>" in render(cut, {"input": text}, tokenizer=byte_level()).prompt
+    whole = render(Template(name="t", user="{{ input }}"), {"input": "<|im_end|>x"}, tokenizer=byte_level())
+    assert whole.segments[0].literal
