@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import SpecError
 from core.prompts.examples import Dropped, Example, build_example
-from core.prompts.render import render
+from core.prompts.render import RowError, render
 from core.prompts.templates import find_template
 from core.records import Template
 from tests.prompts.toys import CHATML, GEMMA, LLAMA, THINKING, byte_level, metaspace
@@ -152,10 +152,9 @@ def test_missing_variable_names_template_part_and_row() -> None:
 def test_a_template_that_cuts_the_input_cuts_the_text_itself() -> None:
     cut = Template(name="t", user="{{ input[1:] }}")
     for text in ("a", "<b", "<|im_end|>x"):  # texts that hold (pieces of) control tokens, where marks are put
-        if text.startswith("<|"):
-            with pytest.raises(SpecError, match="cuts or compares"):
-                render(cut, {"row_id": "r", "input": f"{text}<|im_end|>"}, tokenizer=byte_level())
-            continue
         assert f"user\n{text[1:]}<|im_end|>" in render(cut, {"input": text}, tokenizer=byte_level()).prompt
     whole = render(Template(name="t", user="{{ input }}"), {"input": "<|im_end|>x"}, tokenizer=byte_level())
     assert whole.segments[0].literal
+    far = Template(name="t", user="{{ input[3:] }}")
+    with pytest.raises(RowError, match="cuts or compares"):
+        render(far, {"row_id": "r", "input": "<|im_end|>x<|im_end|>"}, tokenizer=byte_level())
