@@ -23,6 +23,7 @@ class StandIn:
     files: dict[str, bytes]
     url: str = ""
     statuses: list[int] = field(default_factory=list)  # answered first, one each
+    refused: dict[str, int] = field(default_factory=dict)  # files that are listed but not given, with the status
     retry_after: str = ""
     cut_after: list[int] = field(default_factory=list)  # each download: bytes until the connection is cut
     damaged: bool = False
@@ -64,8 +65,9 @@ def stand_in(files: dict[str, bytes]) -> Iterator[StandIn]:
             path = unquote(parts.path)
             wanted = self.headers.get("Range", "")
             hub.asked.append((path, wanted, self.headers.get("Authorization", "")))
-            if hub.statuses:
-                self.send_response(hub.statuses.pop(0))
+            refused = next((status for name, status in hub.refused.items() if name in self.path), None)
+            if hub.statuses or refused:
+                self.send_response(hub.statuses.pop(0) if hub.statuses else refused)
                 if hub.retry_after:
                     self.send_header("Retry-After", hub.retry_after)
                 self.send_header("Content-Length", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,13 @@ def test_only_safetensors_and_texts_are_fetched_once(server: StandIn, source: st
     assert entry.license == ("mit" if source == "hub" else "apache-2.0")
 
 
-def test_a_cut_connection_goes_on_from_where_it_was(server: StandIn, waits: list[float]) -> None:
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_cut_connection_goes_on_from_where_it_was(server: StandIn, source: str, waits: list[float]) -> None:
     server.files = {"config.json": b"{}", "model.safetensors": WEIGHTS}
     server.cut_after = [2, 300_000, 1, 400_000]
-    folder = resolve(parse_model("hub:org/model"))
+    folder = resolve(parse_model(f"{source}:org/model"))
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    ranges = [r for path, r, _ in server.asked if path.endswith("model.safetensors")]
+    ranges = [r for path, r, _ in server.asked if path.endswith(("model.safetensors", "/repo"))][-4:]
     assert ranges == ["", "bytes=300000-", "bytes=300001-", "bytes=700001-"]
     assert waits == [1.0, 1.0, 1.0]  # each try brought something: no growing wait
 
@@ -103,27 +105,48 @@ def test_a_wrong_checksum_keeps_nothing(server: StandIn, source: str) -> None:
     assert [p.name for p in hub.model_folder(ref).iterdir()] == []
 
 
+@pytest.mark.parametrize(("source", "key"), [("hub", "HF_TOKEN"), ("modelscope", "MODELSCOPE_API_TOKEN")])
 @pytest.mark.parametrize(
-    ("status", "message"), [(401, "needs a login"), (403, "gated"), (404, "no model org/model"), (418, "an error")]
+    ("status", "message", "names_key"),
+    [(401, "needs a login", True), (403, "gated", True), (404, "no model org/model", False), (418, "an error", False)],
 )
-def test_a_refusal_says_the_way_out(server: StandIn, status: int, message: str, waits: list[float]) -> None:
+def test_a_refusal_says_the_way_out(
+    server: StandIn, source: str, key: str, status: int, message: str, names_key: bool, waits: list[float]
+) -> None:
     server.statuses = [status]
     with pytest.raises(ModelError, match=message) as caught:
-        resolve(parse_model("hub:org/model"))
+        resolve(parse_model(f"{source}:org/model"))
     assert caught.value.hint
+    assert (key in caught.value.hint) == names_key
     assert waits == []
 
 
-def test_a_busy_server_is_given_time(server: StandIn, waits: list[float]) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_file_that_is_refused_leaves_what_came_before(server: StandIn, source: str, status: int) -> None:
+    """Gated models list their files to anybody, and refuse only the weights."""
+    server.refused = {"model.safetensors": status}
+    ref = parse_model(f"{source}:org/model")
+    with pytest.raises(ModelError, match="needs a login" if status == 401 else "gated"):
+        resolve(ref)
+    server.refused = {}
+    server.asked.clear()
+    resolve(ref)
+    fetched = [path for path, *_ in server.asked if "LICENSE" in path or "config.json" in path]
+    assert fetched == []
+
+
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_busy_server_is_given_time(server: StandIn, source: str, waits: list[float]) -> None:
     server.statuses = [429, 503, 429]
-    resolve(parse_model("hub:org/model"))
+    resolve(parse_model(f"{source}:org/model"))
     assert waits == [1.0, 2.0, 4.0]
     server.statuses, server.retry_after = [429], "7"
-    resolve(parse_model("hub:org/model", revision="other"))
+    resolve(parse_model(f"{source}:org/model", revision="other"))
     assert waits[3:] == [7.0]
     server.statuses = [429] * 20
     with pytest.raises(ModelError, match="slow down"):
-        resolve(parse_model("hub:org/model", revision="third"))
+        resolve(parse_model(f"{source}:org/model", revision="third"))
 
 
 def test_the_key_goes_to_the_hub_and_is_not_in_any_message(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,19 +170,22 @@ def test_the_key_does_not_follow_a_redirect_to_another_server() -> None:
     assert same.get_header("Authorization") == "Bearer k"
 
 
-def test_pickled_weights_are_refused(server: StandIn) -> None:
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_pickled_weights_are_refused(server: StandIn, source: str) -> None:
     server.files = {"config.json": b"{}", "pytorch_model.bin": b"x"}
     with pytest.raises(ModelError, match="pickled"):
-        resolve(parse_model("hub:org/model"))
+        resolve(parse_model(f"{source}:org/model"))
 
 
-def test_offline_and_unreachable(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TUNEWISE_HUB_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match="can't be reached"):
-        resolve(parse_model("hub:org/model"))
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_offline_and_unreachable(server: StandIn, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TUNEWISE_{source.upper()}_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match="can't be reached") as caught:
+        resolve(parse_model(f"{source}:org/model"))
+    assert "HTTPS_PROXY" in caught.value.hint
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="forbids downloads"):
-        resolve(parse_model("hub:org/model"))
+        resolve(parse_model(f"{source}:org/model"))
 
 
 def test_a_full_disk(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +217,20 @@ def test_the_command(server: StandIn, capsys: pytest.CaptureFixture[str]) -> Non
     assert '"model": "hub:org/model", "ready": true' in output
     assert main(["models", "--fetch", "hub:nothing"]) == 2
     assert "Hint:" in capsys.readouterr().err
+
+
+def test_endpoints_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--endpoint", "deep", "--url", "https://api.example/v1"]) == 2
+    assert "--serves" in capsys.readouterr().err
+    arguments = ["--url", "https://api.example/v1", "--serves", "m-large", "--price-in", "2", "--key-variable", "DEEP_KEY"]
+    assert main(["models", "--endpoint", "deep", *arguments, "--json"]) == 0
+    (known,) = json.loads(capsys.readouterr().out)["endpoints"]
+    assert known == {
+        "name": "deep", "url": "https://api.example/v1", "model": "m-large", "key_variable": "DEEP_KEY",
+        "price_in": 2.0, "price_out": None,
+    }  # fmt: skip
+    assert main(["models"]) == 0
+    assert "endpoint:deep" in capsys.readouterr().out
+    assert main(["models", "--forget", "deep", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["endpoints"] == []
+    assert main(["models", "--forget", "deep"]) == 2
