@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, emit, say
+from core.cli.common import AsJson
 from core.cli.evaluation_text import between, number
+from core.cli.measuring import Wait, measure
 
 
 def judge(
@@ -23,54 +24,52 @@ def judge(
     gold: Annotated[bool, typer.Option(help="Show the judge the gold answer.")] = True,
     labels: Annotated[Path | None, typer.Option("--labels", help='People\'s labels: lines of {"row_id", "label"}.')] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows.")] = None,
+    wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Let a model judge answers. Pairs are asked in both orders; a choice that goes with the order is a flip."""
-    from core.errors import InputFileError, SpecError
-    from core.evaluation.answerer import Answerer, engine_for
-    from core.evaluation.judge import RUBRIC, Rubric
-    from core.evaluation.judges import EndpointJudge, EngineJudge
-    from core.evaluation.judging import judge_evaluations, read_labels
+    from core.cli.evaluation import remote_arm
+    from core.errors import InputFileError
     from core.models.catalogue import parse_model
-    from core.records import NamedEndpoint, SilentReporter
+    from core.records import JudgeSpec
 
-    if endpoint and not model:
-        raise SpecError("An endpoint needs the name of its model", "Add --model NAME.")
     try:
-        text = RUBRIC if rubric is None else rubric.read_text("utf-8")
+        text = "" if rubric is None else rubric.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputFileError(f"{rubric} can't be read: {error}", "Give a text file in UTF-8.") from None
-    words = Rubric(text=text, low=low, high=high)
-    known = read_labels(labels, pairs=len(evaluations) == 2) if labels is not None else None
-    options: dict[str, Any] = {"gold": gold, "limit": limit, "labels": known}
-    options["on_progress"] = lambda done: say(f"{done:,} judged") if done % 20 == 0 else None
-    if endpoint:
-        there = NamedEndpoint(name=model, url=endpoint, model=model)
-        found = judge_evaluations(evaluations, EndpointJudge(there), words, **options)
-    else:
-        with engine_for(Answerer(parse_model(model or "default")), None, SilentReporter()) as engine:
-            found = judge_evaluations(evaluations, EngineJudge(engine), words, **options)
-    emit(found, as_json, _lines(found))
+    who = remote_arm(endpoint, model, None, None) if endpoint else {"model": parse_model(model or "default")}
+    spec = JudgeSpec(
+        evaluations=tuple(evaluations[:3]),
+        rubric=text,
+        low=low,
+        high=high,
+        gold=gold,
+        limit=limit,
+        labels=str(labels or ""),
+        **who,
+    )
+    measure(spec, lines, wait, as_json)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def lines(found: dict[str, Any]) -> list[str]:
+    """The result as lines for a person."""
     names = found["names"]
-    lines = [f"{found['rows']:,} rows, {found['unreadable']:,} replies that can't be read"]
+    said = [f"{found['rows']:,} rows, {found['unreadable']:,} replies that can't be read"]
     if found["kind"] == "single":
         mean = "no score" if found["mean"] is None else f"mean {number(found['mean'])} {between(found['interval'])}"
-        lines.append(f"{names[0]}: {mean}")
+        said.append(f"{names[0]}: {mean}")
     else:
         counts = f"ties {found['ties']:,}, flips {found['flips']:,}"
-        lines.append(f"{names[1]} better {found['right']:,}, {names[0]} better {found['left']:,}, {counts}")
+        said.append(f"{names[1]} better {found['right']:,}, {names[0]} better {found['left']:,}, {counts}")
         if found["rate"] is not None:
-            lines.append(
+            said.append(
                 f"{names[1]} wins {number(found['rate'])} {between(found['interval'])} of the decided rows, p {found['p']:.2g}"
             )
         if found["first"] is not None:
-            lines.append(f"The answer shown first was picked {number(found['first'])} of the time (0.5: no favourite place)")
+            said.append(f"The answer shown first was picked {number(found['first'])} of the time (0.5: no favourite place)")
     if agreement := found.get("agreement"):
         kappa = "undefined" if agreement["kappa"] is None else f"{number(agreement['kappa'])} {between(agreement['interval'])}"
-        lines.append(
+        said.append(
             f"Agreement with people on {agreement['rows']:,} rows: {number(agreement['equal'])} equal, Cohen's kappa {kappa}"
         )
-    return [*lines, f"judge: {found['signature']}"]
+    return [*said, f"judge: {found['signature']}"]

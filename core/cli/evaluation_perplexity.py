@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, emit, say
+from core.cli.common import AsJson
 from core.cli.evaluation_text import between, number
+from core.cli.measuring import Wait, measure
 
 
 def perplexity(
@@ -17,30 +18,20 @@ def perplexity(
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter reads.")] = "",
     window: Annotated[int, typer.Option("--window", min=2, help="Tokens that are read at once.")] = 1024,
     stride: Annotated[int, typer.Option("--stride", min=1, help="Tokens by which the window moves on.")] = 512,
+    wait: Wait = True,
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity of plain text; window and stride are in the signature, since they decide the number."""
-    from core.errors import InputFileError
-    from core.evaluation.answerer import answerer, engine_for
-    from core.evaluation.sliding import text_perplexity
-    from core.jobs.submissions import run_model
     from core.models.catalogue import parse_model
-    from core.records import Arm, SilentReporter
-    from core.store.runs import get_run
+    from core.records import TextSpec
 
-    texts = []
-    for path in files:
-        try:
-            texts.append(path.read_text("utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputFileError(f"{path} can't be read: {error}", "Give text files in UTF-8.") from None
-    arm = Arm(model=run_model(get_run(run)) if run and not model else parse_model(model or "default"), run=run or None)
-    who = answerer(arm)
-    with engine_for(who, None, SilentReporter()) as engine:
-        found = text_perplexity(
-            texts, engine, window=window, stride=stride, adapter=who.adapter,
-            on_window=lambda done, total: say(f"{done:,} of {total:,} windows") if done % 50 == 0 else None,
-        )  # fmt: skip
+    chosen: dict[str, Any] = {"model": parse_model(model)} if model else {}
+    spec = TextSpec(files=tuple(map(str, files)), run=run or None, window=window, stride=stride, **chosen)
+    measure(spec, lines, wait, as_json)
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The result as lines for a person."""
     line = f"perplexity {number(found['perplexity'])} {between(found['interval'])}".rstrip()
     more = f"{found['tokens']:,} tokens of {found['texts']:,} texts, {number(found['bits_per_character'])} bits per character"
-    emit(found, as_json, [line, more, f"perplexity: {found['signature']}"])
+    return [line, more, f"perplexity: {found['signature']}"]

@@ -138,22 +138,26 @@ def check_samples(
     *,
     limits: Limits | None = None,
     workers: int | None = None,
-    on_done: Callable[[int], None] | None = None,
+    on_checked: Callable[[int, Checked], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[Checked]:
-    """Run every sample (task, completion) in the sandbox, several at once, in the given order. UserError without a sandbox."""
+    """Run every sample (task, completion) in the sandbox, several at once, in the given order. UserError without a sandbox.
+
+    ``on_checked(place, result)`` as they end; after a stop those that hadn't begun are left out.
+    """
     check_sandbox()
-    done = 0
     found = []
 
-    def one(sample: tuple[str, str]) -> Ran:
-        return run_program(program_of(problems[sample[0]], sample[1]), limits)
+    def one(sample: tuple[str, str]) -> Ran | None:
+        return None if should_stop and should_stop() else run_program(program_of(problems[sample[0]], sample[1]), limits)
 
     with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) - 1)) as pool:
-        for (task_id, completion), ran in zip(samples, pool.map(one, samples), strict=True):
+        for place, ((task_id, completion), ran) in enumerate(zip(samples, pool.map(one, samples), strict=True)):
+            if ran is None:
+                continue
             found.append(Checked(task_id, completion, ran.passed, ran.result))
-            done += 1
-            if on_done is not None:
-                on_done(done)
+            if on_checked is not None:
+                on_checked(place, found[-1])
     return found
 
 

@@ -45,13 +45,15 @@ def judge_evaluations(
     gold: bool = True,
     limit: int | None = None,
     labels: Mapping[str, Label] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any] | None:
     """Judge the rows of one evaluation, or those that two share (left, right). JSON-ready; keys by kind.
 
     ``kind`` ``single``: ``mean``, ``interval``, ``scores`` by row. ``pair``: ``left``, ``right``, ``ties``, ``flips``,
     ``first``, ``rate``, ``interval``, ``p``, ``choices`` by row. Both: ``rows``, ``unreadable``, ``signature``, and with
-    ``labels`` ``agreement`` (quadratic weights for scores). UserError for more than two, or without a common row.
+    ``labels`` ``agreement`` (quadratic weights for scores). ``on_progress(replies, questions)``. None after a stop, which the
+    judge obeys by itself. UserError for more than two, or without a common row.
     """
     if not 1 <= len(evaluation_ids) <= 2:
         raise UserError(f"{len(evaluation_ids)} evaluations can't be judged together", "Give one, or two to choose between.")
@@ -67,7 +69,7 @@ def judge_evaluations(
     def keep(key: str, reply: str) -> None:
         journal.add({"row_id": key, "reply": reply})
         if on_progress is not None:
-            on_progress(len(journal.records))
+            on_progress(len(journal.records), len(common) * (2 if pairs else 1))
 
     try:
         if pairs:
@@ -88,6 +90,8 @@ def judge_evaluations(
             said = single.scores
     finally:
         journal.close()
+    if should_stop is not None and should_stop():
+        return None
     names = [e.name for e in evaluations]
     values |= {"evaluations": [e.evaluation_id for e in evaluations], "names": names, "rows": len(common), "signature": signature}
     if labels is not None:

@@ -9,7 +9,7 @@ Knows nothing of where the model runs: the engine is given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,15 @@ def text_perplexity(
     stride: int = 512,
     adapter: str | None = None,
     should_stop: Callable[[], bool] | None = None,
-    on_window: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+    kept: Mapping[int, tuple[float, int]] | None = None,
+    on_window: Callable[[int, int, tuple[float, int]], None] | None = None,
+) -> dict[str, Any] | None:
     """Token-weighted perplexity of texts: ``perplexity`` with its 95 % interval over texts, ``bits_per_character``,
     ``tokens``, ``texts``, ``per_text`` (``nll`` in nats, ``nll_tokens``) and ``signature``.
 
     A text begins with the tokenizer's beginning-of-text token where there is one; else its first token isn't judged.
-    ``on_window(done, total)``. SpecError for a window that the model can't read, or when there is no token to judge.
+    ``kept``: windows that are measured already, by place; ``on_window(place, total, measured)`` gets new ones. None after a stop.
+    SpecError for a window that the model can't read, or when there is no token to judge.
     """
     if window >= engine.context:
         raise SpecError(f"The model reads fewer than {window + 1:,} tokens", f"Take a window under {engine.context:,}.")
@@ -71,20 +73,22 @@ def text_perplexity(
             owners.append(place)
     if not judged:
         raise SpecError("There is no token to judge", "Give a text of two tokens or more.")
-    done = 0
+    found = dict(kept or {})
+    left = [place for place in range(len(judged)) if place not in found]
 
-    def count(place: int, measured: tuple[float, int]) -> None:
-        nonlocal done
-        done += 1
+    def take(number: int, measured: tuple[float, int]) -> None:
+        found[left[number]] = measured
         if on_window is not None:
-            on_window(done, len(judged))
+            on_window(left[number], len(judged), measured)
 
+    asked = ([prompts[place] for place in left], [judged[place] for place in left])
+    engine.score(*asked, adapter, should_stop=should_stop, on_row=take)
+    if len(found) < len(judged):
+        return None
     sums = [[0.0, 0] for _ in texts]
-    for place, (nll, tokens) in zip(
-        owners, engine.score(prompts, judged, adapter, should_stop=should_stop, on_row=count), strict=True
-    ):
-        sums[place][0] += nll
-        sums[place][1] += tokens
+    for place, owner in enumerate(owners):
+        sums[owner][0] += found[place][0]
+        sums[owner][1] += found[place][1]
     columns = {"nll": [s[0] for s in sums], "nll_tokens": [float(s[1]) for s in sums]}
     statistics: Statistics = perplexity.row_statistics(columns)
     total = float(sum(columns["nll"]))

@@ -52,11 +52,18 @@ def _export(job: Job, reporter: Reporter) -> bool:
     return True
 
 
+def _measure(job: Job, reporter: Reporter) -> bool:
+    from core.evaluation.measuring import run_measurement
+    from core.store.measurements import get_measurement
+
+    return run_measurement(get_measurement(job.subject), reporter).complete
+
+
 def _import(job: Job, reporter: Reporter) -> bool:
     """Bring a file in. ``payload``: the arguments of ``import_file``; ``upload`` true: the file was put there for this alone."""
     from core.data.importing import import_file
 
-    keys = ("task", "mapping", "split", "elements", "shape", "encoding")
+    keys = ("task", "mapping", "split", "splits", "elements", "shape", "encoding")
     given = {key: job.payload[key] for key in keys if key in job.payload}
     try:
         import_file(job.payload["path"], job.payload["name"], reporter=reporter, **given)
@@ -93,6 +100,7 @@ def _pause(job: Job, reporter: Reporter) -> bool:
 HANDLERS: Mapping[str, Handler] = {
     "train": _train,
     "evaluate": _evaluate,
+    "measure": _measure,
     "export": _export,
     "import": _import,
     "profile": _profile,

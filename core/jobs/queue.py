@@ -18,10 +18,24 @@ from core.jobs.claims import claim_device, is_wanted, list_claims, release_devic
 from core.jobs.devices import FILES, NETWORK, candidates, default_device, device_kind, list_devices
 from core.jobs.dispatcher import dispatch
 from core.jobs.handlers import handler_of
+from core.jobs.measurements import prepare_measurement
 from core.jobs.submissions import prepare_evaluation, prepare_training
-from core.records import ENDED_STATES, LIVE_STATES, Evaluation, EvaluationSpec, Job, Run, TrainSpec
+from core.records import (
+    ENDED_STATES,
+    LIVE_STATES,
+    CodeSpec,
+    Evaluation,
+    EvaluationSpec,
+    Job,
+    JudgeSpec,
+    Measurement,
+    Run,
+    TextSpec,
+    TrainSpec,
+)
 from core.store.database import write
 from core.store.jobs import add_job, change_job, get_job, list_jobs
+from core.store.measurements import save_measurement
 from core.store.runs import save_evaluation, save_run
 from core.store.tables import JobRow
 
@@ -33,6 +47,7 @@ __all__ = [
     "enqueue_evaluation",
     "enqueue_export",
     "enqueue_import",
+    "enqueue_measurement",
     "enqueue_profile",
     "enqueue_training",
     "is_wanted",
@@ -44,6 +59,7 @@ __all__ = [
     "set_busy",
     "stop",
     "wait",
+    "waits_for",
     "watch_claim",
     "who_holds",
 ]
@@ -97,6 +113,17 @@ def enqueue_evaluation(spec: EvaluationSpec) -> tuple[Job, Evaluation]:
     return get_job(job.job_id), evaluation
 
 
+def enqueue_measurement(spec: JudgeSpec | CodeSpec | TextSpec, name: str = "") -> tuple[Job, Measurement]:
+    """Check what a judge, code tasks or texts need, keep the record and queue it."""
+    measurement = prepare_measurement(spec, name)
+    device = NETWORK if isinstance(spec, JudgeSpec) and spec.endpoint is not None else ""
+    device = FILES if isinstance(spec, CodeSpec) and spec.samples_file else device
+    job = enqueue("measure", title=f"Measure {measurement.name}", subject=measurement.measurement_id, device=device)
+    measurement = save_measurement(measurement.model_copy(update={"job_id": job.job_id}))
+    dispatch()
+    return get_job(job.job_id), measurement
+
+
 def enqueue_import(path: str, name: str, **arguments: Any) -> Job:
     """Queue and start the import of a file by a worker; ``arguments`` are those of ``import_file``, and ``upload``."""
     payload = {"path": path, "name": name, **arguments}
@@ -105,7 +132,6 @@ def enqueue_import(path: str, name: str, **arguments: Any) -> Job:
     return get_job(job.job_id)
 
 
-def enqueue_profile(name: str, version: int) -> Job:
 def enqueue_export(run: Run, *, merge: bool, check: int = 32) -> Job:
     """Queue and start writing a finished run to a folder; the job that already does it, if there is one."""
     for job in list_jobs({"queued", *LIVE_STATES}):
@@ -117,6 +143,7 @@ def enqueue_export(run: Run, *, merge: bool, check: int = 32) -> Job:
     return get_job(job.job_id)
 
 
+def enqueue_profile(name: str, version: int) -> Job:
     """Queue and start the profile of a version by a worker; the job that already does it, if there is one."""
     subject = f"{name}@{version}"
     for job in list_jobs({"queued", *LIVE_STATES}):
@@ -180,6 +207,13 @@ def position(job_id: str) -> int | None:
     pool = set(candidates(str(mine.payload.get("device", mine.device))))
     before = [job for job in waiting[: waiting.index(mine)] if pool.intersection(candidates(_wish(job)))]
     return len(before) + 1
+
+
+def waits_for(job: Job) -> str | None:
+    """Who holds the devices that a waiting job wants: a chat engine, which is asked to let go, or the job before it."""
+    holders = [who_holds(device) for device in candidates(_wish(job))]
+    held = [holder for holder in holders if holder is not None]
+    return next((holder for holder in held if not holder.startswith("job-")), held[0] if held else None)
 
 
 def wait(job_id: str, on_progress: Callable[[Job], None] | None = None, poll_seconds: float = 0.3) -> Job:

@@ -42,7 +42,7 @@ def prepare_training(spec: TrainSpec) -> Run:
     default = f"{spec.data[0].dataset}-{spec.method}"
     run = Run(
         run_id=new_id("run"),
-        name=spec.name or _unused(default, (run.name for run in list_runs())),
+        name=spec.name or unused(default, (run.name for run in list_runs())),
         spec=spec.model_copy(update={"template": template.ref}),
         template=template,
         data_versions=versions,
@@ -82,7 +82,7 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     how += ", kept to JSON" * arm.constrained
     return Evaluation(
         evaluation_id=new_id("evaluation"),
-        name=_unused(spec.arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
+        name=unused(spec.arm.name or f"{spec.dataset} {spec.split}: {how}", (e.name for e in list_evaluations())),
         spec=spec.model_copy(update={"arm": arm, "version": version.number}),
         task=dataset.task,
         elements=dataset.elements,
@@ -134,7 +134,7 @@ def run_model(run: Run) -> ModelRef:
     return run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
 
 
-def _unused(name: str, taken: Iterable[str]) -> str:
+def unused(name: str, taken: Iterable[str]) -> str:
     """``name``, or ``name-2``, ``name-3``, … if it is taken."""
     names = set(taken)
     number, found = 2, name
