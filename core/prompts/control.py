@@ -142,6 +142,13 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: str, literal: Sequence[int]
     return ids
 
 
+def text_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Token ids of a whole prompt as a completion server reads it: it puts a begin-of-text token before one without."""
+    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    ids: list[int] = backend(tokenizer).encode(text, add_special_tokens=not begun).ids
+    return ids
+
+
 def _runs(known: Controls, text: str, literal: Sequence[int]) -> list[tuple[int, int, bool]]:
     """The text as (start, end, is a control token that counts), in order, none empty."""
     runs: list[tuple[int, int, bool]] = []

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.errors import SpecError
 from core.prompts import chat
-from core.prompts.control import backend, controls
+from core.prompts.control import backend, controls, text_ids
 from core.prompts.examples import Dropped, Example, answer_ids, build_example, prompt_ids
 from core.prompts.render import chat_messages, render
 from core.records import Template
@@ -98,9 +99,12 @@ def _export(asked: Asked) -> list[int] | None:
 
 
 def _serving(asked: Asked) -> list[int] | None:
-    """The messages, tokenised by the tokenizer's own chat template as a chat server does. Chat templates only."""
+    """What a server without our templates makes of it: of a raw template's text in ``/completions``, else of the messages,
+    which it puts into the model's own chat template. Neither knows control tokens typed in a row from real ones.
+    """
     if asked.template.kind != "chat":
-        return None
+        made = render(asked.template, asked.row, tokenizer=asked.tokenizer, elements=asked.elements)
+        return None if any(segment.literal for segment in made.segments) else text_ids(asked.tokenizer, made.prompt)
     messages = chat_messages(asked.template, asked.row, tokenizer=asked.tokenizer, elements=asked.elements)
     if any(controls(asked.tokenizer).suspicious(m["content"]) for m in messages):
         return None
@@ -113,13 +117,20 @@ USES: dict[str, Use] = {"evaluation": _evaluation, "chat": _chat, "export": _exp
 
 
 def check_parity(
-    template: Template, rows: Iterable[Row], *, tokenizer: PreTrainedTokenizerFast, elements: Sequence[str] = (), most: int = 20
+    template: Template,
+    rows: Iterable[Row],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    elements: Sequence[str] = (),
+    most: int = 20,
+    also: Mapping[str, Use] = MappingProxyType({}),
 ) -> Parity:
-    """Compare every use with training on these rows; at most ``most`` mismatches are named.
+    """Compare every use (of ``USES`` and ``also``) with training on these rows; at most ``most`` mismatches are named.
 
     Rows that can't be trained on are passed over. ``uses`` counts the rows that each use could be compared on.
     """
-    compared = dict.fromkeys(USES, 0)
+    uses = {**USES, **also}
+    compared = dict.fromkeys(uses, 0)
     found: list[Mismatch] = []
     count = 0
     try:
@@ -129,7 +140,7 @@ def check_parity(
                 continue
             count += 1
             asked = Asked(template, row, tokenizer, elements, example)
-            for name, use in USES.items():
+            for name, use in uses.items():
                 ids = use(asked)
                 if ids is None:
                     continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.prompts.control import text_ids
 from core.prompts.examples import prompt_ids
 from core.prompts.render import stop_strings
 from core.records import Template
@@ -78,6 +79,4 @@ def _plain_ids(request: CompletionRequest, tokenizer: PreTrainedTokenizerFast) -
     text = prompt[0] if isinstance(prompt, list) and prompt else prompt
     if not isinstance(text, str) or not text:
         raise RequestError(400, "The prompt is empty", code="invalid_prompt", param="prompt")
-    begun = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
-    ids: list[int] = tokenizer.backend_tokenizer.encode(text, add_special_tokens=not begun).ids
-    return ids
+    return text_ids(tokenizer, text)

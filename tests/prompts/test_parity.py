@@ -14,7 +14,7 @@ from core.prompts.studio import mask_view
 from core.prompts.templates import find_template, list_templates
 from core.records import ModelRef, Template
 from core.settings import get_settings
-from tests.prompts.toys import CHATML, GEMMA, THINKING, byte_level
+from tests.prompts.toys import CHATML, GEMMA, THINKING, byte_level, metaspace
 
 
 @pytest.mark.parametrize("source", [CHATML, THINKING], ids=["chatml", "thinking"])
@@ -25,7 +25,16 @@ def test_every_use_has_the_same_ids(template: Template, source: str) -> None:
     assert found.rows == len(ODD_ROWS)
     assert found.uses["evaluation"] == found.uses["chat"] == len(ODD_ROWS)
     assert found.uses["export"] >= 4
-    assert found.uses["serving"] >= (4 if template.kind == "chat" else 0)
+    assert found.uses["serving"] >= 4
+
+
+@pytest.mark.parametrize("name", ["instruct", "instruct-en"])
+def test_a_raw_template_is_served_with_its_begin_of_text_token_once(name: str) -> None:
+    found = check_parity(find_template(name), ODD_ROWS[:-1], tokenizer=metaspace(), elements=["姓名"])
+    assert found.equal, found
+    assert found.uses["serving"] >= 3
+    talk = check_parity(find_template(name), ODD_ROWS[-1:], tokenizer=metaspace())
+    assert {m.use for m in talk.mismatches} == {"export", "serving"}  # a server reads earlier turns without their borders
 
 
 def test_a_template_that_does_not_fit_is_a_problem() -> None:
