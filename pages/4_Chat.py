@@ -10,7 +10,7 @@ from core.store.runs import list_runs
 from pages.ui import answers, chatsettings, engine, formats, servepanel, shell, speakers, states, talks
 from pages.ui.asking import ask
 
-AGAIN = "chat_again"
+AGAIN, FAULT = "chat_again", "chat_fault"
 
 selection = shell.begin("Chat")
 runs = list_runs()
@@ -33,7 +33,8 @@ with head:
     if asked:
         shell.answer(
             f"{states.plain(talk.name)}: {formats.plural(asked, 'question')}",
-            f"{names[:1].upper()}{names[1:]} answer{'s' if len(chosen) == 1 else ''} the next one. {ready}",
+            f"{names.replace('base', 'Base', 1) if names.startswith('base') else names} "
+            f"answer{'s' if len(chosen) == 1 else ''} the next one. {ready}",
         )
     else:
         shell.answer(
@@ -56,6 +57,8 @@ if resent:
     st.session_state[answers.DRAFT] = resent[1]
     ask_again(resent[0].place, resent[1], True)
     st.rerun()
+if fault_before := st.session_state.pop(FAULT, None):
+    states.error(fault_before, kept="Nothing was replaced; your question is kept.")
 if shown.turns and not again:
     last = exchanges(talk)[-1]
     st.button(
@@ -78,7 +81,5 @@ if text:
         else:
             ask(talk, text, choice)
     except UserError as fault:
-        kept = "Nothing was replaced." if again else "Your question is kept in the conversation."
-        states.error(fault, kept=kept)
-    else:
-        st.rerun()
+        st.session_state[FAULT] = fault
+    st.rerun()

@@ -43,7 +43,7 @@ def _question(talk: Conversation, exchange: Exchange) -> str | None:
     with st.chat_message("user", avatar=":material/person:"):
         if st.session_state.get(EDITING) == mark:
             return _editor(exchange, mark)
-        with st.container(horizontal=True, vertical_alignment="top", key=f"asked_{mark}"):
+        with st.container(horizontal=True, wrap=False, vertical_alignment="top", key=f"asked_{mark}"):
             st.html(marks.marked(exchange.question.content, []))
             help_ = "Ask in other words. What followed is replaced; a copy of it is kept."
             if st.button("", icon=":material/edit:", type="tertiary", key=f"edit_{mark}", help=help_):
@@ -145,7 +145,8 @@ def speed(turn: Turn) -> str:
     """Tokens, rate and time to the first token of an answer, and what is to know about its length."""
     rate = turn.tokens_out / turn.seconds if turn.seconds else 0.0
     parts = [
-        f"{formats.count(turn.tokens_in)} tokens in, {formats.count(turn.tokens_out)} out",
+        (f"{formats.count(turn.tokens_in)} tokens in, " if turn.tokens_in else "")
+        + (f"{formats.count(turn.tokens_out)} out" if turn.tokens_in else formats.plural(turn.tokens_out, "token")),
         f"{formats.number(rate)} tokens/s",
         f"first token after {formats.duration(turn.first_token_seconds)}",
     ]

@@ -65,11 +65,12 @@ def _form(talk: Conversation, exchange: Exchange, turn: Turn, selection: Selecti
     if name:
         _say(name, row, task)
     with st.container(horizontal=True):
-        if st.button(f"Add to {name or '…'}", type="primary", key="keep_add", disabled=not name):
-            _add(name, row, "" if split == "none" else split, task, mark)
+        adding = st.button(f"Add to {name or '…'}", type="primary", key="keep_add", disabled=not name)
         if st.button("Leave it", type="tertiary", key="keep_leave"):
             st.session_state.pop(KEEPING, None)
             st.rerun()
+    if adding:
+        _add(name, row, "" if split == "none" else split, task, mark)
 
 
 def _dataset(selection: Selection) -> str:

@@ -55,7 +55,7 @@ def pick(selection: Selection, runs: Sequence[Run]) -> tuple[tuple[Speaker, ...]
     Fine-tunes of one base can be asked at once; picking one leaves out those of other bases, and says so.
     """
     known = _known(selection, runs)
-    _apply_pending(known)
+    _apply_pending(known, selection)
     st.session_state.setdefault(_PICKED, [BASE, *[key for key, one in known.items() if one.adapter][:1]])
     picked = st.pills(
         "Who answers",
@@ -114,7 +114,7 @@ def _template(ref: str) -> Template | None:
         return None
 
 
-def _apply_pending(known: dict[str, Speaker]) -> None:
+def _apply_pending(known: dict[str, Speaker], selection: Selection) -> None:
     """Pick what was added or what a reopened conversation was asked with, before the picker is drawn."""
     wanted: list[str] = []
     for key in st.session_state.pop(_PENDING, []):
@@ -122,7 +122,7 @@ def _apply_pending(known: dict[str, Speaker]) -> None:
         speaker = known.get(who)
         if speaker is None or (ref and _template(ref) is None):
             continue
-        own = speaker.run.template.ref if speaker.run else "chat@1" if speaker.endpoint is None else PLAIN.ref
+        own = (speaker.run.template if speaker.run else selection.template or PLAIN).ref
         if not ref or ref == own:
             wanted.append(who)
         else:
