@@ -10,7 +10,7 @@ import typer
 from core.cli.common import AsJson, emit, table
 
 if TYPE_CHECKING:
-    from core.doctor import Finding, Report
+    from core.doctor.report import Finding, Report
 
 MARKS = {"ok": "ok", "missing": "–", "warning": "!", "fault": "fault"}
 
@@ -25,7 +25,7 @@ def doctor(
     generate: Annotated[bool, typer.Option("--generate", help="Also let the default model answer a few words.")] = False,
 ) -> None:
     """What this machine can do, and what is missing. Exit 1 if something keeps Tunewise from working."""
-    from core.doctor import examine
+    from core.doctor.examination import examine
 
     report = examine(generate=generate)
     emit({**report.model_dump(mode="json"), "faults": [f.name for f in report.faults]}, as_json, lines(report))
@@ -46,7 +46,8 @@ def lines(report: Report) -> list[str]:
         g = report.generation
         text += [
             "",
-            f"Generation: {g.tokens} tokens at {g.tokens_per_second:.1f} tokens/s, loaded in {g.load_seconds:.1f} s: {g.text!r}",
+            f"Generation on {g.device} by {g.decoding}: {g.tokens} tokens at {g.tokens_per_second:.1f} tokens/s, "
+            f"loaded in {g.load_seconds:.1f} s: {g.text!r}",
         ]
     looked = [*report.machine, *report.storage, report.model, *report.libraries]
     remedies = [f"{f.name}: {f.remedy}" for f in looked if f.remedy and f.state != "ok"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
-from core.doctor import Report, examine
+from core.doctor.examination import examine
+from core.doctor.report import Report
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.jobs.queue import dispatch
