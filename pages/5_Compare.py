@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from core.jobs.queue import dispatch, enqueue_evaluation
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import armform, comparison, formats, quickab, registry, shell, states, sureness
+from pages.ui import armform, comparison, formats, pairrows, quickab, registry, shell, states, sureness, views
 
 selection = shell.begin("Compare")
 dispatch()
@@ -42,7 +44,7 @@ if selection.dataset is None:
         shell.go(registry.DATA)
     st.stop()
 
-labels = {key: f"{comparison.label(e)} · {e.spec.split}, {formats.plural(e.rows, 'row')}" for key, e in by_id.items()}
+labels = comparison.options(evaluations)
 defaults = comparison.default_arms(evaluations)
 if st.session_state.get("arms") is not None and not set(st.session_state["arms"]) <= set(labels):
     del st.session_state["arms"]
@@ -71,40 +73,39 @@ if len(chosen) < 2:
 with states.catching():
     found = comparison.load(tuple(chosen))
     number = 1
+    names = comparison.arm_names(found)
     if len(found.versus) > 1:
-        names = [comparison.label(a.evaluation) for a in found.arms]
+        if st.session_state.get("compare_arm", 1) not in range(1, len(names)):
+            del st.session_state["compare_arm"]
         number = st.segmented_control(
-            "Against the first", range(1, len(names)), default=1, format_func=names.__getitem__, key="compare_arm", required=True
-        )
+            "Against the first", range(1, len(names)), default=1, format_func=names.__getitem__, key="compare_arm",
+            bind="query-params", required=True,
+        )  # fmt: skip
     versus = found.versus[number - 1]
     left = sum(len(rows) for rows in found.left_out.values())
     apart = f" {formats.plural(left, 'answer')} on rows that not every arm has are left out." if left else ""
     shell.answer(comparison.headline(found, versus), versus.verdict + apart)
+    if len(found.versus) > 1:
+        comparison.all_arms(found)
     plots, errors = st.columns(2, gap="large")
     with plots, st.container(key="chart"):
         st.subheader("Where they differ", anchor=False)
         comparison.forest(found, versus)
     with errors:
         st.subheader("What became of each value", anchor=False)
-        cell = comparison.matrix(found, versus)
+        comparison.matrix(found, versus)
     st.subheader("Rows", anchor=False)
-    comparison.rows(found, number, cell)
+    pairrows.rows(found, number)
     sureness.take(found)
     st.divider()
-    names = ["How sure", "Leaked rows", "Enough data?", "Quick A/B", "Another arm"]
-    sure, leaked, enough, quick, another = st.tabs(names, key="compare_view", bind="query-params")
-    if sure.open:
-        with sure:
-            sureness.tests(found, versus)
-    if leaked.open:
-        with leaked:
-            sureness.leaks(found, number)
-    if enough.open:
-        with enough:
-            sureness.enough(found, evaluations, runs)
-    if quick.open:
-        with quick:
-            quickab.box(selection, evaluations, runs)
-    if another.open:
-        with another:
-            new_arm()
+    views.tabs(
+        {
+            "How sure": partial(sureness.tests, found, versus),
+            "Scores and costs": partial(comparison.scores, found),
+            "Leaked rows": partial(sureness.leaks, found, number),
+            "Enough data?": partial(sureness.enough, found, evaluations, runs),
+            "Quick A/B": partial(quickab.box, selection, evaluations, runs),
+            "Another arm": new_arm,
+        },
+        key="compare_view",
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
-from core.figures import evaluation as figures
 from core.figures import tidy
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import charts, evidence, formats, leaderboard, shell, states, tables
+from pages.ui import counted, evidence, leaderboard, scored, shell, states, trends, views
 from pages.ui.registry import COMPARE
 
 chosen = shell.begin("Metrics")
@@ -24,7 +26,8 @@ if not records:
         shell.go(COMPARE)
     st.stop()
 
-everything = tidy.evaluations(records, list_runs())
+runs = list_runs()
+everything = tidy.evaluations(records, runs)
 head = st.container()
 frame, metric = leaderboard.filters(everything, chosen)
 if frame.empty:
@@ -35,66 +38,40 @@ if frame.empty:
         st.rerun()
     st.stop()
 
-kept = [e for e in records if e.evaluation_id in set(frame["key"])]
+left = set(frame["key"])
+kept = [e for e in records if e.evaluation_id in left]
+names = leaderboard.unique_names(kept)
 ranked = tidy.ranked(frame, metric)
 with head:
     shell.answer(*leaderboard.sentence(frame, ranked, metric))
-
 with st.container(key="chart"):
-    shown = ranked.head(12)
-    points = charts.show(
-        figures.leaderboard(shown, metric=tidy.axis(metric), higher_is_better=tidy.METRICS[metric][1]),
-        key="leaderboard",
-        alt=f"Evaluations ranked by {tidy.axis(metric)}, each with its 95 % interval",
-        table=ranked[["name", "kind", "value", "low", "high"]],
-        columns={
-            "name": tables.text("Evaluation"),
-            "value": tables.decimal(tidy.METRICS[metric][0]),
-            "low": tables.decimal("95 % from"),
-            "high": tables.decimal("to"),
-        },
-        select=True,
-    )
-st.caption("Click a point, or a line of the table, to see its rows. Lines are 95 % intervals.")
+    leaderboard.chart(ranked, metric, names)
+leaderboard.table(frame, metric, names)
 
-picked = leaderboard.table(frame, metric)
-focus = picked or (
-    str(points[0]["customdata"][0]) if points else str(ranked["key"].iloc[0] if len(ranked) else frame["key"].iloc[0])
+record = leaderboard.focus(kept, ranked, names)
+few = leaderboard.peers(record, kept, ranked)
+record = few[-1]
+of_task: dict[str, dict[str, Callable[[], None]]] = {
+    "extraction": {
+        "By element": partial(scored.elements, few),
+        "Errors": partial(scored.errors, few),
+    },
+    "classification": {
+        "By label": partial(scored.elements, few),
+        "Confusion": partial(scored.confusion, record),
+    },
+}
+gold: dict[str, Callable[[], None]] = {"Suspicious gold": partial(evidence.doubtful, record, kept)}
+views.tabs(
+    {
+        **of_task.get(record.task, {}),
+        "Slices": partial(evidence.slices, record, metric),
+        **(gold if record.task == "extraction" else {}),
+        "Trends": partial(trends.trend, frame, metric, runs),
+        "Training": partial(trends.curves, kept, ranked, metric, runs),
+        "Lengths": partial(trends.lengths, few),
+        "Rows": partial(scored.rows, record),
+        "How it was counted": partial(counted.show, record),
+    },
+    key="metrics_view",
 )
-record = next(e for e in kept if e.evaluation_id == focus)
-
-names = ["By element", "Errors", "Slices", "Suspicious gold", "Over time", "Rows", "How it was counted"]
-by_element, by_error, sliced, doubted, over_time, of_rows, counted = st.tabs(names, key="metrics_view", bind="query-params")
-if by_element.open:
-    with by_element:
-        leaderboard.elements(kept)
-if by_error.open:
-    with by_error:
-        leaderboard.errors(kept)
-if sliced.open:
-    with sliced:
-        evidence.slices(record, metric)
-if doubted.open:
-    with doubted:
-        evidence.doubtful(record, kept)
-if over_time.open:
-    with over_time:
-        trend = frame[frame[metric].notna()].assign(
-            value=lambda f: f[metric], group=lambda f: f["dataset"] + " · " + f["adapter"].where(f["kind"] == "tuned", "prompt")
-        )
-        charts.show(
-            figures.trend(trend, metric=tidy.axis(metric)),
-            key="trend",
-            alt=f"{tidy.axis(metric)} of evaluations over time",
-            table=trend[["when", "name", "group", "value"]],
-        )
-if of_rows.open:
-    with of_rows:
-        leaderboard.rows(record)
-if counted.open:
-    with counted:
-        st.markdown(
-            f"**{record.name}**, {formats.plural(record.rows, 'row')}, answered with the template `{record.template.ref}`."
-        )
-        for name, how in record.signature.items():
-            st.markdown(f"- {name}: `{how}`")

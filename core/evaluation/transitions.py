@@ -52,10 +52,20 @@ def matrix(table: pa.Table) -> dict[str, dict[str, int]]:
     return {a: {b: counts.get((a, b), 0) for b in kinds} for a in kinds}
 
 
-def rows_behind(table: pa.Table, left_kind: str, right_kind: str) -> list[str]:
-    """The rows of one cell of the matrix, each once, in order."""
-    cells = zip(table["row_id"].to_pylist(), table["left_kind"].to_pylist(), table["right_kind"].to_pylist(), strict=True)
-    return list(dict.fromkeys(row for row, a, b in cells if (a, b) == (left_kind, right_kind)))
+def rows_behind(table: pa.Table, left_kind: str = "", right_kind: str = "", element: str = "") -> list[str]:
+    """The rows with a pair of these kinds in the left and the right arm, of this element; each row once, in order.
+
+    ``""`` stands for any; of an element alone, any fate that differs between the arms.
+    """
+    columns = (table[name].to_pylist() for name in ("row_id", "element", "left_kind", "right_kind"))
+    moved = not left_kind and not right_kind
+    return list(
+        dict.fromkeys(
+            row
+            for row, name, a, b in zip(*columns, strict=True)
+            if left_kind in ("", a) and right_kind in ("", b) and element in ("", name) and not (moved and a == b)
+        )
+    )
 
 
 def _keyed(pairs: pa.Table, row_ids: set[str]) -> dict[Key, tuple[str, str | None]]:

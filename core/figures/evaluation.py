@@ -5,13 +5,26 @@ Knows nothing of how scores and intervals are computed.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, BASE, CHOSEN, FAULT, NEUTRAL, OTHERS, SERIES, TUNED, figure, shades, wrapped
+from core.figures.style import (
+    AXIS,
+    AXIS_DARK,
+    BAR_GAP,
+    BASE,
+    CHOSEN,
+    FAULT,
+    NEUTRAL,
+    OTHERS,
+    SERIES,
+    TUNED,
+    errors,
+    figure,
+    shades,
+    wrapped,
+)
 
 KINDS = {"base": (BASE, "circle", "prompt alone"), "tuned": (TUNED, "diamond", "fine-tune")}
 
@@ -34,7 +47,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
             mode="markers+text",
             name=words,
             marker={"color": colour, "symbol": symbol, "size": 12},
-            error_x=_errors(part, colour),
+            error_x=errors(part, colour),
             text=[f"{value:.2f}" for value in part["value"]],
             textposition="top center",
             selected=CHOSEN,
@@ -53,61 +66,65 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
 
 
 def element_bars(frame: pd.DataFrame, *, title: str = "", metric: str = "F1 (higher is better)") -> go.Figure:
-    """A score by element for up to seven arms, the worst element on top (by the first arm).
+    """A score by element for up to seven arms with its interval, the worst element on top (by the last arm).
 
-    ``frame``: ``element``, ``arm``, ``value``, ``kind`` (``base`` or ``tuned``).
+    ``frame``: ``element``, ``arm``, ``key`` (of the arm), ``value``, ``low``, ``high`` (null: no interval), ``kind`` (``base``
+    or ``tuned``). A click gives ``[element, key]``.
     """
     arms = list(dict.fromkeys(frame["arm"]))[: len(SERIES)]
     lead = frame[frame["arm"] == arms[-1]].sort_values("value", ascending=False)["element"].tolist() if arms else []
     order = lead + [name for name in dict.fromkeys(frame["element"]) if name not in lead]
-    made = figure(title, height=80 + (16 + 17 * max(1, len(arms))) * max(2, len(order)), x=metric, legend=len(arms) > 1)
-    for arm, colour in zip(arms, _arm_colours(frame, arms), strict=True):
-        part = frame[frame["arm"] == arm]
-        made.add_bar(
-            y=part["element"].tolist(),
-            x=part["value"].tolist(),
-            orientation="h",
-            name=wrapped(arm, 40),
-            marker={"color": colour},
-            text=[f"{value:.2f}" for value in part["value"]],
-            textposition="outside",
-            cliponaxis=False,
-            customdata=part["element"].tolist(),
-            hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: %{{x:.3f}}<extra></extra>",
-        )
-    made.update_layout(barmode="group", margin={"t": 66 if title else 34})
-    made.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
-    made.update_xaxes(range=[0, 1.1], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    bare = frame.assign(text="")
+    made = _arm_bars(bare, "element", "value", order, x=metric, title=title, hover="%{x:.3f}", click=("element", "key"))
+    notes = []
+    for place, arm in enumerate(arms):  # beside the interval: a bar's own text would lie under it
+        shift = (1 - BAR_GAP) * ((place + 0.5) / len(arms) - 0.5)
+        for row in frame[frame["arm"] == arm].to_dict("records"):
+            end = max(value for value in (row["value"], row.get("high")) if pd.notna(value))
+            at = {"x": end, "y": order.index(row["element"]) + shift, "xanchor": "left", "xshift": 3}
+            notes.append({**at, "text": f"{row['value']:.2f}", "showarrow": False})
+    made.update_layout(annotations=notes)  # all at once: plotly checks the whole list at each that is added
+    made.update_xaxes(range=[0, 1.08], tickvals=[0, 0.25, 0.5, 0.75, 1])
     return made
 
 
 def error_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
-    """Error kinds by arm, the most frequent on top; a click gives the kind.
+    """Error kinds by arm, the most frequent on top; a click gives ``[kind, key of the arm]``.
 
-    ``frame``: ``key``, ``label``, ``arm``, ``rows``, ``kind``.
+    ``frame``: ``error`` (the kind), ``label``, ``arm``, ``key``, ``rows``, ``kind`` (``base`` or ``tuned``).
     """
-    arms = list(dict.fromkeys(frame["arm"]))[: len(SERIES)]
     order = frame.groupby("label")["rows"].max().sort_values().index.tolist()
-    made = figure(title, height=80 + (14 + 17 * max(1, len(arms))) * max(2, len(order)), x="Values", legend=len(arms) > 1)
+    drawn = frame.assign(text=[f"{rows:,}" for rows in frame["rows"]])
+    made = _arm_bars(drawn, "label", "rows", order, x="Values", title=title, hover="%{x:,}", click=("error", "key"))
+    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.15])
+    return made
+
+
+def _arm_bars(
+    frame: pd.DataFrame, y: str, x_column: str, order: list[str], *, x: str, title: str, hover: str, click: tuple[str, ...]
+) -> go.Figure:
+    """Bars in groups, one an arm, in the arms' shades; ``order`` names the groups from below; ``text`` is written at each bar."""
+    arms = list(dict.fromkeys(frame["arm"]))[: len(SERIES)]
+    made = figure(title, height=80 + (16 + 17 * max(1, len(arms))) * max(2, len(order)), x=x, legend=len(arms) > 1)
     for arm, colour in zip(arms, _arm_colours(frame, arms), strict=True):
         part = frame[frame["arm"] == arm]
         made.add_bar(
-            y=part["label"].tolist(),
-            x=part["rows"].tolist(),
+            y=part[y].tolist(),
+            x=part[x_column].tolist(),
             orientation="h",
             name=wrapped(arm, 40),
             marker={"color": colour},
-            text=[f"{rows:,}" for rows in part["rows"]],
+            error_x=errors(part.rename(columns={x_column: "value"}), AXIS_DARK, 1.5) if "low" in part else None,
+            text=part["text"].tolist(),
             textposition="outside",
             cliponaxis=False,
-            customdata=part["key"].tolist(),
+            customdata=part[list(click)].to_numpy().tolist(),
             selected=CHOSEN,
             unselected=OTHERS,
-            hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: %{{x:,}}<extra></extra>",
+            hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: {hover}<extra></extra>",
         )
     made.update_layout(barmode="group", margin={"t": 66 if title else 34})
     made.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
-    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.15])
     return made
 
 
@@ -122,28 +139,29 @@ def forest(
     sure = (frame["low"] > 0) | (frame["high"] < 0)
     colours = np.where(~sure, NEUTRAL, np.where(frame["value"] > 0, TUNED, FAULT))
     keys = frame["key"] if "key" in frame else frame["label"]
-    for place in range(len(frame)):
-        row = frame.iloc[place]
+    drawn = frame.assign(key=keys, colour=colours, sure=sure)
+    for (colour, clear), part in drawn.groupby(["colour", "sure"], sort=False):
         made.add_scatter(
-            x=[row["value"]],
-            y=[row["label"]],
+            x=part["value"].tolist(),
+            y=part["label"].tolist(),
             mode="markers",
-            marker={
-                "color": colours[place], "size": 12, "line": {"width": 2},
-                "symbol": "circle" if sure.iloc[place] else "circle-open",
-            },
-            error_x={
-                "type": "data", "symmetric": False, "array": [row["high"] - row["value"]],
-                "arrayminus": [row["value"] - row["low"]], "color": colours[place], "thickness": 2.5, "width": 0,
-            },
-            customdata=[[keys.iloc[place], row["low"], row["high"]]],
+            marker={"color": colour, "size": 12, "line": {"width": 2}, "symbol": "circle" if clear else "circle-open"},
+            error_x=errors(part, str(colour)),
+            customdata=part[["key", "low", "high"]].astype(object).to_numpy().tolist(),
             hovertemplate="%{y}: %{x:+.3f} [%{customdata[1]:+.3f}, %{customdata[2]:+.3f}]<extra></extra>",
+            selected=CHOSEN,
+            unselected=OTHERS,
             showlegend=False,
-        )  # fmt: skip
-        made.add_annotation(
-            x=1.0, xref="paper", xanchor="right", y=row["label"], yshift=0, showarrow=False, align="right",
-            text=f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−"),
-        )  # fmt: skip
+        )
+    made.update_layout(
+        annotations=[
+            {
+                "x": 1.0, "xref": "paper", "xanchor": "right", "y": row["label"], "showarrow": False, "align": "right",
+                "text": f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−"),
+            }
+            for row in frame.to_dict("records")
+        ]
+    )  # fmt: skip
     made.add_vline(x=0, line={"color": AXIS, "width": 1.5, "dash": "dash"})
     made.update_yaxes(categoryorder="array", categoryarray=frame["label"].tolist()[::-1], gridcolor="rgba(0,0,0,0)")
     if len(frame):
@@ -154,61 +172,94 @@ def forest(
 
 
 def transitions(frame: pd.DataFrame, *, left: str, right: str, order: list[str], title: str = "") -> go.Figure:
-    """Which kind of answer became which: squares whose size is the number of rows, numbers in them.
+    """Which kind of answer became which: squares whose size is the number of values, numbers in them.
 
-    ``frame``: ``before``, ``after``, ``rows``; ``order`` names the kinds, the best first. Squares are markers,
-    since a heatmap's cells can't be clicked; customdata is ``[before, after]``.
+    ``frame``: ``before``, ``after``, ``rows``; ``order`` names the kinds, the best first. A click gives ``[before, after]``.
     """
-    made = figure(title, height=110 + 58 * max(2, len(order)), x=f"With {right}", y=f"With {left}")
     place = {kind: i for i, kind in enumerate(order)}
     counted = frame[frame["rows"] > 0]
-    most = float(counted["rows"].max()) if len(counted) else 1.0
     gained = [place[b] - place[a] for b, a in zip(counted["before"], counted["after"], strict=True)]
+    drawn = counted.rename(columns={"before": "line", "after": "column"}).assign(
+        colour=[GOLD_DARK if g > 0 else FAULT if g < 0 else GREY_DARK for g in gained]
+    )
+    hover = f"{left}: %{{y}}<br>{right}: %{{x}}<br>%{{text}} values<extra></extra>"
+    return _squares(drawn, order, order, x=f"With {right}", y=f"With {left}", title=title, hover=hover)
+
+
+def confusion(frame: pd.DataFrame, *, gold: list[str], predicted: list[str], title: str = "") -> go.Figure:
+    """Which label was taken for which: squares whose size is the number of rows; right ones on the diagonal.
+
+    ``frame``: ``gold``, ``predicted``, ``rows``; the lists name the labels in their order. A click gives ``[gold, predicted]``.
+    """
+    counted = frame[frame["rows"] > 0]
+    right = counted["gold"] == counted["predicted"]
+    drawn = counted.rename(columns={"gold": "line", "predicted": "column"}).assign(colour=np.where(right, GOLD_DARK, FAULT))
+    hover = "gold %{y}, predicted %{x}: %{text} rows<extra></extra>"
+    return _squares(drawn, gold, predicted, x="Predicted", y="Gold", title=title, hover=hover)
+
+
+def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: str, y: str, title: str, hover: str) -> go.Figure:
+    """A matrix of squares. ``frame``: ``line``, ``column``, ``rows``, ``colour``.
+
+    Squares are markers, since a heatmap's cells can't be clicked; customdata is ``[line, column]``.
+    """
+    step = 58 if len(lines) <= 12 else 30
+    made = figure(title, height=110 + step * max(2, len(lines)), x=x, y=y)
+    most = float(frame["rows"].max()) if len(frame) else 1.0
+    smallest, widest = (26, 26) if step == 58 else (18, 10)
     made.add_scatter(
-        x=counted["after"].tolist(),
-        y=counted["before"].tolist(),
+        x=frame["column"].tolist(),
+        y=frame["line"].tolist(),
         mode="markers+text",
-        text=[f"{rows:,}" for rows in counted["rows"]],
-        textfont={"color": "#ffffff", "size": 13},
+        text=[f"{rows:,}" for rows in frame["rows"]],
+        textfont={"color": "#ffffff", "size": 13 if step == 58 else 10},
         marker={
             "symbol": "square",
-            "size": (26 + 26 * np.sqrt(counted["rows"] / most)).tolist(),
-            "color": [GOLD_DARK if g > 0 else FAULT if g < 0 else GREY_DARK for g in gained],
+            "size": (smallest + widest * np.sqrt(frame["rows"] / most)).tolist(),
+            "color": frame["colour"].tolist(),
+            "opacity": 1.0,
         },
-        customdata=counted[["before", "after"]].to_numpy().tolist(),
-        hovertemplate=f"{left}: %{{y}}<br>{right}: %{{x}}<br>%{{text}} rows<extra></extra>",
+        customdata=frame[["line", "column"]].to_numpy().tolist(),
+        selected={"marker": {"opacity": 1.0}, "textfont": {"color": "#ffffff"}},
+        unselected={"marker": {"opacity": 0.45}, "textfont": {"color": "#ffffff"}},
+        hovertemplate=hover,
         showlegend=False,
     )
-    made.update_xaxes(categoryorder="array", categoryarray=order, side="top", range=[-0.6, len(order) - 0.4], type="category")
-    made.update_yaxes(categoryorder="array", categoryarray=order[::-1], range=[-0.6, len(order) - 0.4], type="category")
+    made.update_xaxes(categoryorder="array", categoryarray=columns, side="top", range=[-0.6, len(columns) - 0.4], type="category")
+    made.update_yaxes(categoryorder="array", categoryarray=lines[::-1], range=[-0.6, len(lines) - 0.4], type="category")
     made.update_layout(margin={"t": 92 if title else 50})
     return made
 
 
-def trend(frame: pd.DataFrame, *, metric: str, title: str = "", x: str = "Evaluation, the oldest first") -> go.Figure:
-    """A score from evaluation to evaluation for up to seven groups, evenly spaced, each labelled with its time.
+def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Figure:
+    """A score along versions, runs or time for up to seven groups, with intervals.
 
-    ``frame``: ``when`` (datetime), ``value``, ``group``, ``kind`` (``base`` or ``tuned``), ``name``, ``key``.
+    ``frame``: ``place`` (where on the axis), ``at`` (what stands there), ``value``, ``low``, ``high``, ``group``, ``kind``
+    (``base`` or ``tuned``), ``name``, ``key`` (given back on a click).
     """
-    ordered = frame.sort_values("when").reset_index(drop=True)
-    made = figure(title, height=320, x=x, y=metric, legend=ordered["group"].nunique() > 1)
-    groups = list(dict.fromkeys(ordered["group"]))[: len(SERIES)]
-    colours = _arm_colours(ordered.rename(columns={"group": "arm"})[["arm", "kind"]], groups)
+    groups = list(dict.fromkeys(frame["group"]))[: len(SERIES)]
+    made = figure(title, height=340, x=x, y=metric, legend=len(groups) > 1)
+    colours = _arm_colours(frame.rename(columns={"group": "arm"})[["arm", "kind"]], groups)
+    nudge = 0.04 if frame["place"].nunique() < 12 else 0.0
     for place, group in enumerate(groups):
-        part = ordered[ordered["group"] == group]
+        part = frame[frame["group"] == group].sort_values("place")
         made.add_scatter(
-            x=part.index.tolist(),
+            x=(part["place"] + nudge * (place - (len(groups) - 1) / 2)).tolist(),
             y=part["value"].tolist(),
             mode="lines+markers",
             name=wrapped(str(group), 40),
             line={"color": colours[place], "width": 2},
             marker={"size": 10, "symbol": ("circle", "diamond", "square", "triangle-up", "cross", "star", "x")[place]},
+            error_y=errors(part, colours[place], 1.5),
             customdata=part[["key", "name"]].to_numpy().tolist(),
+            selected=CHOSEN,
+            unselected=OTHERS,
             hovertemplate="%{customdata[1]}: %{y:.3f}<extra></extra>",
         )
-    shown = ordered.index[:: max(1, -(-len(ordered) // 8))]
-    made.update_xaxes(tickvals=shown.tolist(), ticktext=[f"{ordered['when'][n]:%d %b %H:%M}" for n in shown])
-    made.update_xaxes(range=[-0.5, len(ordered) - 0.5])
+    ticks = frame.drop_duplicates("place").sort_values("place")
+    ticks = ticks.iloc[:: max(1, -(-len(ticks) // 8))]
+    made.update_xaxes(tickvals=ticks["place"].tolist(), ticktext=[wrapped(str(text), 18) for text in ticks["at"]])
+    made.update_xaxes(range=[float(frame["place"].min()) - 0.5, float(frame["place"].max()) + 0.5])
     made.update_layout(margin={"t": 66 if title else 34})
     return made
 
@@ -223,19 +274,6 @@ def _arm_colours(frame: pd.DataFrame, arms: list[str]) -> list[str]:
     there = {kind: kinds.count(kind) for kind in kinds}
     left = {kind: iter(shades(kind, count)) for kind, count in there.items()}
     return [next(left[kind]) for kind in kinds]
-
-
-def _errors(part: pd.DataFrame, colour: str) -> dict[str, Any]:
-    high, low = (part["high"] - part["value"]).fillna(0), (part["value"] - part["low"]).fillna(0)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": high.tolist(),
-        "arrayminus": low.tolist(),
-        "color": colour,
-        "thickness": 2.5,
-        "width": 0,
-    }
 
 
 def _score_axis(made: go.Figure, frame: pd.DataFrame) -> None:

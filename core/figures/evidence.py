@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, CHOSEN, FAULT, NEUTRAL, OTHERS, TUNED, figure, wrapped
+from core.figures.style import AXIS, CHOSEN, FAULT, NEUTRAL, OTHERS, TUNED, errors, figure, wrapped
 
 
 def slice_points(
@@ -33,10 +33,7 @@ def slice_points(
             y=[wrapped(label, 44) for label in part["label"]],
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 12, "line": {"width": 2}},
-            error_x={
-                "type": "data", "symmetric": False, "array": (part["high"] - part["score"]).tolist(),
-                "arrayminus": (part["score"] - part["low"]).tolist(), "color": colour, "thickness": 2.5, "width": 0,
-            },
+            error_x=errors(part.rename(columns={"score": "value"}), colour),
             customdata=part[["key", "rows", "low", "high"]].astype(object).to_numpy().tolist(),
             selected=CHOSEN,
             unselected=OTHERS,
@@ -76,10 +73,7 @@ def curve(points: pd.DataFrame, *, metric: str, expected: dict[str, float], titl
             textposition="top left",
             line={"color": TUNED, "width": 2},
             marker={"color": TUNED, "symbol": symbol, "size": 12, "line": {"width": 2}},
-            error_y={
-                "type": "data", "symmetric": False, "array": (frame["high"] - frame["score"]).tolist(),
-                "arrayminus": (frame["score"] - frame["low"]).tolist(), "color": TUNED, "thickness": 2.5, "width": 0,
-            },
+            error_y=errors(frame.rename(columns={"score": "value"}), TUNED),
             customdata=frame[["low", "high"]].to_numpy().tolist(),
             hovertemplate="%{x:,} rows: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>",
             showlegend=False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 BASE = "#4c6ba6"
@@ -31,6 +32,10 @@ SHADES = {
 """Shades for several arms of one kind: lightness tells them apart, the hue keeps its meaning; never that of gold or a fault."""
 GRID = "rgba(157,162,169,0.22)"
 AXIS = "rgba(157,162,169,0.55)"
+AXIS_DARK = "#7b8087"
+"""Lines over bars of any colour, on either ground."""
+BAR_GAP = 0.28
+"""Share of a group's place that is left empty."""
 HATCH: dict[str, Any] = {"shape": "/", "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5}
 """A pattern over a colour, so that it isn't told by its colour alone."""
 CHOSEN: dict[str, Any] = {"marker": {"opacity": 1.0}, "textfont": {"color": NEUTRAL}}
@@ -50,7 +55,7 @@ def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", lege
         showlegend=legend,
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
         hoverlabel={"align": "left"},
-        bargap=0.28,
+        bargap=BAR_GAP,
         **layout,
     )
     made.update_xaxes(title=x, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
@@ -62,6 +67,14 @@ def shades(kind: str, count: int) -> tuple[str, ...]:
     """``count`` colours for arms of a kind (``base`` or ``tuned``); from the fifth on they come round again."""
     family = SHADES[kind]
     return tuple(family[min(count, len(family)) - 1][place % len(family)] for place in range(count))
+
+
+def errors(part: pd.DataFrame, colour: str, thickness: float = 2.5) -> dict[str, Any]:
+    """Plotly's error bars of ``value`` from ``low`` to ``high``; none where an interval is missing."""
+    return {
+        "type": "data", "symmetric": False, "array": (part["high"] - part["value"]).fillna(0).tolist(),
+        "arrayminus": (part["value"] - part["low"]).fillna(0).tolist(), "color": colour, "thickness": thickness, "width": 0,
+    }  # fmt: skip
 
 
 def wrapped(text: str, width: int = 28) -> str:

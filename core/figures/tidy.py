@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from core.evaluation.artefacts import read_pairs, read_predictions
 from core.records import Evaluation, Run, Version
 from core.store.files import area
 
@@ -34,7 +33,12 @@ ERROR_WORDS = {
     "hallucinated": "Not in the text",
     "duplicate": "Said twice",
     "format": "Unreadable or unknown element",
+    "wrong_label": "Wrong label",
+    "no_label": "No label could be read",
+    "differs": "Differs from gold",
 }
+ALONG = {"version": "Version of the data", "run": "Training run, the oldest first", "time": "Evaluation, the oldest first"}
+"""What a trend can go along, and its axis."""
 
 
 def axis(metric: str) -> str:
@@ -79,6 +83,8 @@ def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.D
             "template": record.template.ref,
             "model": arm.model.label,
             "adapter": names.get(arm.run, arm.run) if arm.run else "none",
+            "run": arm.run or "",
+            "how": names.get(arm.run, arm.run) if arm.run else f"{arm.shots} examples" if arm.shots else "prompt alone",
             "kind": "tuned" if arm.run else "base",
             "rows": record.rows,
             "seconds": record.seconds,
@@ -104,7 +110,10 @@ def ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def elements(records: Iterable[Evaluation]) -> pd.DataFrame:
-    """One line an element and evaluation: ``element``, ``arm``, ``kind``, ``key``, ``value`` (F1), precision, recall, gold."""
+    """One line an element (of a classification, a label) and evaluation.
+
+    Columns: ``element``, ``arm``, ``kind``, ``key``, ``value`` (F1) from ``low`` to ``high``, precision, recall, gold.
+    """
     lines = [
         {
             "element": element,
@@ -112,21 +121,23 @@ def elements(records: Iterable[Evaluation]) -> pd.DataFrame:
             "key": record.evaluation_id,
             "kind": "tuned" if record.spec.arm.run else "base",
             "value": float(found.get("f1", 0.0)),
+            **dict(zip(("low", "high"), record.scores.get("intervals", {}).get(f"f1:{element}", (None, None)), strict=False)),
             "precision": found.get("precision"),
             "recall": found.get("recall"),
             "gold": found.get("gold"),
         }
         for record in records
-        for element, found in record.scores.get("per_element", {}).items()
+        for element, found in (record.scores.get("per_element") or record.scores.get("per_label", {})).items()
     ]
-    return pd.DataFrame(lines, columns=["element", "arm", "key", "kind", "value", "precision", "recall", "gold"])
+    return pd.DataFrame(lines, columns=["element", "arm", "key", "kind", "value", "low", "high", "precision", "recall", "gold"])
 
 
 def errors(records: Iterable[Evaluation]) -> pd.DataFrame:
-    """One line an error kind and evaluation: ``key`` (the kind), ``label``, ``arm``, ``kind`` (base or tuned), ``rows``."""
+    """One line an error kind and evaluation: ``error``, ``label``, ``arm``, ``key``, ``kind`` (base or tuned), ``rows``."""
     lines = [
         {
-            "key": key,
+            "error": key,
+            "key": record.evaluation_id,
             "label": ERROR_WORDS.get(key, key),
             "arm": record.name or record.evaluation_id,
             "kind": "tuned" if record.spec.arm.run else "base",
@@ -135,22 +146,35 @@ def errors(records: Iterable[Evaluation]) -> pd.DataFrame:
         for record in records
         for key, amount in record.scores.get("errors", {}).items()
     ]
-    return pd.DataFrame(lines, columns=["key", "label", "arm", "kind", "rows"])
+    return pd.DataFrame(lines, columns=["error", "label", "arm", "key", "kind", "rows"])
 
 
-def answers(evaluation_id: str) -> pd.DataFrame:
-    """The rows of an evaluation: predictions, and of each row ``errors`` (count), ``kinds`` and ``elements`` that are wrong."""
-    rows = read_predictions(evaluation_id).to_pandas()
-    pairs = read_pairs(evaluation_id).to_pandas()
-    wrong = pairs[pairs["kind"] != "correct"] if len(pairs) else pairs
-    grouped = wrong.groupby("row_id")
-    kinds = grouped["kind"].agg(lambda found: tuple(dict.fromkeys(found)))
-    named = grouped["element"].agg(lambda found: tuple(dict.fromkeys(found)))
-    amounts = grouped.size()
-    ids = rows["row_id"]
-    made: pd.DataFrame = rows.assign(
-        errors=ids.map(amounts).fillna(0).astype(int),
-        kinds=[kinds.get(row_id, ()) for row_id in ids],
-        elements=[named.get(row_id, ()) for row_id in ids],
-    )
-    return made
+def trend(frame: pd.DataFrame, metric: str, along: str, runs: Sequence[Run] = ()) -> pd.DataFrame:
+    """Scores along ``version``, ``run`` or ``time`` (columns of ``core.figures.evaluation.trend``), the fullest group first.
+
+    ``frame``: of ``evaluations``. Along versions and runs a group has its newest evaluation at each place; along runs
+    only fine-tunes count, one group a dataset and version.
+    """
+    part = frame[frame[metric].notna()].sort_values("when").reset_index(drop=True)
+    if along == "run":
+        part = part[part["run"] != ""]
+        order = {run.run_id: place for place, run in enumerate(sorted(runs, key=lambda run: run.created_at))}
+        made = part.assign(
+            place=part["run"].map(order),
+            at=part["adapter"],
+            group=part["dataset"] + " " + part["version"] + " · " + part["split"],
+        ).dropna(subset=["place"])
+    else:
+        made = part.assign(group=part["dataset"] + " · " + part["how"])
+        if along == "version":
+            made = made.assign(place=part["version"].str.removeprefix("v").astype(int), at=part["version"])
+        else:
+            made = made.assign(place=range(len(part)), at=[f"{when:%d %b %H:%M}" for when in part["when"]])
+    if along != "time":
+        made = made.drop_duplicates(["group", "place"], keep="last")
+    made = made.assign(value=made[metric].astype(float), low=made[f"{metric}_low"], high=made[f"{metric}_high"])
+    ranks = {place: rank for rank, place in enumerate(sorted(made["place"].unique()))}
+    made = made.assign(place=made["place"].map(ranks).astype(float))
+    sizes = made["group"].map(made["group"].value_counts())
+    columns = ["place", "at", "value", "low", "high", "group", "kind", "name", "key", "when"]
+    return made.assign(size=sizes).sort_values(["size", "group", "place"], ascending=[False, True, True])[columns]

@@ -5,6 +5,7 @@ Each kind has the same four verbs: save, find, get, list. Knows nothing of what 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from sqlmodel import col, select
@@ -14,6 +15,17 @@ from core.records import Conversation, Evaluation, Run, Template, now
 from core.store.database import read, write
 from core.store.files import area
 from core.store.tables import ConversationRow, EvaluationRow, RunRow, TemplateRow
+
+
+@lru_cache(maxsize=1024)
+def _run(record: str) -> Run:
+    """A run out of its record. A page reads all of them at every click, so equal texts are parsed once."""
+    return Run.model_validate_json(record)
+
+
+@lru_cache(maxsize=1024)
+def _evaluation(record: str) -> Evaluation:
+    return Evaluation.model_validate_json(record)
 
 
 def save_run(run: Run) -> Run:
@@ -26,7 +38,7 @@ def save_run(run: Run) -> Run:
 def list_runs() -> list[Run]:
     """All runs, the newest first."""
     with read() as session:
-        return [Run.model_validate_json(r.record) for r in session.exec(select(RunRow).order_by(col(RunRow.created_at).desc()))]
+        return [_run(r.record) for r in session.exec(select(RunRow).order_by(col(RunRow.created_at).desc()))]
 
 
 def get_run(key: str) -> Run:
@@ -34,7 +46,7 @@ def get_run(key: str) -> Run:
     with read() as session:
         row = session.get(RunRow, key)
     if row is not None:
-        return Run.model_validate_json(row.record)
+        return _run(row.record)
     for run in list_runs():
         if run.name == key:
             return run
@@ -66,7 +78,7 @@ def list_evaluations(dataset: str | None = None) -> list[Evaluation]:
     if dataset is not None:
         query = query.where(EvaluationRow.dataset == dataset)
     with read() as session:
-        return [Evaluation.model_validate_json(r.record) for r in session.exec(query)]
+        return [_evaluation(r.record) for r in session.exec(query)]
 
 
 def get_evaluation(key: str) -> Evaluation:
@@ -74,7 +86,7 @@ def get_evaluation(key: str) -> Evaluation:
     with read() as session:
         row = session.get(EvaluationRow, key)
     if row is not None:
-        return Evaluation.model_validate_json(row.record)
+        return _evaluation(row.record)
     for evaluation in list_evaluations():
         if evaluation.name == key:
             return evaluation

@@ -1,18 +1,21 @@
-"""The pieces of the Compare page: which arms, the finding, the matrix of errors, and the rows behind them.
+"""The pieces of the Compare page: which arms, the finding, the differences and the matrix of errors, all scores.
 
 Reads a ``Comparison``; computes nothing but what is shown of it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from core.evaluation.compare import Comparison, Versus, compare
-from core.evaluation.transitions import rows_behind
 from core.figures import evaluation as figures
+from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, rowview, tables
+from pages.ui import charts, formats, tables
 
 KINDS = {
     "correct": "correct",
@@ -32,7 +35,9 @@ OVERALL = {
     "exact_match": "row exactly right",
     "json_valid": "valid JSON",
 }
-RESULTS = {"won": "Gained", "lost": "Lost", "tied": "Unchanged", "all": "All"}
+COSTS = {"tokens_per_request": ("Tokens a request", False), "seconds_per_request": ("Seconds a request", False)}
+BEFORE, AFTER, ELEMENT = "before", "after", "element"
+"""Keys of what the rows are filtered by; a click on the figures sets them, and they stand in the address."""
 
 
 @st.cache_data(show_spinner="Comparing row by row", max_entries=16)
@@ -44,6 +49,52 @@ def load(ids: tuple[str, ...]) -> Comparison:
 def label(evaluation: Evaluation) -> str:
     """A short name of an arm."""
     return evaluation.spec.arm.name or evaluation.name
+
+
+def options(evaluations: list[Evaluation]) -> dict[str, str]:
+    """What to call each evaluation in the list to choose from, by its identifier; equal names are told apart."""
+    names = {e.evaluation_id: f"{label(e)} · {e.spec.split}, {formats.plural(e.rows, 'row')}" for e in evaluations}
+    again = Counter(names.values())
+    return {key: name if again[name] == 1 else f"{name} · {key[-6:]}" for key, name in names.items()}
+
+
+def arm_names(found: Comparison) -> list[str]:
+    """A short name of each arm, equal ones told apart by their letter."""
+    names = [label(arm.evaluation) for arm in found.arms]
+    return [name if names.count(name) == 1 else f"{name} ({'ABCDEF'[place]})" for place, name in enumerate(names)]
+
+
+def all_arms(found: Comparison) -> None:
+    """Every arm by the first metric with its interval; a click holds it against the first."""
+    frame = pd.DataFrame(
+        [
+            {
+                "name": name,
+                "value": arm.scores[found.primary],
+                "kind": "tuned" if arm.evaluation.spec.arm.run else "base",
+                "key": place,
+            }
+            | dict(zip(("low", "high"), arm.intervals.get(found.primary, (None, None)), strict=True))
+            for place, (name, arm) in enumerate(zip(arm_names(found), found.arms, strict=True))
+        ]
+    )
+    name, higher = tidy.METRICS.get(found.primary, (found.primary, True))
+    charts.show(
+        figures.leaderboard(frame, metric=tidy.axis(found.primary), higher_is_better=higher),
+        key="all_arms",
+        alt=f"All arms by {name} on the same rows, with 95 % intervals",
+        table=frame[["name", "kind", "value", "low", "high"]],
+        columns={
+            "name": tables.text("Arm"), "value": tables.decimal(name),
+            "low": tables.decimal("95 % from"), "high": tables.decimal("to"),
+        },
+        select=_hold_against,
+    )  # fmt: skip
+
+
+def _hold_against(points: list[dict[str, Any]]) -> None:
+    if points and (place := int(points[0]["customdata"][0])):
+        st.session_state["compare_arm"] = place
 
 
 def default_arms(evaluations: list[Evaluation]) -> list[str]:
@@ -87,11 +138,11 @@ def differences(versus: Versus) -> pd.DataFrame:
 
 
 def forest(found: Comparison, versus: Versus) -> None:
-    """Differences with their intervals."""
+    """Differences with their intervals; a click on an element shows the rows in which its values fared otherwise."""
     frame = differences(versus)
-    arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
+    name = name_of(found, versus)
     charts.show(
-        figures.forest(frame, x=f"Difference (right of the line: {label(arm.evaluation)} is better)"),
+        figures.forest(frame, x=f"Difference (right of the line: {name} is better)"),
         key="forest",
         alt="Differences of the two arms, overall and for each element, with 95 % intervals",
         table=frame,
@@ -102,11 +153,23 @@ def forest(found: Comparison, versus: Versus) -> None:
             "high": tables.decimal("to"),
             "p": tables.decimal("p", "Paired, two-sided; not corrected for many looks"),
         },
+        select=lambda points: _filter_by(points, versus),
     )
 
 
-def matrix(found: Comparison, versus: Versus) -> list[str] | None:
-    """The error-transition matrix; returns the rows of the cell that was clicked."""
+def _filter_by(points: list[dict[str, Any]], versus: Versus) -> None:
+    """After a click on the forest: the rows of that element."""
+    named = str(points[0]["customdata"][0]) if points else ""
+    st.session_state[ELEMENT] = named if f"f1:{named}" in versus.difference else None
+
+
+def name_of(found: Comparison, versus: Versus) -> str:
+    place = next(n for n, arm in enumerate(found.arms) if arm.evaluation.evaluation_id == versus.evaluation_id)
+    return arm_names(found)[place]
+
+
+def matrix(found: Comparison, versus: Versus) -> None:
+    """The error-transition matrix; a click on a cell shows its rows."""
     frame = pd.DataFrame(
         [
             {"before": KINDS[before], "after": KINDS[after], "rows": count}
@@ -116,71 +179,53 @@ def matrix(found: Comparison, versus: Versus) -> list[str] | None:
     )
     if frame.empty:
         st.caption("No pairs to follow: this task has no elements.")
-        return None
-    there = set(versus.matrix)
-    order = [
-        KINDS[kind] for kind in ("correct", "absent", *(k for k in KINDS if k not in ("correct", "absent"))) if kind in there
-    ]
-    arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
-    points = charts.show(
-        figures.transitions(frame, left=label(found.arms[0].evaluation), right=label(arm.evaluation), order=order),
+        return
+    charts.show(
+        figures.transitions(frame, left=arm_names(found)[0], right=name_of(found, versus), order=kinds(versus)),
         key="matrix",
         alt="How each pair of element and value fared with one arm and with the other: counts by kind",
         table=frame[frame["rows"] > 0],
         columns={"before": tables.text("Before"), "after": tables.text("After"), "rows": tables.whole("Values")},
-        select=True,
+        select=_filter_cell,
     )
-    if not points:
-        return None
-    back = {name: kind for kind, name in KINDS.items()}
-    before, after = points[0]["customdata"][:2]
-    return rows_behind(versus.moves, back[before], back[after])
+    st.caption("Green: better with the second; red: worse. Click a cell for its rows.")
 
 
-def rows(found: Comparison, number: int, only: list[str] | None) -> None:
-    """Rows side by side: which are gained, lost or unchanged, and one of them whole."""
-    frame = found.frame.to_pandas()
-    result, score = f"result_{number}", f"score_{number}"
-    if only is not None:
-        frame = frame[frame["row_id"].isin(only)]
-        st.caption(f"{formats.plural(len(frame), 'row')} of the cell that you clicked; click it again to see all.")
-    counts = frame[result].value_counts()
-    sizes = {key: len(frame) if key == "all" else int(counts.get(key, 0)) for key in RESULTS}
-    chosen = st.segmented_control(
-        "Rows",
-        list(RESULTS),
-        default="won" if sizes["won"] else "all",
-        format_func=lambda key: f"{RESULTS[key]} {sizes[key]:,}",
-        key=f"compare_result_{only is not None}",
-        label_visibility="collapsed",
-    )
-    if chosen not in (None, "all"):
-        frame = frame[frame[result] == chosen]
-    frame = frame.assign(change=frame[score] - frame["score_0"]).sort_values("change", ascending=chosen == "lost", kind="stable")
-    names = [label(a.evaluation) for a in found.arms]
-    columns = {
-        "input": tables.text("Source text", width="large"),
-        "output": tables.text("Gold", width="medium"),
-        "prediction_0": tables.text(names[0], width="medium"),
-        f"prediction_{number}": tables.text(names[number], width="medium"),
-        "change": st.column_config.NumberColumn("Change", help="Of the row's own F1, 0 to 1", format="%+.2f", width="small"),
-    }
-    place = tables.pick(frame, columns, alt="Rows with the answers of both arms", key=f"compare_rows_{chosen}", height=260)
-    if len(frame):
-        _row(found, frame.iloc[place or 0], names, number)
+def _filter_cell(points: list[dict[str, Any]]) -> None:
+    """After a click on the matrix: the rows of that cell, of any element."""
+    before, after = points[0]["customdata"][:2] if points else (None, None)
+    st.session_state[BEFORE], st.session_state[AFTER], st.session_state[ELEMENT] = before, after, None
 
 
-def _row(found: Comparison, row: pd.Series, names: list[str], number: int) -> None:
-    st.caption(f"Row {row['row_id']} · {row['source']}" + ("" if number == 1 else f" · arm {number + 1}"))
-    cells = st.columns(2, gap="large")
-    for cell, place in zip(cells, (0, number), strict=True):
-        with cell:
-            st.markdown(f"**{names[place]}** · row F1 {formats.score(row[f'score_{place}'])}")
-            rowview.show(
-                row["input"],
-                row["output"],
-                row[f"prediction_{place}"],
-                key=f"pair_{place}_{row['row_id']}",
-                extraction=found.task == "extraction",
-                instruction=row["instruction"],
-            )
+def kinds(versus: Versus) -> list[str]:
+    """The kinds that occur, the best first."""
+    there = set(versus.matrix)
+    return [KINDS[kind] for kind in ("correct", "absent", *(k for k in KINDS if k not in ("correct", "absent"))) if kind in there]
+
+
+def scores(found: Comparison) -> None:
+    """All scores of all arms with their intervals, and what they cost."""
+    names = arm_names(found)
+    lines: list[dict[str, str]] = []
+    for metric, (name, higher) in (tidy.METRICS | COSTS).items():
+        if any(metric in arm.scores for arm in found.arms):
+            lines.append({"score": f"{name} {'↑' if higher else '↓'}"} | {
+                label: formats.interval(arm.scores.get(metric), *arm.intervals.get(metric, (None, None)))
+                if metric not in ("tokens_per_request", "bleu", "chrf") else formats.number(arm.scores.get(metric))
+                for label, arm in zip(names, found.arms, strict=True)
+            })  # fmt: skip
+    costs = [
+        found.versus[0].costs[0] if found.versus[0].costs else None,
+        *(v.costs[1] if v.costs else None for v in found.versus),
+    ]
+    if any(cost and cost.training_seconds for cost in costs):
+        lines.append({"score": "Training ↓"} | {
+            label: formats.duration(cost.training_seconds) if cost and cost.training_seconds else formats.DASH
+            for label, cost in zip(names, costs, strict=True)
+        })  # fmt: skip
+    frame = pd.DataFrame(lines)
+    columns = {"score": tables.text("Score", "↑ higher is better, ↓ lower is better; brackets are 95 % intervals")}
+    columns |= {label: tables.text(label) for label in names}
+    tables.show(frame, columns, alt="Scores of all arms", key="scores_table")
+    with st.container(horizontal=True):
+        charts.take(frame, "scores", key="scores_take")

@@ -15,22 +15,27 @@ from core.data.answers import parse_answer
 from core.evaluation import decisions
 from core.evaluation.adjudication import suspects
 from core.evaluation.rescore import rescore
-from core.evaluation.slices import Slice
+from core.evaluation.slices import Slice, Values, slice_columns
 from core.evaluation.slices import slices as find_slices
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation
 from core.store.datasets import get_version
-from pages.ui import charts, formats, leaderboard, rowview, states, tables
+from pages.ui import charts, formats, leaderboard, rowview, scored, states, tables
 
 CLEAR = 0.05
 MOST = 12
 SIGNS = {"agree_against_gold": "All arms agree against it", "unlikely_gold": "The model finds it unlikely"}
 
 
+@st.cache_data(show_spinner=False, max_entries=16)
+def _columns(evaluation_id: str, _record: Evaluation) -> dict[str, Values]:
+    return slice_columns(_record)
+
+
 @st.cache_data(show_spinner="Looking for the worst slices", max_entries=32)
-def _slices(evaluation_id: str, metric: str, depth: int) -> list[Slice]:
-    return find_slices(evaluation_id, metric, depth=depth)
+def _slices(evaluation_id: str, metric: str, depth: int, names: tuple[str, ...], _by: dict[str, Values]) -> list[Slice]:
+    return find_slices(evaluation_id, metric, depth=depth, columns={name: _by[name] for name in names})
 
 
 @st.cache_data(show_spinner="Looking for gold answers that look wrong", max_entries=16)
@@ -45,8 +50,13 @@ def slices(record: Evaluation, metric: str) -> None:
     if overall is None:
         st.caption(f"{record.name} has no {name.lower()}.")
         return
-    pairs = st.toggle("Pairs of columns, too", key="slices_pairs", help="More looks, so each must be clearer to count.")
-    found = _slices(record.evaluation_id, metric, 2 if pairs else 1)
+    by = _columns(record.evaluation_id, record)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.multiselect("By", list(by), key="slices_by", bind="query-params", placeholder="all columns", width=420)
+        pairs = st.toggle(
+            "Pairs of columns, too", key="slices_pairs", bind="query-params", help="More looks, so each must be clearer to count."
+        )
+    found = _slices(record.evaluation_id, metric, 2 if pairs else 1, tuple(wanted or by), by)
     if not found:
         st.caption(f"{record.name} has no group of 8 rows or more to tell from the rest.")
         return
@@ -77,7 +87,7 @@ def slices(record: Evaluation, metric: str) -> None:
     place = tables.pick(frame, columns, alt="Slices, the worst first", key="slices_table", height=260)
     at = place if place is not None else int(points[0]["customdata"][0]) if points else 0
     st.markdown(f"Rows of **{frame['label'].iloc[at]}**, the worst first")
-    leaderboard.rows(record, only=found[at].row_ids, key="slice")
+    scored.rows(record, only=found[at].row_ids, key="slice")
 
 
 def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
@@ -85,7 +95,7 @@ def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
     if record.task != "extraction":
         st.caption("Only extraction answers can be adjudicated.")
         return
-    peers = [e for e in records if _place(e) == _place(record)][:3]
+    peers = [e for e in records if leaderboard.place(e) == leaderboard.place(record)][:3]
     dataset = record.spec.dataset
     with states.catching():
         left = decisions.still_open(dataset, _suspects(tuple(e.evaluation_id for e in peers)))
@@ -145,10 +155,6 @@ def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
             before, after = (tidy.value_of(e.scores, "micro_f1") for e in (peers[0], made[0]))
             st.toast(f"{peers[0].name}: micro-F1 {formats.score(before)}, now {formats.score(after)}")
             st.rerun()
-
-
-def _place(evaluation: Evaluation) -> tuple[object, ...]:
-    return evaluation.spec.dataset, evaluation.version, evaluation.spec.split, evaluation.task
 
 
 def _compact(answer: str) -> str:

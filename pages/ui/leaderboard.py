@@ -1,8 +1,8 @@
-"""Pieces of Metrics: filters, the finding, the table of evaluations, elements, errors, rows. Computes no score."""
+"""Pieces of Metrics: filters, the finding, the ranking, and which evaluation is looked into. Computes no score."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -10,30 +10,29 @@ import streamlit as st
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, rowview, tables
+from pages.ui import charts, formats, tables
 from pages.ui.selection import Selection
 
-FILTERS = {"dataset": "Dataset", "model": "Model", "adapter": "Adapter", "template": "Template", "split": "Split"}
-EVERYTHING = "All datasets"
-MOST_SERIES = 4
+FILTERS = {
+    "dataset": "Dataset", "version": "Version", "model": "Model", "adapter": "Adapter", "template": "Template", "split": "Split",
+}  # fmt: skip
+FOCUS = "evaluation"
+SHOWN = 12
 
 
 def filters(frame: pd.DataFrame, chosen: Selection) -> tuple[pd.DataFrame, str]:
     """The row of filters, each in the address; returns what is left and the metric to rank by."""
     metrics = [name for name in tidy.METRICS if frame[name].notna().any()]
     first = tidy.headline(str(frame["task"].iloc[0]))
-    with st.container(key="filters"):
-        cells = st.columns([3, 3, 3, 3, 3, 2], gap="small")
-        with cells[0]:
-            metric = st.selectbox(
-                "Ranked by", metrics, index=metrics.index(first) if first in metrics else 0,
-                format_func=lambda name: tidy.METRICS[name][0], key="metric", bind="query-params",
-            )  # fmt: skip
+    with st.container(key="filters", horizontal=True, gap="small"):
+        metric = st.selectbox(
+            "Ranked by", metrics, index=metrics.index(first) if first in metrics else 0,
+            format_func=lambda name: tidy.METRICS[name][0], key="metric", bind="query-params", width=146,
+        )  # fmt: skip
         left = frame
-        for cell, (column, label) in zip(cells[1:], FILTERS.items(), strict=True):
+        for column, label in FILTERS.items():
             options = sorted(map(str, frame[column].unique()))
-            with cell:
-                wanted = st.multiselect(label, options, key=f"by_{column}", bind="query-params", placeholder="all")
+            wanted = st.multiselect(label, options, key=f"by_{column}", bind="query-params", placeholder="all", width=146)
             if wanted:
                 left = left[left[column].isin(wanted)]
     return left.reset_index(drop=True), metric
@@ -64,10 +63,74 @@ def sentence(frame: pd.DataFrame, ranked: pd.DataFrame, metric: str) -> tuple[st
     return f"Best {over}: {best['name']}, {name} {written}.", detail
 
 
-def table(frame: pd.DataFrame, metric: str) -> str | None:
-    """All evaluations with their scores; returns the key of the line that was clicked."""
+def chart(ranked: pd.DataFrame, metric: str, names: dict[str, str]) -> None:
+    """The best by a metric with their intervals; a click looks into one. ``names``: what to call each evaluation."""
+    shown = ranked.head(SHOWN).assign(name=lambda f: f["key"].map(names))
+    charts.show(
+        figures.leaderboard(shown, metric=tidy.axis(metric), higher_is_better=tidy.METRICS[metric][1]),
+        key="leaderboard",
+        alt=f"Evaluations ranked by {tidy.axis(metric)}, each with its 95 % interval",
+        table=ranked.assign(name=ranked["key"].map(names))[["name", "kind", "value", "low", "high"]],
+        columns={
+            "name": tables.text("Evaluation"),
+            "value": tables.decimal(tidy.METRICS[metric][0]),
+            "low": tables.decimal("95 % from"),
+            "high": tables.decimal("to"),
+        },
+        select=lambda points: look_into(str(points[0]["customdata"][0])) if points else None,
+    )
+    few = f"The best {SHOWN} of {formats.count(len(ranked))} are drawn. " if len(ranked) > SHOWN else ""
+    st.caption(f"{few}Click a point, or a line of the table, to look into it. Lines are 95 % intervals.")
+
+
+def look_into(key: str) -> None:
+    """Choose the evaluation that the views below are about, from the next run on."""
+    st.session_state[FOCUS] = key
+
+
+def focus(kept: list[Evaluation], ranked: pd.DataFrame, names: dict[str, str]) -> Evaluation:
+    """The evaluation that the views below are about, the best one at first; in the address."""
+    by_id = {e.evaluation_id: e for e in kept}
+    order = [key for key in ranked["key"] if key in by_id]
+    order += [key for key in by_id if key not in set(order)]
+    if st.session_state.get(FOCUS) not in (None, *order):
+        del st.session_state[FOCUS]
+    chosen = st.selectbox("Look into", order, format_func=names.__getitem__, key=FOCUS, bind="query-params", width=420)
+    return by_id[chosen or order[0]]
+
+
+def peers(record: Evaluation, kept: list[Evaluation], ranked: pd.DataFrame, most: int = 4) -> list[Evaluation]:
+    """The best others on the same rows and last the one that is looked into, ``most`` in all, names told apart."""
+    by_id = {e.evaluation_id: e for e in kept}
+    same = [by_id[key] for key in ranked["key"] if key in by_id and place(by_id[key]) == place(record)]
+    others = [e for e in same if e.evaluation_id != record.evaluation_id][: most - 1]
+    return told_apart([*others[::-1], record])
+
+
+def told_apart(records: list[Evaluation]) -> list[Evaluation]:
+    """The same records; equal names get the end of their identifier."""
+    names = unique_names(records)
+    return [e.model_copy(update={"name": names[e.evaluation_id]}) for e in records]
+
+
+def unique_names(records: list[Evaluation]) -> dict[str, str]:
+    """What to call each evaluation, by its identifier."""
+    counts: dict[str, int] = {}
+    for e in records:
+        counts[e.name] = counts.get(e.name, 0) + 1
+    return {e.evaluation_id: e.name if counts[e.name] == 1 else f"{e.name} · {e.evaluation_id[-6:]}" for e in records}
+
+
+def place(evaluation: Evaluation) -> tuple[Any, ...]:
+    """What must be equal for two evaluations to be of the same rows."""
+    return evaluation.spec.dataset, evaluation.version, evaluation.spec.split, evaluation.task
+
+
+def table(frame: pd.DataFrame, metric: str, names: dict[str, str]) -> None:
+    """All evaluations with their scores; a click looks into one."""
     higher = tidy.METRICS[metric][1]
     ordered = frame.sort_values(metric, ascending=not higher, na_position="last").reset_index(drop=True)
+    ordered = ordered.assign(name=ordered["key"].map(names))
     columns = {"name": tables.text("Evaluation", width="medium")}
     for name in sorted(tidy.METRICS, key=lambda name: name != metric):
         label, better = tidy.METRICS[name]
@@ -82,96 +145,9 @@ def table(frame: pd.DataFrame, metric: str) -> str | None:
         "tokens": tables.decimal("Tokens", "Tokens of a request, prompt and answer together", 0),
         "when": tables.moment("When"),
     }
-    place = tables.pick(ordered, columns, alt="All evaluations with their scores", key="evaluations")
-    return None if place is None else str(ordered["key"].iloc[place])
-
-
-def elements(records: list[Evaluation]) -> None:
-    """F1 by element of the newest evaluations, the worst element first."""
-    frame = tidy.elements(records[:MOST_SERIES][::-1])
-    if frame.empty:
-        st.caption("These evaluations aren't of an extraction task, so they have no elements.")
-        return
-    last = frame[frame["arm"] == frame["arm"].iloc[-1]]
-    worst = last.sort_values("value").iloc[0]
-    title = f"{worst['element']} is the weakest element of {worst['arm']}: F1 {worst['value']:.2f}"
-    charts.show(
-        figures.element_bars(frame, title=title),
-        key="by_element",
-        alt="F1 by element and evaluation",
-        table=frame[["element", "arm", "value", "precision", "recall", "gold"]],
-        columns={
-            "element": tables.text("Element"), "arm": tables.text("Evaluation"), "value": tables.bar("F1"),
-            "precision": tables.decimal("Precision"), "recall": tables.decimal("Recall"), "gold": tables.whole("Gold values"),
-        },
+    tables.pick(
+        ordered, columns, alt="All evaluations with their scores", key="evaluations", height=360,
+        on_pick=lambda place: look_into(str(ordered["key"].iloc[place])),
     )  # fmt: skip
-    _more(records)
-
-
-def errors(records: list[Evaluation]) -> None:
-    """What kinds of error were made."""
-    frame = tidy.errors(records[:MOST_SERIES][::-1])
-    if frame.empty or not frame["rows"].sum():
-        st.caption("No error was counted in these evaluations.")
-        return
-    most = frame.sort_values("rows").iloc[-1]
-    title = f"Most frequent: {most['label'].lower()}, {formats.plural(most['rows'], 'value')} ({most['arm']})"
-    charts.show(
-        figures.error_bars(frame[frame["rows"] > 0], title=title),
-        key="by_error",
-        alt="Values that are wrong, by kind of error and evaluation",
-        table=frame[["label", "arm", "rows"]],
-        columns={"label": tables.text("Kind of error"), "arm": tables.text("Evaluation"), "rows": tables.whole("Values")},
-    )  # fmt: skip
-    _more(records)
-
-
-def rows(record: Evaluation, *, only: Sequence[str] | None = None, key: str = "rows") -> None:
-    """The rows of one evaluation (or ``only`` these), the worst first, filtered by error and element; a click opens one."""
-    answers = tidy.answers(record.evaluation_id)
-    if only is not None:
-        answers = answers[answers["row_id"].isin(only)]
-    kinds = sorted({kind for found in answers["kinds"] for kind in found})
-    named = sorted({name for found in answers["elements"] for name in found})
-    if only is None:
-        st.markdown(f"Rows of **{record.name}**")
     with st.container(horizontal=True):
-        kind = st.selectbox(
-            "Kind of error", ["", *kinds], format_func=lambda k: tidy.ERROR_WORDS.get(k, k) or "any", key=f"{key}_kind", width=240
-        )
-        element = st.selectbox("Element", ["", *named], format_func=lambda e: e or "any", key=f"{key}_element", width=240)
-    kept = answers[
-        [
-            (not kind or kind in k) and (not element or element in e)
-            for k, e in zip(answers["kinds"], answers["elements"], strict=True)
-        ]
-    ]
-    kept = kept.sort_values("errors", ascending=False).reset_index(drop=True)
-    if kept.empty:
-        st.caption("No row of this kind.")
-        return
-    shown = kept.assign(
-        found=[", ".join(tidy.ERROR_WORDS.get(k, k).lower() for k in found) or "right" for found in kept["kinds"]]
-    )
-    columns = {
-        "input": tables.text("Input", width="large"),
-        "found": tables.text("Errors"),
-        "errors": tables.whole("Wrong values"),
-    }
-    place = tables.pick(
-        shown,
-        columns | {"output": tables.text("Gold"), "prediction": tables.text("Predicted")},
-        alt="Rows",
-        key=f"{key}_table",
-        height=280,
-    )
-    row = kept.iloc[place or 0]
-    rowview.show(
-        row["input"], row["output"], row["prediction"], key=f"{key}_{record.evaluation_id}_{row['row_id']}",
-        extraction=record.task == "extraction", instruction=row["instruction"], raw={"As it was generated": row["raw"]},
-    )  # fmt: skip
-
-
-def _more(records: list[Evaluation]) -> None:
-    if len(records) > MOST_SERIES:
-        st.caption(f"The newest {MOST_SERIES} of {len(records)} are drawn; filter to choose others.")
+        charts.take(ordered, "evaluations", key="evaluations_take")

@@ -33,7 +33,8 @@ def show(
     ``messages`` is the JSON list of a multi-turn row. ``hits`` are marks of what a check found in ``text``.
     ``raw`` adds texts to the raw tab (e.g. the rendered prompt).
     """
-    shown, source = st.tabs(["Row", "Raw text"], key=f"{key}_tabs")
+    names = ["Row", "Against gold", "Raw text"] if predicted is not None else ["Row", "Raw text"]
+    shown, *middle, source = st.tabs(names, key=f"{key}_tabs")
     with shown:
         if messages:
             _turns(messages)
@@ -42,6 +43,10 @@ def show(
         else:
             st.html(marks.marked(text, list(hits)) if text else '<div class="tw-key">The input is empty.</div>')
             _plain(gold, predicted)
+    for tab in middle:
+        with tab:
+            st.html(marks.diff(alike(gold), alike(predicted or "")))
+            st.caption("From the gold answer to the predicted one: struck through is missing, underlaid is added.")
     with source:
         texts = {"Instruction": instruction, "Input": text, "Gold answer": gold}
         if predicted is not None:
@@ -50,6 +55,14 @@ def show(
             if value:
                 st.caption(name)
                 st.code(value, language=None, wrap_lines=True)
+
+
+def alike(answer: str) -> str:
+    """An answer as it is compared by eye: JSON in one way of writing, other text as it is."""
+    try:
+        return json.dumps(json.loads(answer), ensure_ascii=False, indent=1)
+    except ValueError:
+        return answer
 
 
 def _extraction(text: str, gold: str, predicted: str | None, hits: Sequence[Mark]) -> None:

@@ -164,7 +164,16 @@ def take(found: Comparison) -> None:
             "Report as one HTML page", data=lambda: render_report(found).encode(), file_name="comparison.html",
             mime="text/html", key="compare_report", icon=":material/description:", on_click="ignore",
         )  # fmt: skip
-        charts.csv(found.frame.to_pandas(), "comparison", key="compare_csv", label="All rows as CSV")
+        st.download_button(
+            "The same without texts",
+            data=lambda: render_report(found, texts=False).encode(),
+            file_name="comparison-numbers.html",
+            mime="text/html",
+            key="compare_report_bare",
+            on_click="ignore",
+            help="Rows are named but not quoted, to pass on.",
+        )
+        charts.take(found.frame.to_pandas(), "comparison", key="compare")
 
 
 def _p(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -47,17 +48,32 @@ def show(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, height: A
     st.dataframe(frame, key=key, alt=alt, **_look(frame, columns, height))
 
 
-def pick(frame: pd.DataFrame, columns: dict[str, Column], *, alt: str, key: str, height: Any = "auto") -> int | None:
-    """The same, where a click chooses a row; returns its place in ``frame``."""
+def pick(
+    frame: pd.DataFrame,
+    columns: dict[str, Column],
+    *,
+    alt: str,
+    key: str,
+    height: Any = "auto",
+    on_pick: Callable[[int], None] | None = None,
+) -> int | None:
+    """The same, where a click chooses a row; returns its place in ``frame``. ``on_pick`` is told it before the page runs anew."""
+
+    def told() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if on_pick and rows and rows[0] < len(frame):
+            on_pick(rows[0])
+
     look = _look(frame, columns, height)
-    event = st.dataframe(frame, key=key, alt=alt, on_select="rerun", selection_mode="single-row", **look)
+    clicked: Any = told if on_pick else "rerun"
+    event = st.dataframe(frame, key=key, alt=alt, on_select=clicked, selection_mode="single-row", **look)
     rows = event["selection"]["rows"]
     return rows[0] if rows and rows[0] < len(frame) else None
 
 
 def _look(frame: pd.DataFrame, columns: dict[str, Column], height: Any) -> dict[str, Any]:
-    if isinstance(height, int):
-        height = min(height, LINE * (len(frame) + 1) + BORDER)
+    if isinstance(height, int) and LINE * (len(frame) + 1) + BORDER <= height:
+        height = "auto"
     return {"column_config": columns, "column_order": list(columns), "hide_index": True, "width": "stretch", "height": height}
 
 

@@ -125,7 +125,7 @@ def _evaluation(name: str, version: int, run: str | None, *, quality: float, see
         "tokens_out": tokens_out,
         "seconds": [0.05 * n for n in tokens_out],
         "finish": ["stop"] * size,
-        "nll": [n * (1.6 - 1.5 * quality) for n in tokens_out],
+        "nll": [n * (1.6 - 1.5 * quality) * rng.lognormvariate(0, 0.4) for n in tokens_out],
         "nll_tokens": tokens_out,
     }
     for column, values in columns.items():

@@ -112,7 +112,11 @@ def test_quick_ab_queues_the_prompt_and_takes_the_finished_arm(
 
 def test_arms_keep_the_meaning_of_their_colours() -> None:
     frame = pd.DataFrame(
-        [{"element": "date", "arm": f"{kind} {n}", "value": 0.5, "kind": kind} for kind in ("base", "tuned") for n in range(3)]
+        [
+            {"element": "date", "arm": f"{kind} {n}", "value": 0.5, "kind": kind, "key": f"{kind}-{n}", "low": 0.4, "high": 0.6}
+            for kind in ("base", "tuned")
+            for n in range(3)
+        ]
     )
     colours = [bar.marker.color for bar in figures.element_bars(frame).data]
     assert colours == [*style.SHADES["base"][2], *style.SHADES["tuned"][2]]

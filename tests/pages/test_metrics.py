@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.figures import tidy
+from core.figures import tidy, tidy_rows
 from core.store.runs import get_evaluation, list_evaluations, list_runs
-from tests.pages.conftest import check, texts
+from tests.pages.conftest import check
 from tests.pages.filled import fill
 
 METRICS = "pages/6_Metrics.py"
@@ -33,7 +33,7 @@ def test_the_best_is_named_with_its_interval(open_page: Callable[..., AppTest], 
     assert "prompt alone, Perplexity" in app.header[0].value  # lower is better, and the prompt's is lower here
 
 
-@pytest.mark.parametrize("view", ["By element", "Errors", "Over time", "Rows", "How it was counted"])
+@pytest.mark.parametrize("view", ["By element", "Errors", "Trends", "Training", "Lengths", "Rows", "How it was counted"])
 def test_views(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> None:
     fill(tmp_path)
     app = open_page(METRICS, metrics_view=view)
@@ -41,7 +41,8 @@ def test_views(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> 
     if view == "Rows":
         assert any('class="predicted' in html.value or "gold predicted" in html.value for html in app.html)
     if view == "How it was counted":
-        assert any("resamples of rows" in text for text in texts(app))
+        table = next(f.value for f in app.dataframe if list(f.value.columns) == ["score", "how"])
+        assert table["how"].str.contains("resamples of rows").any()
 
 
 def test_filters_that_leave_nothing_say_so(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
@@ -63,6 +64,6 @@ def test_frames_hold_every_evaluation(tmp_path: Path) -> None:
     errors = tidy.errors(records)
     for record in records:
         assert errors.loc[errors["arm"] == record.name, "rows"].sum() == sum(record.scores["errors"].values())
-    answers = tidy.answers(made.base)
+    answers = tidy_rows.answers(get_evaluation(made.base))
     assert len(answers) == get_evaluation(made.base).rows
     assert (answers["errors"] > 0).sum() == sum(bool(kinds) for kinds in answers["kinds"])

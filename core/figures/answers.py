@@ -1,0 +1,79 @@
+"""Figures about how answers come out beside gold: their lengths, and how likely the model finds the gold answers.
+
+Knows nothing of metrics or of how likelihoods were measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from core.figures.style import AXIS, errors, figure, shades, wrapped
+
+SYMBOLS = ("circle", "diamond", "square", "triangle-up")
+
+
+def length_calibration(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """How long answers are where gold is so long, for up to four arms; the dashed line is as long as gold.
+
+    ``frame``: ``arm``, ``kind`` (``base`` or ``tuned``), ``gold`` (characters), ``value`` (mean characters of the answers),
+    ``low``, ``high``, ``rows``, ``first`` and ``last`` (the characters of gold that the point stands for).
+    """
+    arms = list(dict.fromkeys(frame["arm"]))[: len(SYMBOLS)]
+    made = figure(title, height=360, x="Characters of the gold answer", y="Characters of the answer", legend=len(arms) > 1)
+    most = float(max(frame["gold"].max(), 1)) if len(frame) else 1.0
+    made.add_scatter(
+        x=[0, most], y=[0, most], mode="lines", line={"color": AXIS, "width": 1.5, "dash": "dash"}, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+    made.add_annotation(x=most, y=most, text="as long as gold", showarrow=False, xanchor="right", yanchor="bottom", yshift=12)
+    for place, (arm, colour) in enumerate(zip(arms, _colours(frame, arms), strict=True)):
+        part = frame[frame["arm"] == arm].sort_values("gold")
+        made.add_scatter(
+            x=part["gold"].tolist(), y=part["value"].tolist(), mode="lines+markers", name=wrapped(arm, 40),
+            line={"color": colour, "width": 2}, marker={"size": 10, "symbol": SYMBOLS[place]},
+            error_y=errors(part, colour, 1.5), customdata=part[["first", "last", "rows"]].to_numpy().tolist(),
+            hovertemplate="gold of %{customdata[0]} to %{customdata[1]} characters, %{customdata[2]} rows: "
+            f"answers of %{{y:.0f}}<extra>{wrapped(arm, 30)}</extra>",
+        )  # fmt: skip
+    made.update_yaxes(rangemode="tozero")
+    made.update_xaxes(rangemode="tozero")
+    made.update_layout(margin={"t": 66 if title else 34})
+    return made
+
+
+def likelihoods(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
+    """Share of the gold answers whose perplexity is at most so much (ECDF), for up to four arms; medians are marked.
+
+    ``frame``: ``arm``, ``kind``, ``perplexity`` (of one row's gold answer given its prompt).
+    """
+    arms = list(dict.fromkeys(frame["arm"]))[: len(SYMBOLS)]
+    made = figure(
+        title, height=360, x="Perplexity of a gold answer, logarithmic (lower is better)", y="Share of rows", legend=len(arms) > 1
+    )
+    for place, (arm, colour) in enumerate(zip(arms, _colours(frame, arms), strict=True)):
+        values = np.sort(frame.loc[frame["arm"] == arm, "perplexity"].to_numpy(dtype=float))
+        at = np.unique(np.linspace(0, len(values) - 1, min(len(values), 400)).astype(int))
+        made.add_scatter(
+            x=values[at].tolist(), y=((at + 1) / len(values)).tolist(), mode="lines", name=wrapped(arm, 40),
+            line={"color": colour, "width": 2.5, "shape": "hv", "dash": ("solid", "dash", "dot", "dashdot")[place]},
+            hovertemplate=f"%{{y:.0%}} of rows at %{{x:.2f}} or less<extra>{wrapped(arm, 30)}</extra>",
+        )  # fmt: skip
+        middle = float(np.median(values))
+        made.add_scatter(
+            x=[middle], y=[0.5], mode="markers+text", text=[f"median {middle:.3g}"], showlegend=False,
+            textposition="middle right" if place % 2 == 0 else "middle left",
+            marker={"color": colour, "size": 11, "symbol": SYMBOLS[place]},
+            hovertemplate=f"{wrapped(arm, 30)}: median %{{x:.3g}}<extra></extra>",
+        )  # fmt: skip
+    made.update_xaxes(type="log")
+    made.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    made.update_layout(margin={"t": 66 if title else 34})
+    return made
+
+
+def _colours(frame: pd.DataFrame, arms: list[str]) -> list[str]:
+    kinds = [str(frame.loc[frame["arm"] == arm, "kind"].iloc[0]) for arm in arms]
+    left = {kind: iter(shades(kind, kinds.count(kind))) for kind in kinds}
+    return [next(left[kind]) for kind in kinds]
