@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from core.cli.common import AsJson, emit, table
 from core.cli.evaluation_text import headline, number
+from core.cli.jobs import follow
+
+if TYPE_CHECKING:
+    from core.records import Job
 
 
 def slices(
@@ -112,22 +116,31 @@ def nearest(
 
 
 def learning_curve(
-    evaluations: Annotated[list[str], typer.Argument(help="Evaluations of runs on growing parts of the data.")],
-    metric: Annotated[str, typer.Option("--metric", help="A share, e.g. micro_f1, exact_match, accuracy.")] = "micro_f1",
+    evaluations: Annotated[
+        list[str], typer.Argument(help="Evaluations of runs on growing parts of the data; of one, the others are looked for.")
+    ],
+    metric: Annotated[str, typer.Option("--metric", help="A share, e.g. micro_f1, exact_match, accuracy.")] = "",
+    train: Annotated[bool, typer.Option("--train", help="Train and evaluate on the parts that are missing, first.")] = False,
+    parts: Annotated[str, typer.Option("--parts", help="With --train: parts of the rows in %.")] = "25,50",
+    wait: Annotated[bool, typer.Option("--wait", help="With --train: wait for it, then show the curve.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say whether more data would help, from runs on several sizes of it (25, 50 and 100 %, say)."""
-    from core.errors import UserError
+    from core.evaluation.compare import PRIMARY
     from core.evaluation.learning import learning_curve as fit
-    from core.store.runs import get_evaluation, get_run
+    from core.store.runs import get_evaluation
 
-    runs = []
-    for key in evaluations:
-        record = get_evaluation(key)
-        if record.spec.arm.run is None:
-            raise UserError(f"Evaluation {record.name!r} has no training run", "Give evaluations made with --run.")
-        runs.append((get_run(record.spec.arm.run).trained_rows, record.evaluation_id))
-    curve = fit(runs, metric)
+    if train:
+        jobs = _trained(evaluations[0], parts)
+        if not wait:
+            names = [job.job_id for pair in jobs for job in pair]
+            emit({"jobs": names}, as_json, f"{len(jobs)} trainings and their evaluations are queued: {', '.join(names)}")
+            return
+        for job in (job for pair in jobs for job in pair):
+            if follow(job).state != "finished":
+                raise typer.Exit(1)
+    runs = _points(evaluations)
+    curve = fit(runs, metric or PRIMARY.get(get_evaluation(evaluations[0]).task, "micro_f1"))
     values = {
         "metric": curve.metric,
         "test_rows": curve.test_rows,
@@ -137,4 +150,30 @@ def learning_curve(
         "sentence": curve.sentence,
     }
     rows = [(f"{p.rows:,}", f"{number(p.score)} [{number(p.low)}, {number(p.high)}]") for p in curve.points]
-    emit(values, as_json, [curve.sentence, "", *table(("training rows", metric), rows)])
+    emit(values, as_json, [curve.sentence, "", *table(("training rows", curve.metric), rows)])
+
+
+def _trained(evaluation: str, parts: str) -> list[tuple[Job, Job]]:
+    from core.errors import SpecError
+    from core.jobs.curve import enqueue_curve
+
+    try:
+        shares = [float(part) / 100 for part in parts.split(",")]
+    except ValueError:
+        raise SpecError(f"--parts {parts!r} is no list of numbers", "Write for example --parts 25,50.") from None
+    return enqueue_curve(evaluation, shares)
+
+
+def _points(keys: list[str]) -> list[tuple[int, str]]:
+    """(training rows, evaluation) of each, or of one and those that lie on a curve with it."""
+    from core.errors import UserError
+    from core.evaluation.learning import curve_candidates
+    from core.store.runs import get_evaluation, get_run, list_evaluations, list_runs
+
+    records = [get_evaluation(key) for key in keys]
+    for record in records:
+        if record.spec.arm.run is None:
+            raise UserError(f"Evaluation {record.name!r} has no training run", "Give evaluations made with --run.")
+    if len(records) == 1:
+        return curve_candidates(records[0], list_evaluations(records[0].spec.dataset), list_runs())
+    return [(get_run(str(record.spec.arm.run)).trained_rows, record.evaluation_id) for record in records]

@@ -123,8 +123,10 @@ def smaller_specs(run: Run, shares: Sequence[float] = (0.25, 0.5)) -> list[Train
         part = max(1, round(run.trained_rows * share))
         total = sum(use.weight for use in run.spec.data)
         uses = tuple(use.model_copy(update={"limit": max(1, round(part * use.weight / total))}) for use in run.spec.data)
-        name = f"{run.name or run.run_id}, {share:.0%} of the rows"
-        found.append(run.spec.model_copy(update={"data": uses, "name": name}))
+        changes: dict[str, object] = {"data": uses, "name": f"{run.name or run.run_id}, {share:.0%} of the rows"}
+        if run.spec.max_steps is not None:  # as many epochs, so a part of the steps
+            changes["max_steps"] = max(1, round(run.spec.max_steps * share))
+        found.append(run.spec.model_copy(update=changes))
     return found
 
 

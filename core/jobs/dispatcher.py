@@ -87,7 +87,8 @@ def _plan(session: Session) -> Plan:
     plan.stale = [claim for claim in claims if claim.holder not in running and not _is_held_by_process(claim)]
     held = {claim.device: claim for claim in claims if claim not in plan.stale}
     blocked: set[str] = set()
-    for job in (job for job in jobs if job.state == "queued"):
+    before = _unfinished(session, {str(job.payload["after"]) for job in jobs if job.payload.get("after")})
+    for job in (job for job in jobs if job.state == "queued" and job.payload.get("after") not in before):
         wish = str(job.payload.get("device", job.device))
         pool = candidates(wish)
         if blocked.intersection(pool):
@@ -101,6 +102,14 @@ def _plan(session: Session) -> Plan:
             held[device] for device in pool if device in held and held[device].holder not in running and not held[device].wanted
         ]
     return plan
+
+
+def _unfinished(session: Session, job_ids: set[str]) -> set[str]:
+    """Which of these jobs haven't come to their end: what comes after them waits, and holds nobody back."""
+    if not job_ids:
+        return set()
+    finished = session.exec(select(JobRow.job_id).where(col(JobRow.job_id).in_(job_ids), JobRow.state == "finished"))
+    return job_ids - set(finished)
 
 
 def _is_held_by_process(claim: ClaimRow) -> bool:

@@ -74,8 +74,11 @@ def enqueue(
     device: str = "",
     gpus: int = 1,
     backend: str = "",
+    after: str = "",
 ) -> Job:
     """Put a job at the end of the queue, without starting anything (``dispatch()`` does).
+
+    ``after``: a job that must finish first; while it hasn't, this one waits and lets others go before it.
 
     ``device``: ``cpu``, ``cuda`` (any GPU) or ``cuda:1``; empty: a GPU where there is one. SpecError if more
     devices are asked for than there are.
@@ -86,7 +89,7 @@ def enqueue(
     there = len(candidates(device)) if device.startswith("cuda") else 0
     if gpus > max(1, there):
         raise SpecError(f"{gpus} GPUs are asked for, and this machine has {there}", "Lower `gpus`.")
-    full = {**(payload or {}), "device": device, "gpus": gpus, "backend": backend}
+    full = {**(payload or {}), "device": device, "gpus": gpus, "backend": backend} | ({"after": after} if after else {})
     return add_job(kind, full, title=title, subject=subject, device=device)
 
 
@@ -103,11 +106,14 @@ def enqueue_training(spec: TrainSpec) -> tuple[Job, Run]:
     return get_job(job.job_id), run
 
 
-def enqueue_evaluation(spec: EvaluationSpec) -> tuple[Job, Evaluation]:
-    """Check what an evaluation needs, keep its record with template and version frozen, and queue it."""
+def enqueue_evaluation(spec: EvaluationSpec, after: str = "") -> tuple[Job, Evaluation]:
+    """Check what an evaluation needs, keep its record with template and version frozen, and queue it.
+
+    ``after``: the job of a training whose run it asks.
+    """
     evaluation = prepare_evaluation(spec)
     device = NETWORK if evaluation.spec.arm.endpoint is not None else ""
-    job = enqueue("evaluate", title=f"Evaluate {evaluation.name}", subject=evaluation.evaluation_id, device=device)
+    job = enqueue("evaluate", title=f"Evaluate {evaluation.name}", subject=evaluation.evaluation_id, device=device, after=after)
     evaluation = save_evaluation(evaluation.model_copy(update={"job_id": job.job_id}))
     dispatch()
     return get_job(job.job_id), evaluation
