@@ -9,7 +9,7 @@ import importlib
 import sys
 
 import typer
-from typer.exceptions import Exit, TyperException
+from typer.exceptions import Abort, Exit, TyperException
 
 from core.errors import SpecError, UserError
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Error: {error.format_message()}", file=sys.stderr)
             print("Hint: `python -m core --help` lists the commands; each has its own --help.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Abort):  # Abort: the same while a question is asked
         return 130
     return result if isinstance(result, int) else 0
 

@@ -30,6 +30,10 @@ def import_command(
     task: Annotated[str | None, typer.Option("--task", help="extraction, classification, generation, chat or code.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", help="column=field; may be given several times.")] = None,
     split: Annotated[str, typer.Option("--split", help="Put all rows into train, dev or test.")] = "",
+    split_of: Annotated[
+        list[str] | None,
+        typer.Option("--split-of", help="file=split for a file of a folder or archive, whose name tells it otherwise."),
+    ] = None,
     elements: Annotated[str, typer.Option("--elements", help="Element names, separated by commas.")] = "",
     shape: Annotated[str | None, typer.Option("--shape", help="Shape of the records; guessed when left out.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding; detected when left out.")] = None,
@@ -42,9 +46,9 @@ def import_command(
     from core.data.mapping import parse_mapping
     from core.data.readers.guessing import describe_guess
 
-    mapping = parse_mapping(map_ or [])
+    mapping, splits = parse_mapping(map_ or []), _splits(split_of or [])
     if dry_run:
-        described = describe_guess(guess(file, mapping=mapping, shape=shape, encoding=encoding))
+        described = describe_guess(guess(file, mapping=mapping, shape=shape, encoding=encoding, splits=splits))
         emit(described, as_json, _guess_lines(described))
         return
     named = [part.strip() for part in elements.replace("，", ",").replace("、", ",").split(",") if part.strip()]
@@ -54,6 +58,7 @@ def import_command(
         task=_task(task),
         mapping=mapping,
         split=split,
+        splits=splits,
         elements=named,
         shape=shape,
         encoding=encoding,
@@ -80,6 +85,16 @@ def import_command(
     emit(value, as_json, lines)
 
 
+def _splits(pairs: list[str]) -> dict[str, str]:
+    """``file=split`` texts as a mapping; ``file=`` is in no split."""
+    from core.errors import UserError
+
+    for pair in pairs:
+        if not pair.rpartition("=")[0]:
+            raise UserError(f"{pair!r} is not file=split", "For example: --split-of part2.jsonl=test")
+    return {name: split for name, _, split in (pair.rpartition("=") for pair in pairs)}
+
+
 def _task(text: str | None) -> Any:
     from typing import get_args
 
@@ -97,6 +112,7 @@ def _guess_lines(described: dict[str, Any]) -> list[str]:
     return [
         f"{described['source']}: {described['container']}, {described['encoding'] or 'binary'}, shape {described['shape']}",
         f"Columns: {mapped or 'none mapped'}",
+        *(f"{file['name']}: {file['split'] or 'no split'}" for file in described["files"] if len(described["files"]) > 1),
         *table(["instruction", "input", "output"], [[_short(cell, 40) for cell in row] for row in rows]),
     ]
 

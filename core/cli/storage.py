@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from core.cli.common import AsJson, emit, say, table
+from core.errors import UserError
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +40,7 @@ def delete_command(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete something with what hangs on it, which is shown first."""
+    """Delete something with what hangs on it, which is shown first; without a terminal only with --yes."""
     from core.store.usage import delete_with_all, what_goes
 
     goes = what_goes(kind, name)
@@ -50,7 +51,11 @@ def delete_command(
         return
     for line in ["To be deleted:", *lines, *goes.stays]:
         say(line)
-    if not yes and not as_json and sys.stdin.isatty():
-        typer.confirm("Delete?", abort=True, err=True)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UserError("Nothing was deleted, for nobody can be asked", "Say --yes to delete it, or --dry-run to look only.")
+        if not typer.confirm("Delete?", err=True):
+            say("Nothing was deleted.")
+            return
     delete_with_all(kind, name)
     emit(value | {"deleted": True}, as_json, f"{len(goes.goes)} deleted, {megabytes(goes.bytes)} freed")

@@ -52,6 +52,7 @@ def import_file(
     task: Task | None = None,
     mapping: Mapping[str, str] | None = None,
     split: str = "",
+    splits: Mapping[str, str] | None = None,
     elements: Sequence[str] = (),
     shape: str | None = None,
     encoding: str | None = None,
@@ -60,12 +61,21 @@ def import_file(
     """Bring a file into dataset ``name``: a new dataset, or the latest rows of one that exists and these.
 
     ``mapping`` (column → field), ``shape`` and ``encoding`` stand where given and are guessed otherwise; ``split`` puts all
-    rows into one split. InputFileError, with nothing written, for a file that keeps no row or a document that doesn't parse.
+    rows into one split, ``splits`` those of a file in a folder or archive (by its name), which else are in the split that
+    the file's name tells. InputFileError, with nothing written, for a file that keeps no row or a document that doesn't parse.
     """
     check_name(name, "dataset name")
     check_split(split)
     check_fields(mapping or {})
-    parsed = parse(path, Limits.current(), mapping=mapping, shape=shape, encoding=encoding, reporter=reporter or SilentReporter())
+    parsed = parse(
+        path,
+        Limits.current(),
+        mapping=mapping,
+        shape=shape,
+        encoding=encoding,
+        reporter=reporter or SilentReporter(),
+        splits=splits,
+    )
     if parsed.rows.num_rows == 0:
         raise _nothing_kept(parsed)
     return _store(parsed, name, task, split, tuple(elements))

@@ -116,10 +116,12 @@ def dialog() -> None:
         shape = st.session_state.get("import_shape")
         shape = shape if shape in (first.shape, *first.alternatives) and shape != first.shape else None
         guessed = first if shape is None else _guess(local, changed, shape, ())
+        splits = _splits(first)
         mapping = _mapping(guessed)
-        found = _guess(local, changed, shape, tuple(sorted(mapping.items()))) if mapping else guessed
+        asked = (tuple(sorted(mapping.items())), tuple(sorted(splits.items())))
+        found = _guess(local, changed, shape, *asked) if mapping or splits else guessed
         _preview(found)
-        _bring_in(source, found, mapping, shape)
+        _bring_in(source, found, shape, {"mapping": mapping or None, "splits": splits or None})
 
 
 def _source() -> Source | None:
@@ -190,8 +192,8 @@ def _mapping(guessed: Guess) -> dict[str, str]:
 def _preview(found: Guess) -> None:
     """The first rows as they would be imported, and the first that would be kept aside."""
     kind = f"{found.container}, {found.encoding}" if found.encoding else found.container
-    documents = f"{formats.plural(found.documents, 'document')}. " if found.documents > 1 else ""
-    st.caption(f"{documents}Read as {kind}. The first {formats.plural(len(found.preview), 'row')} as they would come in:")
+    of = f" of {states.plain(found.files[0][0])}" if len(found.files) > 1 else ""
+    st.caption(f"Read as {kind}. The first {formats.plural(len(found.preview), 'row')}{of} as they would come in:")
     frame = pd.DataFrame(list(found.preview))
     if len(frame):
         shown = [
@@ -204,7 +206,28 @@ def _preview(found: Guess) -> None:
                 st.markdown(f"Line {fault.line}: {states.plain(fault.reason)}")
 
 
-def _bring_in(source: Source, found: Guess, mapping: dict[str, str], shape: str | None) -> None:
+def _splits(first: Guess) -> dict[str, str]:
+    """The splits of a folder's or archive's files, as their names tell them, each to be changed; those that were."""
+    if len(first.files) < 2:
+        return {}
+    st.markdown(f"**{formats.plural(len(first.files), 'file')}, and the split that the name of each tells**")
+    options = ["", *SPLITS]
+    cells = st.columns(min(4, len(first.files)))
+    changed: dict[str, str] = {}
+    for place, (name, split) in enumerate(first.files[:COLUMNS]):
+        with cells[place % len(cells)]:
+            chosen = st.selectbox(
+                states.plain(name.partition("/")[2]), options, index=options.index(split), key=f"import_split_of_{name}",
+                format_func=lambda s: s or "none",
+            )  # fmt: skip
+        if chosen != split:
+            changed[name] = chosen
+    if len(first.files) > COLUMNS:
+        st.caption(f"{len(first.files) - COLUMNS} more are in the split that their name tells.")
+    return changed
+
+
+def _bring_in(source: Source, found: Guess, shape: str | None, chosen: dict[str, Any]) -> None:
     tasks = list(get_args(Task))
     cells = st.columns([3, 2, 2, 2])
     with cells[0]:
@@ -238,7 +261,7 @@ def _bring_in(source: Source, found: Guess, mapping: dict[str, str], shape: str 
     if source.large:
         st.caption("It is imported in the background; the page says how far it is.")
     if st.button("Add the rows" if name in known else f"Import {source.name}", type="primary", key="import_go"):
-        given = {"mapping": mapping or None, "shape": shape, "split": split or "", "task": None if name in known else task}
+        given = chosen | {"shape": shape, "split": split or "", "task": None if name in known else task}
         given["elements"] = [part.strip() for part in re.split("[,，、]", elements) if part.strip()]
         with states.catching("Nothing was imported; the workspace is as it was."):
             _import(source, name, given)
@@ -256,5 +279,9 @@ def _import(source: Source, name: str, given: dict[str, Any]) -> None:
 
 
 @st.cache_data(show_spinner="Reading the first rows", max_entries=16)
-def _guess(path: str, _changed: int, shape: str | None, mapping: tuple[tuple[str, str], ...]) -> Guess:
-    return guess(path, mapping=dict(mapping) or None, shape=shape)
+def _guess(
+    path: str, changed: int, shape: str | None, mapping: tuple[tuple[str, str], ...], splits: tuple[tuple[str, str], ...] = ()
+) -> Guess:
+    """``changed``: when the file was, so that another file at the same path is looked at anew."""
+    del changed
+    return guess(path, mapping=dict(mapping) or None, shape=shape, splits=dict(splits))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.__main__ import main
 from core.data.importing import guess, import_file
 from core.errors import InputFileError
 from core.store import datasets as store
@@ -242,10 +243,37 @@ def test_folder_of_data_files_tells_splits_by_name(tmp_path: Path) -> None:
     made = import_file(folder, "d")
     assert made.version.split_sizes == {"train": 2, "dev": 1, "test": 1}
     assert store.read_rows("d")["source"].to_pylist()[0] == "corpus/train-00000-of-00001.parquet"
-    assert guess(folder).documents == 3
+    assert len(guess(folder).files) == 3
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputFileError, match="no data file"):
         import_file(tmp_path / "nothing", "e")
+
+
+def test_an_archive_tells_splits_by_name_and_each_can_be_changed(tmp_path: Path) -> None:
+    lines = [json.dumps(row, ensure_ascii=False).encode() for row in ROWS]
+    members = {
+        "set/test.json": b"[" + lines[0] + b"]",
+        "set/dev.jsonl": lines[1],
+        "set/train.jsonl": lines[2],
+        "set/more.jsonl": lines[3],
+    }
+    path = tmp_path / "set.zip"
+    path.write_bytes(zipped(members | {"set/README.md": b"# about", "set/dataset_infos.json": b"{}"}))
+    seen = guess(path)
+    assert seen.files == tuple((f"set.zip/set/{name}", split) for name, split in (
+        ("train.jsonl", "train"), ("dev.jsonl", "dev"), ("test.json", "test"), ("more.jsonl", ""),
+    ))  # fmt: skip
+    assert [row["split"] for row in seen.preview] == ["train"]
+    assert import_file(path, "d").version.split_sizes == {"train": 1, "dev": 1, "test": 1, "": 1}
+    changed = {"set/dev.jsonl": "", "set.zip/set/more.jsonl": "train"}
+    assert dict(guess(path, splits=changed).files)["set.zip/set/dev.jsonl"] == ""
+    assert import_file(path, "e", splits=changed).version.split_sizes == {"train": 2, "": 1, "test": 1}
+    with pytest.raises(InputFileError, match=r"no file 'other\.jsonl'"):
+        import_file(path, "f", splits={"other.jsonl": "train"})
+    assert main(["import", str(path), "--name", "g", "--split-of", "set/more.jsonl=dev"]) == 0
+    assert store.get_version("g").split_sizes == {"train": 1, "dev": 2, "test": 1}
+    assert main(["import", str(path), "--name", "h", "--split-of", "dev"]) == 2
+    assert main(["import", str(path), "--name", "h", "--split-of", "set/more.jsonl=nosuch"]) == 2
 
 
 def test_what_save_to_disk_wrote(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_dataset_is_fetched_with_its_splits(host: type[Host], where: str) -> N
 @pytest.mark.parametrize("where", ["hub", "modelscope"])
 def test_one_file_or_folder_of_it(host: type[Host], where: str) -> None:
     assert import_file(f"{where}:org/name/data/test.jsonl", "d").rows == 1
-    assert guess(f"{where}:org/name/data").documents == 2
+    assert len(guess(f"{where}:org/name/data").files) == 2
 
 
 def test_the_token_stays_with_its_host(host: type[Host], monkeypatch: pytest.MonkeyPatch) -> None:

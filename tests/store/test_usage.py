@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -159,10 +160,27 @@ def test_usage_counts_everything(filled: None) -> None:
     assert [item.bytes for item in usage()] == sorted(found.values(), reverse=True)
 
 
-def test_commands(filled: None, capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(io.StringIO):
+    """Somebody who types a text, or closes the terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_commands(filled: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["delete", "run", "r1", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["goes"][0]["name"], told["deleted"]) == ("r1", False)
+    assert len(list_runs()) == 2
+    for unasked in (["delete", "run", "r1"], ["delete", "run", "r1", "--json"]):  # no terminal, nobody to ask
+        assert main(unasked) == 2
+        assert "--yes" in capsys.readouterr().err
+        assert len(list_runs()) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", Terminal("n\n"))
+        assert main(["delete", "run", "r1"]) == 0
+        patch.setattr("sys.stdin", Terminal(""))
+        assert main(["delete", "run", "r1"]) == 130
     assert len(list_runs()) == 2
     assert main(["delete", "run", "r1", "--yes"]) == 0
     assert len(list_runs()) == 1

@@ -8,31 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.data.mapping import split_named
 from core.data.readers.base import Document, Limits
+from core.data.readers.names import DATA_SUFFIXES, is_data_file, place_of, split_of_path
 from core.data.readers.sources import documents, file_hash
 from core.errors import InputFileError
-
-DATA_SUFFIXES = frozenset(
-    {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".conll", ".bio", ".bioes", ".bmes", ".txt"}
-)
-_ABOUT = frozenset(
-    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "configuration.json", "config.json"}
-)
-_ABOUT_TEXTS = frozenset({"readme.txt", "license.txt", "requirements.txt"})
-
-
-def is_data_file(name: str) -> bool:
-    """Whether a file of this name holds rows, by its ending, and isn't one that only tells about them."""
-    base = name.rsplit("/", 1)[-1].lower()
-    if base.startswith(".") or base in _ABOUT or base in _ABOUT_TEXTS:
-        return False
-    inner = base.removesuffix(".gz")
-    return any(inner.endswith(suffix) for suffix in DATA_SUFFIXES) or base.endswith(".zip")
 
 
 def folder_documents(folder: Path, limits: Limits, name: str | None = None) -> list[Document]:
@@ -47,13 +29,12 @@ def folder_documents(folder: Path, limits: Limits, name: str | None = None) -> l
             f"The folder {shown} holds {total / 2**20:,.0f} MiB; the limit is {limits.file_bytes / 2**20:,.0f} MiB",
             "Give one file of it, or set TUNEWISE_MAX_FILE_MB.",
         )
-    order = {"train": 0, "dev": 1, "test": 2}
     found: list[Document] = []
-    for path in sorted(files, key=lambda p: (order.get(split_of_path(p.relative_to(folder)), 3), str(p))):
+    for path in sorted(files, key=lambda p: (place_of(split_of_path(p.relative_to(folder))), str(p))):
         relative = path.relative_to(folder).as_posix()
         split = split_of_path(path.relative_to(folder))
         prefix = f"{shown}/{relative.rsplit('/', 1)[0]}" if "/" in relative else shown
-        found += [Document(f"{prefix}/{d.name}", d.open, d.size, split) for d in documents(path, limits)]
+        found += [Document(f"{prefix}/{d.name}", d.open, d.size, d.split or split) for d in documents(path, limits)]
     return found
 
 
@@ -75,16 +56,6 @@ def _saved_files(folder: Path) -> Iterator[Path]:
         raise InputFileError(
             f"{folder.name} is not a whole folder of save_to_disk: {error}", "Save the dataset again."
         ) from error
-
-
-def split_of_path(path: Path) -> str:
-    """The split that a path's file name or folders tell, or ``""``."""
-    for part in reversed((*path.parts[:-1], path.name.split(".", 1)[0])):
-        for word in (part, *re.split(r"[-_. ]", part)):
-            split = split_named(word)
-            if split:
-                return split
-    return ""
 
 
 def path_hash(path: Path) -> str:

@@ -15,6 +15,7 @@ from core.data.elements import guess_task
 from core.data.mapping import check_mapping
 from core.data.readers.base import Document, Fault, Limits
 from core.data.readers.detect import How, columns_of, how_to_read, sample
+from core.data.readers.names import with_splits
 from core.data.readers.places import opened
 from core.data.readers.rows import convert
 from core.data.readers.shapes.registry import Shape, find_shape, fitting
@@ -29,7 +30,8 @@ class Guess:
     """How a document would be read. ``mapping`` is column → field; ``alternatives`` are the other shapes that fit.
 
     ``preview`` holds the first rows as they would be imported (columns of a row without its identifier),
-    ``faults`` the first records that would be quarantined, both out of the ``sampled`` records looked at.
+    ``faults`` the first records that would be quarantined, both out of the ``sampled`` records looked at. ``files`` are
+    the names of all documents, each with the split that its name tells ("" for none).
     """
 
     source: str
@@ -43,7 +45,7 @@ class Guess:
     preview: tuple[dict[str, Any], ...] = ()
     faults: tuple[Fault, ...] = ()
     sampled: int = 0
-    documents: int = 1
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def encoding(self) -> str:
@@ -62,6 +64,7 @@ def guess(
     mapping: Mapping[str, str] | None = None,
     shape: str | None = None,
     encoding: str | None = None,
+    splits: Mapping[str, str] | None = None,
 ) -> Guess:
     """What ``import_file`` would make of a path (of the first document in it). Writes nothing.
 
@@ -69,8 +72,10 @@ def guess(
     """
     limits = Limits.current()
     with opened(path, limits) as place:
-        made = guess_document(place.documents[0], limits, mapping=mapping, shape=shape, encoding=encoding)
-        return replace(made, documents=len(place.documents))
+        documents = with_splits(place.documents, splits or {})
+        made = guess_document(documents[0], limits, mapping=mapping, shape=shape, encoding=encoding)
+        preview = tuple({**row, "split": row["split"] or documents[0].split} for row in made.preview)
+        return replace(made, files=tuple((document.name, document.split) for document in documents), preview=preview)
 
 
 def guess_document(
@@ -159,6 +164,7 @@ def describe_guess(made: Guess) -> dict[str, Any]:
         "columns": list(made.columns),
         "alternatives": list(made.alternatives),
         "task": made.task,
+        "files": [{"name": name, "split": split} for name, split in made.files],
         "preview": [
             {key: json.loads(value) if key == "extra" and value else value for key, value in row.items()} for row in made.preview
         ],

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from core.data.encoding import BLOCK
 from core.data.readers.base import Limits
-from core.data.readers.folders import is_data_file
+from core.data.readers.names import is_data_file
 from core.errors import InputFileError
 from core.settings import get_settings
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from core.data.readers.base import Chunk, Document, Fault, Limits
 from core.data.readers.detect import chunks
 from core.data.readers.guessing import Guess, guess_document
+from core.data.readers.names import with_splits
 from core.data.readers.places import Place, opened
 from core.data.readers.rows import BODY, convert
 from core.data.readers.shapes.registry import find_shape
@@ -51,9 +52,11 @@ def parse(
     shape: str | None,
     encoding: str | None,
     reporter: Reporter,
+    splits: Mapping[str, str] | None = None,
 ) -> Parsed:
-    """Read a path. InputFileError if it can't be read as rows at all."""
+    """Read a path; ``splits``: of some files in a folder or archive. InputFileError if it can't be read as rows at all."""
     with opened(path, limits) as place:
+        place = replace(place, documents=with_splits(place.documents, splits or {}))
         return _parse(place, limits, mapping, shape, encoding, reporter)
 
 

@@ -11,11 +11,13 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from core.data.encoding import BLOCK
 from core.data.readers.base import Document, Limits
+from core.data.readers.names import is_data_file, place_of, split_of_path
 from core.errors import InputFileError
 
 _SKIPPED_MEMBERS = ("__MACOSX/", ".")
@@ -23,6 +25,9 @@ _SKIPPED_MEMBERS = ("__MACOSX/", ".")
 
 def documents(path: Path, limits: Limits) -> list[Document]:
     """What a path holds: one document, or one a member of a ``.zip`` (folders and hidden files left out).
+
+    Members are in the split that their name tells, train before dev before test; where some are data files by their
+    name, the others, which tell about them, are left out.
 
     InputFileError if it isn't there, isn't a file, is empty, or is larger than allowed.
     """
@@ -69,6 +74,7 @@ def _members(path: Path, limits: Limits) -> list[Document]:
             ]
     except zipfile.BadZipFile as error:
         raise InputFileError(f"{path.name} is not a whole .zip file", "Copy or download it again.") from error
+    infos = [info for info in infos if is_data_file(info.filename)] or infos
     if not infos:
         raise InputFileError(f"{path.name} holds no file", "Put the data file into the archive.")
     if any(info.flag_bits & 1 for info in infos):
@@ -79,10 +85,16 @@ def _members(path: Path, limits: Limits) -> list[Document]:
     def opener(member: str) -> BinaryIO:
         return _bounded(cast(BinaryIO, zipfile.ZipFile(path).open(member)), path.name, limits)
 
-    return [
-        Document(f"{path.name}/{info.filename}", lambda member=info.filename: opener(member), info.file_size)  # type: ignore[misc]
+    found = [
+        Document(
+            f"{path.name}/{info.filename}",
+            partial(opener, info.filename),
+            info.file_size,
+            split_of_path(PurePosixPath(info.filename)),
+        )
         for info in infos
     ]
+    return sorted(found, key=lambda document: place_of(document.split))
 
 
 def _too_large(name: str, limits: Limits) -> InputFileError:
