@@ -38,9 +38,8 @@ with states.catching("Your data is as it was."):
     where = tokenloss.found(chosen)
     at = tokenloss.simulator(chosen, measured, where) if where is not None else None
     advised = at.recommend()[0] if at is not None else budget.sound(whole)
-    options = sorted({*budget.steps(int(whole.max())), advised})
     with left:
-        limit = tokenview.slider(options, advised)
+        limit = tokenview.slider(tokenview.offered(int(whole.max()), advised), advised)
         with st.container(key="chart"):
             charts.show(
                 figures.histogram(whole, limit),
@@ -59,6 +58,7 @@ with states.catching("Your data is as it was."):
         if at is None:
             st.caption("Which values are lost at this length takes a while to find in so many rows.")
             st.button("Find the values that are lost", key="tokens_find_now", on_click=tokenloss.find)
+            tokenloss.empties(measured)
         else:
             tokenloss.show(chosen, at, limit, overflow)
         with st.container(horizontal=True):

@@ -11,6 +11,7 @@ import pytest
 
 from core.lengths import measure, measure_rows, summary
 from core.prompts.examples import Dropped, Example, build_example
+from core.prompts.studio import mask_view
 from core.prompts.templates import list_templates
 from core.records import Dataset, ModelRef, SilentReporter, Version
 from core.store import schema
@@ -62,14 +63,35 @@ def test_equal_to_the_trainers_row_by_row(template: Any, tokenizer: Any) -> None
             assert found["answer"] == 0
 
 
+def test_rows_with_an_empty_answer_are_known() -> None:
+    said = [
+        {"input": "a", "output": ""},
+        {"input": "a", "output": " \n"},
+        {"input": "a", "output": "{}"},
+        {"messages": talk("a", "", "b", " ")},
+        {"messages": talk("a", "x", "b", "")},
+        {"messages": talk("only a question")},
+    ]
+    tokenizer, template = byte_level(), list_templates()[0]
+    counted = measure_rows(table(said), template, tokenizer)
+    assert counted["empty"].to_pylist() == [True, True, False, True, False, False]
+    assert summary(counted)["empty_answers"] == 3
+    learnt = [mask_view(template, row, tokenizer=tokenizer) for row in table(said).to_pylist()]
+    assert [view.empty for view in learnt[:5]] == [True, True, False, True, False]
+    assert learnt[0].trained == 1
+    assert mask_view(template, table(said).to_pylist()[4], tokenizer=tokenizer, turns="last").empty
+
+
 def test_summary() -> None:
     lengths = pa.table(
         {"prompt": [1, 2, 3, 4, None], "answer": [1] * 5, "whole": [2, 3, 4, 5, None], "fault": [None] * 4 + ["bad"]}
+        | {"empty": [True] + [False] * 4}
     )
     found = summary(lengths, max_length=3)
     assert found["rows"] == 5
     assert found["over_max_length"] == 2
     assert found["faults"] == 1
+    assert found["empty_answers"] == 1
     assert found["prompt"] == {"p50": 2, "p90": 4, "p95": 4, "p99": 4, "max": 4, "mean": 2.5, "total": 10}
     assert summary(lengths.slice(0, 0), 3)["whole"]["max"] == 0
 

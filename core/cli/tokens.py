@@ -65,7 +65,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     share = result["over_max_length"] / max(1, result["rows"])
     last = f"{result['over_max_length']:,} of {result['rows']:,} rows ({share:.1%}) are over {result['max_length']:,} tokens."
     faults = [f"{result['faults']:,} rows can't be put into this template."] if result["faults"] else []
-    return [*table(["tokens", *keys], rows), last, *faults]
+    nothing = f"{result['empty_answers']:,} rows have an empty answer: of them only the token that ends an answer is learnt."
+    return [*table(["tokens", *keys], rows), last, *faults, *([nothing] if result["empty_answers"] else [])]
 
 
 def _beside(

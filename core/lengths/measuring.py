@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import UserError
@@ -22,6 +23,7 @@ from core.lengths.counting import Counter
 from core.lengths.pieces import Pieces
 from core.models.tokenizer import load_tokenizer
 from core.prompts.control import backend
+from core.prompts.examples import empty_answer
 from core.prompts.templates import text_hash
 from core.records import ModelRef, Reporter, SilentReporter, Template, Version
 from core.store import datasets
@@ -38,11 +40,12 @@ LENGTHS = pa.schema(
         pa.field("answer", pa.int32()),
         pa.field("whole", pa.int32()),
         pa.field("fault", pa.large_string()),
+        pa.field("empty", pa.bool_()),
     ]
 )
 COLUMNS = ("row_id", "split", "instruction", "input", "output", "messages", "extra")
 CHUNK = 50_000
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key: raised when the counting changes."""
 
 
@@ -59,7 +62,9 @@ def measure(
     shots: Sequence[Mapping[str, Any]] = (),
     reporter: Reporter | None = None,
 ) -> pa.Table:
-    """Columns ``row_id, split, prompt, answer, whole, fault`` (tokens; null with a fault), in the version's order.
+    """Columns ``row_id, split, prompt, answer, whole, fault, empty``, in the version's order.
+
+    Lengths are in tokens, null with a fault; ``empty``: the answer says nothing, only its end token would be learnt.
 
     Read from the workspace when it was counted before; else counted with progress, and kept. StoppedError if the
     reporter asks for a stop.
@@ -120,9 +125,18 @@ def _table(rows: pa.Table, counted: Chunk) -> pa.Table:
     wrong[list(counted.faults)] = True
     counts = (counted.prompt, counted.answer, counted.prompt + counted.answer)
     columns = [pa.array(values, pa.int32(), mask=wrong) for values in counts]
-    return pa.table(
-        [rows["row_id"], rows["split"], *columns, pa.array(said, pa.large_string()) if said else none], schema=LENGTHS
-    )
+    faults = pa.array(said, pa.large_string()) if said else none
+    return pa.table([rows["row_id"], rows["split"], *columns, faults, pa.array(_empty(rows))], schema=LENGTHS)
+
+
+def _empty(rows: pa.Table) -> Any:
+    found = pc.equal(pc.utf8_trim_whitespace(rows["output"].fill_null("")), "").to_numpy(zero_copy_only=False)
+    talks = np.flatnonzero(pc.is_valid(rows["messages"]).to_numpy(zero_copy_only=False))
+    if len(talks):
+        found = found.copy()
+        messages = rows["messages"].take(pa.array(talks)).to_pylist()
+        found[talks] = [empty_answer({"messages": text}) for text in messages]
+    return found
 
 
 def cache_path(

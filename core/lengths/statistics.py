@@ -15,7 +15,8 @@ PARTS = ("prompt", "answer", "whole")
 
 
 def summary(table: pa.Table, max_length: int | None = None) -> dict[str, Any]:
-    """``rows``; p50, p90, p95, p99, max, mean, total of prompt, answer and whole (tokens); ``over_max_length``; ``faults``.
+    """``rows``; p50, p90, p95, p99, max, mean, total of prompt, answer and whole (tokens); ``over_max_length``; ``faults``;
+    ``empty_answers``: rows whose answer says nothing.
 
     Percentiles are real lengths (the smallest length that at least that share of rows doesn't exceed).
     ``rows`` counts every row; a row with a fault has no length and is over nothing.
@@ -29,6 +30,7 @@ def summary(table: pa.Table, max_length: int | None = None) -> dict[str, Any]:
         "max_length": max_length,
         "over_max_length": over,
         "faults": table["fault"].length() - table["fault"].null_count,
+        "empty_answers": pc.sum(table["empty"]).as_py() or 0,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.lengths.places import Places
 from core.records import Overflow
@@ -56,7 +57,10 @@ class Truncation:
     """The arrays of a version for a template and a tokenizer, asked again and again."""
 
     def __init__(self, lengths: pa.Table, found: Places) -> None:
-        """``lengths`` as from ``measure``, ``found`` as from ``places`` for the same version, template and model."""
+        """``lengths`` as from ``measure``, ``found`` as from ``places`` for the same version, template and model.
+
+        ``empty``: rows whose answer says nothing.
+        """
         self.prompt, self.answer, self.whole = (_ints(lengths[name]) for name in ("prompt", "answer", "whole"))
         self.row_ids = lengths["row_id"]
         self.input, self.first, self.last, self.body = (_ints(found.rows[n]) for n in ("input", "first", "last", "body"))
@@ -68,6 +72,7 @@ class Truncation:
         self.elements: list[str] = encoded.dictionary.to_pylist()
         self.value_element: Ints = encoded.indices.to_numpy()
         self.answered = self.answer > 0
+        self.empty: int = pc.sum(lengths["empty"]).as_py() or 0
 
     def simulate(self, max_length: int, policy: Policy) -> Outcome:
         """What happens to the rows at this maximum length."""

@@ -7,6 +7,7 @@ Knows nothing of files, models and trainers: the tokenizer is passed in.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,6 +127,16 @@ def build_example(
         return _labelled(row_id, shorter, tokenizer, loss_on, turns, kept)
     except RowError as fault:
         return Dropped(row_id, fault.message, "row_fault")
+
+
+def empty_answer(row: Mapping[str, Any], turns: Turns = "all") -> bool:
+    """Whether a row's answer (all of a conversation's, or its last) says nothing: only the token that ends it is learnt."""
+    if messages := row.get("messages"):
+        said = json.loads(messages) if isinstance(messages, str) else messages
+        answers = [str(m["content"] or "") for m in said if m["role"] == "assistant"]
+        return bool(answers) and not any(text.strip() for text in (answers if turns == "all" else answers[-1:]))
+    output = row.get("output")
+    return output is not None and not str(output).strip()
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, segments: Iterable[Segment]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import SpecError
 from core.prompts.control import controls
-from core.prompts.examples import IGNORED, Dropped, LossOn, Turns, build_example
+from core.prompts.examples import IGNORED, Dropped, LossOn, Turns, build_example, empty_answer
 from core.prompts.render import render
 from core.prompts.templates import check_texts
 from core.records import Overflow, Template
@@ -38,13 +38,17 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class MaskView:
-    """A row as the trainer gets it: ``pieces`` in order, or the reason why it is dropped."""
+    """A row as the trainer gets it: ``pieces`` in order, or the reason why it is dropped.
+
+    ``empty``: the answer says nothing, so only the token that ends it is learnt.
+    """
 
     pieces: tuple[Piece, ...]
     tokens: int
     trained: int
     dropped: str = ""
     note: str = ""
+    empty: bool = False
 
 
 def mask_view(
@@ -76,7 +80,7 @@ def mask_view(
     trained = [label != IGNORED for label in made.labels]
     pieces = tuple(_pieces(tokenizer, made.input_ids, trained, made.prompt))
     note = made.note or ("no token of this row is trained on" if not any(trained) else "")
-    return MaskView(pieces, len(made.input_ids), sum(trained), note=note)
+    return MaskView(pieces, len(made.input_ids), sum(trained), note=note, empty=empty_answer(row, turns))
 
 
 def _pieces(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], trained: Sequence[bool], prompt: int) -> Iterator[Piece]:

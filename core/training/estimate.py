@@ -1,26 +1,42 @@
 """What a training will cost before it is started: steps, time, peak memory, whether it fits, and what to change if not.
 
-Also decides for a run how much of the activations it keeps. Formulas count numbers from a model's config; their
-constants were measured (``docs/benchmarks.md``), and finished runs on the same device correct the time. No torch.
+Also decides for a run how much of the activations it keeps. Formulas and fitted constants are those of ``costs``; finished
+runs of this workspace on the same kind of device give the time where there are any. No torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import psutil
 
 from core.models.catalogue import resolve
 from core.models.memory import devices
 from core.models.tokenizer import load_tokenizer
+from core.prompts.examples import IGNORED
 from core.prompts.templates import find_template
 from core.records import Run, TrainSpec
 from core.settings import get_settings
 from core.store.jobs import list_jobs
 from core.store.runs import list_runs
 from core.training.batches import best_fit, split_step
+from core.training.costs import (
+    Basis,
+    Work,
+    activation_bytes,
+    basis_for,
+    constant_bytes,
+    cores,
+    layer_bytes,
+    learnt_numbers,
+    pass_seconds,
+    processor,
+    state_bytes,
+    weight_bytes,
+)
 from core.training.data import TrainingData, training_data
 from core.training.shape import ModelShape, read_shape, shape_of
 
@@ -28,14 +44,7 @@ __all__ = ["PASS_TOKENS", "Estimate", "MemoryPlan", "ModelShape", "read_shape", 
 
 PASS_TOKENS = 8192
 """Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
-WIDTHS_KEPT, INNER_KEPT = 11, 4
-"""Activations that a layer keeps for its backward pass, in widths of the model and of its feed-forward part a token."""
-LOGITS_BYTES = 3 * 2**28
-CONTEXT_BYTES = 4e8
-"""The allocator's rounding and work space (CUDA's own context isn't counted by torch, nor here)."""
 SHARE_USED = 0.92
-_FLOPS = {"cpu": 6e10, "cuda": 1.2e14}
-"""A second: of one CPU core with AVX512-BF16, and of a GPU of the A100's kind. Only until a run has measured it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,10 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will cost. ``seconds`` is rough where ``measured_runs`` is 0. ``advice``: what to change to make it fit."""
+    """What a training will cost. ``measured_runs`` of this workspace gave the time; where there are none, ``basis`` did.
+
+    ``basis`` is the fit that time and memory stand on, with its error. ``advice``: what to change to make it fit.
+    """
 
     device: str
     memory: MemoryPlan
@@ -74,53 +86,75 @@ class Estimate:
     padding: float
     seconds: float
     measured_runs: int
+    basis: Basis
     advice: tuple[str, ...] = ()
+
+    @property
+    def how_sure(self) -> str:
+        """Where time and memory come from and how far off they were, in a sentence or two."""
+        if not self.measured_runs:
+            return self.basis.words
+        runs = "a finished run" if self.measured_runs == 1 else f"{self.measured_runs} finished runs"
+        return f"Time as in {runs} of this model and method here. {self.basis.memory_words}"
 
 
 def adapter_numbers(spec: TrainSpec, shape: ModelShape) -> int:
-    """Numbers that are learnt: all, or r · (in + out) for each linear layer of the blocks (Hu et al. 2021, section 4.1)."""
-    if spec.method == "full":
-        return shape.in_blocks + shape.outside
-    return shape.layers * sum(spec.lora_r * (a + b) for a, b in shape.linear)
+    """Numbers that are learnt."""
+    return learnt_numbers(shape, spec.method, spec.lora_r)
 
 
-def plan_memory(spec: TrainSpec, shape: ModelShape, longest: int, step_tokens: int, device: str, free: int) -> MemoryPlan:
+def plan_memory(
+    spec: TrainSpec, shape: ModelShape, longest: int, step_tokens: int, device: str, free: int, learnt_share: float = 0.25
+) -> MemoryPlan:
     """The largest passes and the fewest recomputed layers that fit into ``free`` bytes of a device.
 
     Passes are halved only when recomputing every layer is not enough. What doesn't fit at all is planned as small as it gets.
+    On a CPU padded passes hold a step's rows, and nothing is recomputed unless the spec says so.
     """
     gpu = device.startswith("cuda")
-    weights = _weight_bytes(spec, shape, gpu)
-    learnt = adapter_numbers(spec, shape)
-    state = 2 if spec.optimizer in ("adamw_8bit", "paged_adamw_8bit") else 8
-    learnt_bytes = learnt * (4 + state) + (0 if spec.method == "full" else 4 * learnt)
-    work = int(CONTEXT_BYTES + 4 * shape.width * shape.inner if gpu else 5e8)
-    layer = 2 * (WIDTHS_KEPT * shape.width + INNER_KEPT * shape.inner) * (1 if gpu else 2)
+    memory = device_basis(device).constants.memory
     tokens = max(longest, min(step_tokens, PASS_TOKENS))
+    quantisation = "nf4" if spec.method == "qlora" else spec.model.quantisation
+    state = 2 if spec.optimizer in ("adamw_8bit", "paged_adamw_8bit") else 8
+    weights = weight_bytes(shape, spec.method, quantisation, spec.model.dtype in ("auto", "float32"))
     while True:
-        room = free - weights - learnt_bytes - work
-        recomputed = tokens * 2 * shape.width * shape.layers + max(tokens * layer, LOGITS_BYTES)
-        kept = tokens * layer
-        saved = kept - tokens * 2 * shape.width
-        spare = max(0, math.floor((room - recomputed) / saved)) if saved > 0 else shape.layers
-        checkpointed = _checkpointed(spec, shape, spare, gpu)
-        activations = recomputed + (shape.layers - checkpointed) * saved if checkpointed else kept * shape.layers + LOGITS_BYTES
+        plain = Work(
+            shape, spec.method, tokens, min(longest, tokens), 1, 0, learnt_share, spec.lora_r, quantisation == "nf4", gpu,
+            gpu or bool(spec.packing),
+        )  # fmt: skip
+        learnt, work = state_bytes(plain, state), constant_bytes(plain, memory)
+        room = free - weights - learnt - work
+        checkpointed = _checkpointed(spec, plain, memory, room)
+        activations = activation_bytes(replace(plain, recomputed=checkpointed), memory)
         if activations <= room or tokens <= longest or not gpu:
-            return MemoryPlan(weights, learnt_bytes, activations, work, checkpointed, tokens, free)
+            parts = [int(part) for part in (weights, learnt, activations, work)]
+            return MemoryPlan(parts[0], parts[1], parts[2], parts[3], checkpointed, tokens, free)
         tokens = max(longest, tokens // 2)
 
 
-def _checkpointed(spec: TrainSpec, shape: ModelShape, spare: int, gpu: bool) -> int:
+def _checkpointed(spec: TrainSpec, plain: Work, memory: Mapping[str, float], room: float) -> int:
+    """How many layers have to be recomputed."""
+    layers = plain.shape.layers
     if spec.gradient_checkpointing is not None:
-        return shape.layers if spec.gradient_checkpointing else 0
-    return max(0, shape.layers - spare) if gpu else 0
+        return layers if spec.gradient_checkpointing else 0
+    if not plain.gpu or activation_bytes(plain, memory) <= room:
+        return 0
+    every = activation_bytes(replace(plain, recomputed=layers), memory)
+    saved = layer_bytes(plain, memory) - plain.tokens * 2 * plain.shape.width
+    spare = max(0, math.floor((room - every) / saved)) if saved > 0 else layers
+    return max(1, layers - spare)
 
 
-def _weight_bytes(spec: TrainSpec, shape: ModelShape, gpu: bool) -> int:
-    if spec.method == "full":
-        return 4 * (shape.in_blocks + shape.outside) * (2 if spec.model.dtype in ("auto", "float32") else 1)  # with gradients
-    share = {"nf4": 0.53, "int8": 1.05, "none": 2.0}["nf4" if spec.method == "qlora" else spec.model.quantisation]
-    return int(share * shape.in_blocks + shape.dtype_bytes * shape.outside)
+def device_basis(device: str) -> Basis:
+    """The fit that holds for a device (``cpu``, ``cuda:0``): its own card's, or the nearest."""
+    if not device.startswith("cuda"):
+        return basis_for(processor(), gpu=False)
+    return basis_for(_card(device), gpu=True)
+
+
+@lru_cache(maxsize=16)
+def _card(device: str) -> str:
+    return next((found.description for found in devices() if found.name == device), "")
 
 
 def free_bytes(device: str) -> int:
@@ -137,29 +171,35 @@ def usable(free: int, device: str) -> int:
 
 def estimate(spec: TrainSpec, data: TrainingData, shape: ModelShape, device: str, free: int) -> Estimate:
     """Steps, tokens, padding, time and memory of a training on ``data``."""
-    return estimate_lengths(spec, data.lengths, len(data.dropped), shape, device, free)
+    learnt = sum(label != IGNORED for example in data.examples for label in example.labels)
+    return estimate_lengths(spec, data.lengths, len(data.dropped), shape, device, free, learnt / data.tokens)
 
 
 def estimate_lengths(
-    spec: TrainSpec, lengths: Sequence[int], dropped: int, shape: ModelShape, device: str, free: int
+    spec: TrainSpec, lengths: Sequence[int], dropped: int, shape: ModelShape, device: str, free: int, learnt_share: float = 0.25
 ) -> Estimate:
     """``estimate`` from the rows' lengths in tokens alone (at least one), beside ``dropped`` rows that are left out."""
     examples, all_tokens = len(lengths), sum(lengths)
     per_epoch = math.ceil(examples / spec.batch_size)
     steps = spec.max_steps or max(1, math.ceil(spec.epochs * per_epoch))
     step_tokens = int(spec.batch_size * all_tokens / examples)
-    plan = plan_memory(spec, shape, max(lengths), step_tokens, device, free)
-    packed = device.startswith("cuda") and spec.packing is not False
-    padding = _padded(lengths, spec, plan.pass_tokens, packed) / all_tokens - 1
+    plan = plan_memory(spec, shape, max(lengths), step_tokens, device, free, learnt_share)
+    gpu = device.startswith("cuda")
+    packed = gpu and spec.packing is not False
+    processed, passes = _processed(lengths, spec, plan.pass_tokens, packed)
     tokens = int(steps * all_tokens / per_epoch)
+    basis = device_basis(device)
     rate, runs = measured_rate(spec, device)
     if rate is None:
-        work = (6 if spec.method == "full" else 4) + 2 * plan.checkpointed / shape.layers
-        cores = psutil.cpu_count(logical=False) or 1
-        flops = _FLOPS["cuda"] if device.startswith("cuda") else _FLOPS["cpu"] * cores
-        rate = flops / (work * (shape.in_blocks + shape.vocabulary * shape.width / 3)) / (1 + padding)
+        one = Work(
+            shape, spec.method, processed / passes, all_tokens / examples, passes / per_epoch, plan.checkpointed, learnt_share,
+            spec.lora_r, spec.method == "qlora" or spec.model.quantisation == "nf4", gpu, bool(spec.packing),
+        )  # fmt: skip
+        seconds = pass_seconds(one, basis, cores()) * passes * steps / per_epoch
+    else:
+        seconds = tokens / rate
     advice = () if plan.fits else _advice(spec)
-    return Estimate(device, plan, steps, examples, dropped, tokens, padding, tokens / rate, runs, advice)
+    return Estimate(device, plan, steps, examples, dropped, tokens, processed / all_tokens - 1, seconds, runs, basis, advice)
 
 
 def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]:
@@ -184,19 +224,20 @@ def _is_alike(run: Run, spec: TrainSpec) -> bool:
     return same and run.complete and run.summary.get("tokens_per_second", 0) > 0
 
 
-def _padded(lengths: Sequence[int], spec: TrainSpec, pass_tokens: int, packed: bool) -> float:
-    """Tokens of an epoch with padding, found on at most 64 steps of it."""
+def _processed(lengths: Sequence[int], spec: TrainSpec, pass_tokens: int, packed: bool) -> tuple[float, float]:
+    """Tokens of an epoch with padding, and its passes, found on at most 64 steps of it."""
     starts = range(0, len(lengths), spec.batch_size)
     steps = [lengths[start : start + spec.batch_size] for start in starts]
     looked = steps[:: max(1, len(steps) // 64)]
     real = sum(map(sum, looked))
     if packed:
-        padded = sum(sum(step[p] for group in best_fit(step, pass_tokens) for p in group) for step in looked)
+        passes = [[sum(step[p] for p in group) for group in best_fit(step, pass_tokens)] for step in looked]
     else:
-        padded = sum(
-            max(step[p] for p in group) * len(group) for step in looked for group in split_step(step, spec.micro_batch_size)
-        )
-    return sum(lengths) * padded / real
+        passes = [
+            [max(step[p] for p in group) * len(group) for group in split_step(step, spec.micro_batch_size)] for step in looked
+        ]
+    share = sum(lengths) / real
+    return sum(map(sum, passes)) * share, sum(map(len, passes)) * share
 
 
 def _advice(spec: TrainSpec) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from core.prompts.retrieval import choose_shots
 from core.prompts.templates import dump_template, list_templates, parse_template, save_as_next_version, text_hash, uses_shots
 from core.records import Template
 from core.store.datasets import read_rows, read_rows_at
-from pages.ui import shell, states, tokenrow
+from pages.ui import address, shell, states, tokenrow
 from pages.ui.selection import Selection
 
 POOL = 2_000
@@ -127,7 +127,9 @@ def _preview(chosen: Selection, draft: Template) -> None:
     elements = chosen.dataset.elements
     tokenizer = load_tokenizer(chosen.model)
     with st.container(horizontal=True):
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), 1, key="studio_row", width=150)
+        address.hold_number("studio_row", 1, max(1, chosen.version.rows), 1)
+        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="studio_row", width=150)
+        address.tell("studio_row", number, 1)
         shots = st.number_input(
             "Worked examples", 0, 16, 2 if _shows_shots(draft) else 0, key=f"studio_shots_{draft.ref}", width=150,
             help="Taken from the train split for this look; an evaluation says how many it uses.",
@@ -142,7 +144,7 @@ def _preview(chosen: Selection, draft: Template) -> None:
         examples = _examples(chosen, row, int(shots))
         view = studio.mask_view(draft, row, tokenizer=tokenizer, elements=elements, shots=examples)
         tokenrow.said(view)
-        coloured, plain = st.tabs(["Tokens", "Text"], key="studio_tabs")
+        coloured, plain = st.tabs(["Tokens", "Text"], key="studio_tabs", bind="query-params")
         with coloured:
             tokenrow.coloured(view)
         with plain:

@@ -16,7 +16,7 @@ from core.models.catalogue import resolve
 from core.models.memory import devices
 from core.records import DatasetUse, Overflow, TrainSpec
 from core.training.estimate import Estimate, estimate_lengths, free_bytes, read_shape
-from pages.ui import charts, formats, states, tables
+from pages.ui import address, charts, formats, states, tables
 from pages.ui.selection import Selection
 
 METHODS = {"qlora": "QLoRA", "lora": "LoRA", "full": "full"}
@@ -35,13 +35,20 @@ def show(chosen: Selection, table: Any, kept: Lengths, limit: int, overflow: Ove
         return
     padding, price = st.columns(2, gap="large")
     with padding:
-        size = int(st.number_input("Rows a step", 1, 1024, 8, key="tokens_batch", width=150))
+        address.hold_number("tokens_batch", 1, 1024, 8)
+        size = int(st.number_input("Rows a step", 1, 1024, key="tokens_batch", width=150))
+        address.tell("tokens_batch", size, 8)
         _batches(simulate_batches(lengths, size, limit), limit, size)
     with price:
         with st.container(horizontal=True):
+            address.hold("tokens_method", list(METHODS), "qlora")
             method: Any = st.selectbox("Method", list(METHODS), key="tokens_method", format_func=METHODS.__getitem__)
+            address.tell("tokens_method", method, "qlora")
             named = {device.name: f"{device.name}, {device.description}" for device in devices()}
+            first = next(iter(named))
+            address.hold("tokens_device", list(named), first)
             device = st.selectbox("Device", list(named), key="tokens_device", format_func=named.__getitem__)
+            address.tell("tokens_device", device, first)
         use = DatasetUse(dataset=chosen.dataset.name, version=chosen.version.number, split="" if train is None else "train")
         spec = TrainSpec(
             model=chosen.model, data=(use,), template=chosen.template.ref if chosen.template else "chat", method=method,
@@ -49,7 +56,13 @@ def show(chosen: Selection, table: Any, kept: Lengths, limit: int, overflow: Ove
         )  # fmt: skip
         with states.catching("The figures beside it hold."):
             shape, free = read_shape(resolve(spec.model)), free_bytes(device)
-            _price(estimate_lengths(spec, lengths.tolist(), len(rows) - len(lengths), shape, device, free))
+            share = learnt_share(table)
+            _price(estimate_lengths(spec, lengths.tolist(), len(rows) - len(lengths), shape, device, free, share))
+
+
+def learnt_share(table: Any) -> float:
+    """Which part of the tokens is learnt, over all rows."""
+    return float((pc.sum(table["answer"]).as_py() or 0) / max(1, pc.sum(table["whole"]).as_py() or 0))
 
 
 def _batches(made: Simulated, limit: int, size: int) -> None:
@@ -84,15 +97,9 @@ def _price(found: Estimate) -> None:
     cells = st.columns(2)
     cells[0].metric("Time an epoch, about", formats.duration(found.seconds), help=_steps(found))
     cells[1].metric("Peak memory, about", formats.size(at.total), help=f"{formats.size(at.free)} are free on {found.device}.")
-    runs = formats.plural(found.measured_runs, "finished run")
-    basis = f"Time: measured in {runs} of this model and method on such a device."
-    if not found.measured_runs:
-        basis = (
-            "Time: from the model's size and what such devices do; no run like this was measured here, so it may be off by half."
-        )
     parts = {"weights": at.weights, "what is learnt": at.learnt, "activations": at.activations, "work space": at.work}
     listed = ", ".join(f"{name} {formats.size(amount)}" for name, amount in parts.items())
-    st.caption(f"{basis} Memory: {listed}; fitted to measured runs (docs/benchmarks.md).")
+    st.caption(f"{found.how_sure} {listed[0].upper()}{listed[1:]}. `bench/fit_estimates.py` measures and fits.")
     if not at.fits:
         st.warning(
             f"**It doesn't fit: {formats.size(at.free)} are free on {found.device}.** What helps:\n\n"

@@ -16,7 +16,7 @@ from core.lengths.truncation import Outcome, Truncation
 from core.models.tokenizer import load_tokenizer
 from core.records import Overflow
 from core.store.datasets import read_rows
-from pages.ui import formats, marks, rowview, states, tables
+from pages.ui import address, formats, marks, rowview, states, tables
 from pages.ui.selection import Selection
 
 AT_ONCE = 100_000
@@ -63,10 +63,12 @@ def _simulator(of: tuple[str, ...], _lengths: pa.Table, _where: Places) -> Trunc
 
 def policy() -> Overflow:
     """What happens to a row that is too long, in the address."""
+    address.hold("overflow", list(POLICIES), "drop")
     picked: Overflow = st.selectbox(
-        "A row that is too long", list(POLICIES), format_func=POLICIES.__getitem__, key="overflow", bind="query-params",
+        "A row that is too long", list(POLICIES), format_func=POLICIES.__getitem__, key="overflow",
         help="Answers are never cut. A conversation, or a row whose question and answer alone are too long, is left out.",
     )  # fmt: skip
+    address.tell("overflow", picked, "drop")
     return picked
 
 
@@ -93,7 +95,9 @@ def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> N
     assert chosen.dataset is not None
     told = at.simulate(limit, overflow)
     unanswered = int((~at.answered).sum())
-    st.html(marks.facts(_entries(told, unanswered)))
+    st.html(marks.facts(_entries(told, unanswered, at.empty)))
+    if at.empty:
+        st.caption("Of a row with an empty answer only the token that ends an answer is learnt: it teaches to say nothing.")
     if told.losing:
         words = f"Show the {formats.plural(told.losing, 'row')} that lose values"
         if st.button(words, key="tokens_losing", type="tertiary", icon=":material/table_rows:"):
@@ -102,7 +106,14 @@ def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> N
         st.caption(_of_others(at.simulate(limit, "cut"), chosen.dataset.task == "extraction"))
 
 
-def _entries(told: Outcome, unanswered: int) -> list[tuple[str, str]]:
+def empties(lengths: pa.Table) -> None:
+    """That rows have an empty answer, where the whole list isn't there yet."""
+    if amount := pc.sum(lengths["empty"]).as_py():
+        verb = "has" if amount == 1 else "have"
+        st.caption(f"{formats.plural(amount, 'row')} {verb} an empty answer: only the token that ends an answer is learnt.")
+
+
+def _entries(told: Outcome, unanswered: int, empty: int) -> list[tuple[str, str]]:
     entries = [("Rows over it", f"{formats.count(told.over)} of {formats.count(told.rows)}" if told.over else "none")]
     parts = {"left out": told.dropped, "input shortened": told.shortened}
     entries += [(f"{INDENT}{words}", formats.count(amount)) for words, amount in parts.items() if amount]
@@ -115,6 +126,8 @@ def _entries(told: Outcome, unanswered: int) -> list[tuple[str, str]]:
         entries.append((f"{INDENT}{len(most) - shown} other elements", formats.plural(amount, "value")))
     if unanswered:
         entries.append(("Rows without a token to learn", formats.count(unanswered)))
+    if empty:
+        entries.append(("Rows with an empty answer", formats.count(empty)))
     return entries
 
 

@@ -12,7 +12,7 @@ from core.models.tokenizer import load_tokenizer
 from core.prompts.studio import MaskView, mask_view
 from core.records import Overflow
 from core.store.datasets import read_rows_at
-from pages.ui import formats, marks, states, tables
+from pages.ui import address, formats, marks, states, tables
 from pages.ui.selection import Selection
 
 TURNS = {"all": "every answer", "last": "the last answer"}
@@ -29,15 +29,21 @@ def show(chosen: Selection, limit: int, policy: Overflow) -> None:
     assert chosen.version is not None
     assert chosen.template is not None
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), 1, key="tokens_row", width=150)
+        address.hold_number("tokens_row", 1, max(1, chosen.version.rows), 1)
+        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="tokens_row", width=150)
+        address.tell("tokens_row", number, 1)
         row = row_at(chosen, int(number))
         turns: Any = "all"
         if is_talk(row):
+            address.hold("tokens_turns", list(TURNS), "all")
             turns = st.segmented_control(
-                "Learn", list(TURNS), default="all", required=True, key="tokens_turns", format_func=TURNS.__getitem__,
+                "Learn", list(TURNS), required=True, key="tokens_turns", format_func=TURNS.__getitem__,
                 help="The loss of a conversation: on each of its answers, or on the last one only (`turns` in a spec).",
             )  # fmt: skip
+            address.tell("tokens_turns", turns, "all")
+        address.hold("tokens_cut", [False, True], False)
         cut = st.toggle(f"As it is at {formats.count(limit)} tokens", key="tokens_cut", width="content")
+        address.tell("tokens_cut", cut, False)
     with states.catching():
         view = mask_view(
             chosen.template, row, tokenizer=load_tokenizer(chosen.model), elements=chosen.dataset.elements, turns=turns,
@@ -66,6 +72,12 @@ def said(view: MaskView, limit: int | None = None) -> None:
     st.markdown(f"{formats.plural(view.tokens, 'token')}, of which {formats.count(view.trained)} {verb} learnt{fits}.")
     if not view.trained:
         st.warning("**No token of this row is learnt**, so a training leaves it out.", icon=":material/block:")
+    elif view.empty:
+        st.warning(
+            "**The answer is empty:** only the token that ends an answer is learnt, so this row teaches to say nothing. "
+            "If nothing is to be found in it, an answer such as `{}` says so.",
+            icon=":material/warning:",
+        )
     elif view.note:
         st.caption(f"{view.note[0].upper()}{view.note[1:]}.")
 

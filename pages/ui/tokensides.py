@@ -21,7 +21,7 @@ from core.prompts.studio import mask_view
 from core.prompts.templates import list_templates
 from core.records import ModelRef, Template
 from core.store.datasets import get_dataset, read_rows
-from pages.ui import charts, formats, marks, states, tables, tokenrow
+from pages.ui import address, charts, formats, marks, states, tables, tokenrow
 from pages.ui.selection import Selection, known_models
 
 SAMPLE = 1_000
@@ -69,11 +69,13 @@ def tokenizers(chosen: Selection, limit: int) -> None:
     assert chosen.template is not None
     known = list(known_models())
     held = st.session_state.get("model") or "default"
-    offered = dict.fromkeys([held, *known, *st.session_state.get("tokens_models", ())])
+    address.hold_several("tokens_models", None, [held])
+    offered = dict.fromkeys([held, *known, *st.session_state["tokens_models"]])
     names = st.multiselect(
-        "Models", list(offered), default=[held], max_selections=MOST, key="tokens_models",
+        "Models", list(offered), max_selections=MOST, key="tokens_models",
         accept_new_options=True, help="Type a folder, hub:organisation/name or modelscope:organisation/name to add one.",
     )  # fmt: skip
+    address.tell("tokens_models", names, [held])
     pairs = [(name, made) for name in names if (made := _compared(chosen, name, limit)) is not None]
     if not pairs:
         st.caption("Choose one to four models.")
@@ -113,10 +115,12 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
     assert chosen.dataset is not None
     assert chosen.version is not None
     offered = [by for by in GROUPS if by != "element" or where is not None]
+    address.hold("tokens_by", offered, "split")
     by: Any = st.segmented_control(
-        "Rows by", offered, default="split", required=True, key="tokens_by", format_func=GROUPS.__getitem__,
+        "Rows by", offered, required=True, key="tokens_by", format_func=GROUPS.__getitem__,
         help="By element, a row counts for each element that its answer holds.",
     )  # fmt: skip
+    address.tell("tokens_by", by, "split")
     found = {name: made for name, made in by_group(
         chosen.dataset.name, chosen.version.number, table, by, limit, where
     ).items() if made["whole"]["max"]}  # fmt: skip

@@ -9,13 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
+from core.figures import budget
 from core.lengths import measure, summary
 from core.lengths.statistics import longest
 from core.records import Overflow
 from core.store.datasets import read_rows
-from pages.ui import formats, shell, states, tables
+from pages.ui import address, formats, shell, states, tables
 from pages.ui.registry import TRAIN
 from pages.ui.selection import Selection
+
+LEAST, MOST = 16, 131_072
+"""Lengths in tokens that an address may ask for."""
 
 
 def measured(chosen: Selection) -> pa.Table:
@@ -28,15 +32,23 @@ def measured(chosen: Selection) -> pa.Table:
     )
 
 
+def offered(longest: int, advised: int) -> list[int]:
+    """Lengths for the slider: round ones, the advised one, and the one that the address asks for."""
+    asked = st.query_params.get("max_length", "")
+    held = [st.session_state.get("max_length"), address.kept("max_length"), int(asked) if asked.isdigit() else None]
+    own = {n for n in held if n is not None and LEAST <= n <= MOST}
+    return sorted({*budget.steps(longest), advised, *own})
+
+
 def slider(options: list[int], default: int) -> int:
     """The maximum length, in the address."""
-    if st.session_state.get("max_length") not in (None, *options):
-        del st.session_state["max_length"]
-    value = default if default in options else options[-1]
-    return st.select_slider(
-        "Maximum length in tokens", options, value=value, key="max_length", bind="query-params", format_func=lambda n: f"{n:,}",
+    address.hold("max_length", options, default)
+    limit = st.select_slider(
+        "Maximum length in tokens", options, key="max_length", format_func=lambda n: f"{n:,}",
         help="Rows that are longer are left out of training, or their input is shortened. Answers are never cut.",
     )  # fmt: skip
+    address.tell("max_length", limit, default)
+    return limit
 
 
 def sentence(whole: npt.NDArray[np.int64], limit: int, over: int, overflow: Overflow) -> tuple[str, str]:
@@ -61,10 +73,18 @@ def percentiles(table: pa.Table, limit: int) -> pd.DataFrame:
     return pd.DataFrame([{"part": words} | found[part] for part, words in names.items()])
 
 
+HANDED = {"tokens_turns": "train_turns", "tokens_batch": "train_batch_size", "tokens_method": "train_method"}
+"""Choices of Tokens and what the form of Train calls them."""
+
+
 def hand_to_training(limit: int, overflow: Overflow) -> None:
-    """Take the maximum length, and what happens to longer rows, along to Train."""
-    st.session_state["train_length"] = limit
-    st.session_state["train_overflow"] = overflow
+    """Take along to Train what was chosen here: length, longer rows, turns, rows a step, method; into a fresh form."""
+    state = st.session_state
+    state.pop("train_base", None)
+    state["train_length"], state["train_overflow"] = limit, overflow
+    for ours, theirs in HANDED.items():
+        if (chosen := address.kept(ours)) is not None:
+            state[theirs] = chosen
     shell.go(TRAIN)
 
 

@@ -184,11 +184,69 @@ def test_time_and_memory_name_their_basis(open_page: Callable[..., AppTest], tmp
     app = open_page(TOKENS, tokens_view="Padding and packing")
     check(app)
     assert [metric.label for metric in app.metric] == ["Time an epoch, about", "Peak memory, about"]
-    assert any("no run like this was measured here" in text for text in texts(app))
+    assert any(re.search(r"Time ± \d+% over \d+ measured runs|No run on .* is measured", text) for text in texts(app))
     before = app.metric[1].value
     app.selectbox(key="tokens_method").set_value("full").run()
     check(app)
     assert app.metric[1].value != before
+
+
+def test_every_choice_is_in_the_address(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page()
+    app.query_params |= {"overflow": "shorten_left", "max_length": "100", "tokens_row": "3", "tokens_cut": "true"}
+    app.switch_page(TOKENS).run()
+    check(app)
+    assert app.selectbox(key="overflow").value == "shorten_left"
+    assert app.select_slider(key="max_length").value == 100
+    assert app.number_input(key="tokens_row").value == 3
+    assert app.toggle(key="tokens_cut").value
+    app.selectbox(key="overflow").set_value("shorten_around").run()
+    assert app.query_params["overflow"] == "shorten_around"
+    app.selectbox(key="overflow").set_value("drop").run()
+    assert "overflow" not in app.query_params
+    app.query_params |= {"overflow": "nonsense", "tokens_row": "99999"}
+    app.run()
+    check(app)
+
+
+def test_choices_of_other_views_are_in_the_address(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    asked = {"tokens_batch": "32", "tokens_method": "full", "tokens_by": "language"}
+    for view, key in {"Padding and packing": "tokens_batch", "Groups": "tokens_by"}.items():
+        app = open_page(tokens_view=view)
+        app.query_params |= asked
+        app.switch_page(TOKENS).run()
+        check(app)
+        kinds = [*app.number_input, *app.selectbox, *app.button_group]
+        held = {widget.key: widget.value for widget in kinds if widget.key in asked}
+        assert key in held
+        assert {name: str(value) for name, value in held.items()} == {name: asked[name] for name in held}
+
+
+def test_what_is_chosen_here_is_taken_along_to_train(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, tokens_view="Padding and packing", overflow="shorten_around", max_length=128)  # type: ignore[arg-type]
+    app.number_input(key="tokens_batch").set_value(24).run()
+    app.selectbox(key="tokens_method").set_value("lora").run()
+    app.session_state["_held_tokens_turns"] = "last"
+    app.button(key="tokens_train").click().run()
+    state = app.session_state
+    handed = [state[f"train_{name}"] for name in ("length", "overflow", "batch_size", "method", "turns")]
+    assert handed == [128, "shorten_around", 24, "lora", "last"]
+
+
+def test_an_empty_answer_is_told(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
+    path = tmp_path / "silent.jsonl"
+    rows = [{"input": "why?", "output": ""}, {"input": "how?", "output": "so"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    import_file(path, "silent", task="generation")
+    app = open_page(TOKENS)
+    check(app)
+    assert any("The answer is empty" in warning.value for warning in app.warning)
+    assert any("Rows with an empty answer" in html.value for html in app.html)
+    app.number_input(key="tokens_row").set_value(2).run()
+    assert not any("The answer is empty" in warning.value for warning in app.warning)
 
 
 def test_a_row_without_a_trained_token_says_so(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
