@@ -6,12 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from core.figures import training as figures
-from core.jobs.queue import dispatch, enqueue_training
-from core.records import Run
-from core.store.jobs import get_job, list_jobs, read_metrics
+from core.jobs.queue import dispatch, enqueue_training, list_claims, position
+from core.records import Job, Run
+from core.store.jobs import get_job, list_jobs
 from core.store.runs import list_runs
 from core.training.spec import dump_spec, validate
-from pages.ui import charts, formats, registry, runview, shell, states, tables, trainform
+from pages.ui import charts, formats, registry, rundetails, runview, shell, states, tables, traincost, trainform
 
 selection = shell.begin("Train")
 dispatch()
@@ -20,24 +20,26 @@ by_id = {run.run_id: run for run in runs}
 
 
 def focus(run: Run) -> None:
-    """Look at another run from the next drawing on."""
-    st.session_state["run"] = run.run_id
+    """Look at another run from the next drawing on; the address names it, so a reload shows it again."""
+    st.query_params["run"] = run.run_id
 
 
 def new_run() -> None:
     """The form, its faults, what it costs, and the button that starts it."""
-    spec = trainform.form(selection)
+    spec = trainform.form(selection, by_id.get(st.session_state.get(trainform.BASE, "")))
     if spec is None:
         states.empty("There is nothing to train on yet", "Import a dataset first.", "train", action="Go to Data")
         return
     faults = validate(spec)
     if faults:
         st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
-    found = None if faults else trainform.estimate(spec)
-    if found is not None:
-        trainform.cost(found)
+    cost = None if faults else traincost.estimate(spec)
+    if cost is not None:
+        traincost.show(spec, cost)
+    if any(not claim.holder.startswith("job-") for claim in list_claims()):
+        st.caption("Chat holds a model on this machine. It is released before the training starts.")
     if st.button(
-        trainform.label(spec, found), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"
+        traincost.label(spec, cost), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"
     ):
         with states.catching():
             _, run = enqueue_training(spec)
@@ -60,11 +62,12 @@ def history() -> None:
         [
             {
                 "run": run.name,
-                "state": states.STATE_WORDS[jobs[run.job_id].state] if run.job_id in jobs else "Never queued",
+                "state": _state(jobs.get(run.job_id)),
                 "data": ", ".join(f"{name} v{number}" for name, number in run.data_versions.items()),
                 "method": run.spec.method,
                 "template": run.template.ref,
                 "loss": run.summary.get("loss"),
+                "f1": run.summary.get("dev_micro_f1"),
                 "seconds": formats.duration(run.seconds or None),
                 "at": run.created_at,
             }
@@ -78,6 +81,7 @@ def history() -> None:
         "method": tables.text("Method"),
         "template": tables.text("Template"),
         "loss": tables.decimal("Training loss", "Of the last step, in nats a token"),
+        "f1": tables.decimal("Dev micro-F1", "Of the best checkpoint"),
         "seconds": tables.text("Time"),
         "at": tables.moment("Queued"),
     }
@@ -86,18 +90,25 @@ def history() -> None:
         st.rerun()
 
 
+def _state(job: Job | None) -> str:
+    if job is None:
+        return "Never queued"
+    place = position(job.job_id) if job.state == "queued" else None
+    return f"Number {place} in the queue" if place else states.STATE_WORDS[job.state]
+
+
 def against() -> None:
     """Curves of several runs over each other, and what differs between two specs."""
     labels = {run.run_id: f"{run.name} · {run.created_at:%m-%d %H:%M}" for run in runs}
     chosen = st.multiselect(
         "Runs", list(labels), list(labels)[:2], format_func=labels.__getitem__, max_selections=7, key="against_runs"
     )
-    curves = {by_id[key].name: pd.DataFrame(read_metrics(by_id[key].job_id)) for key in chosen}
+    curves = {by_id[key].name: runview.measured(get_job(by_id[key].job_id))[0] for key in chosen}
     curves = {name: steps for name, steps in curves.items() if "loss" in steps}
     if curves:
         charts.show(figures.overlay(curves), key="overlay", alt="Smoothed training loss of the chosen runs over their steps")
     if len(chosen) == 2:
-        frame = runview.difference(by_id[chosen[0]], by_id[chosen[1]])
+        frame = rundetails.difference(by_id[chosen[0]], by_id[chosen[1]])
         if len(frame):
             tables.show(
                 frame, {column: tables.text(column) for column in frame.columns}, alt="What differs between the two specs"
@@ -119,7 +130,7 @@ if selection.dataset is None and not runs:
 working = (
     next((r for r in reversed(runs) if get_job(r.job_id).state in ("starting", "running", "stopping")), None) if runs else None
 )
-current = by_id.get(st.session_state.get("run", "")) or working or (runs[0] if runs else None)
+current = by_id.get(st.query_params.get("run", "")) or working or (runs[0] if runs else None)
 if current is None:
     spec_rows = selection.version.split_sizes.get("train", 0) if selection.version else 0
     shell.answer(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,12 +12,7 @@ from core.figures.style import BASE, GOLD, GRID, NEUTRAL, SERIES, TUNED, figure,
 
 def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
     """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3), as TensorBoard draws it."""
-    raw = values.to_numpy(dtype=float)
-    kept, out = 0.0, np.empty_like(raw)
-    for place, value in enumerate(raw):
-        kept = weight * kept + (1 - weight) * value
-        out[place] = kept / (1 - weight ** (place + 1))
-    return pd.Series(out, index=values.index)
+    return values.astype(float).ewm(alpha=1 - weight, adjust=True).mean()
 
 
 def thinned(frame: pd.DataFrame, column: str, most: int = 1500) -> pd.DataFrame:
@@ -27,12 +20,15 @@ def thinned(frame: pd.DataFrame, column: str, most: int = 1500) -> pd.DataFrame:
     if len(frame) <= most:
         return frame
     values = frame[column].to_numpy(dtype=float)
-    keep = {0, len(values) - 1}
-    for start, end in pairwise(np.linspace(0, len(values), most // 2 + 1).astype(int)):
-        stretch = values[start:end]
-        if len(stretch) and not np.isnan(stretch).all():
-            keep.update((start + int(np.nanargmin(stretch)), start + int(np.nanargmax(stretch))))
-    return frame.iloc[sorted(keep)]
+    width = -(-len(values) // (most // 2))
+    padded = np.full(-(-len(values) // width) * width, np.nan)
+    padded[: len(values)] = values
+    stretches = padded.reshape(-1, width)
+    told = ~np.isnan(stretches).all(axis=1)
+    begin = np.arange(len(stretches))[told] * width
+    least, most_of = np.nanargmin(stretches[told], axis=1), np.nanargmax(stretches[told], axis=1)
+    keep = np.unique(np.concatenate(([0, len(values) - 1], begin + least, begin + most_of)))
+    return frame.iloc[keep]
 
 
 def curves(
@@ -43,6 +39,7 @@ def curves(
     ``steps``: ``step``, ``loss``; a column ``eval_loss`` in ``dev`` is drawn with the loss. ``dev``: ``step`` and
     the column ``score`` names. ``total`` is the last step that is planned, so that the axis shows what is to come.
     """
+    named = score.replace("micro_f1", "micro-F1").replace("_", " ")
     scored = dev is not None and score in dev and bool(dev[score].notna().any())
     made = make_subplots(
         rows=2 if scored else 1, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4] if scored else None
@@ -68,11 +65,11 @@ def curves(
     if scored and dev is not None:
         part = dev[dev[score].notna()]
         made.add_scatter(
-            x=part["step"].tolist(), y=part[score].tolist(), mode="lines+markers", name=f"{score} on dev",
+            x=part["step"].tolist(), y=part[score].tolist(), mode="lines+markers", name=f"{named} on dev",
             line={"color": TUNED, "width": 2.5}, marker={"symbol": "diamond", "size": 9},
-            hovertemplate=f"step %{{x}}: {score} %{{y:.3f}}<extra></extra>", row=2, col=1,
+            hovertemplate=f"step %{{x}}: {named} %{{y:.3f}}<extra></extra>", row=2, col=1,
         )  # fmt: skip
-        made.update_yaxes(title=f"{score} (higher is better)", range=[0, 1.02], row=2, col=1)
+        made.update_yaxes(title=f"{named} (higher is better)", range=[0, 1.02], row=2, col=1)
     made.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
     made.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
     made.update_yaxes(title="Loss (lower is better)", rangemode="tozero", row=1, col=1)

@@ -27,10 +27,9 @@ from core.store.files import write_json, write_text
 from core.training.attention import generating_attention
 from core.training.data import last_answer
 from core.training.prepare import short_adapter
+from core.training.samples import SAMPLE_FILE, SAMPLES
 from core.training.scores import answer_scores
 
-SAMPLES = 8
-SAMPLE_FILE = "samples.jsonl"
 LOOKS_FILE = "dev.json"
 
 

@@ -1,36 +1,61 @@
 """A training run as it goes and after it: figures from the store, so that every tab shows the same.
 
-Knows nothing of how a run is trained; it reads the job, its measured values and its log.
+Knows nothing of how a run is trained; it reads the job and its measured values. What stands in tabs below is ``rundetails``.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-import yaml
 
 from core.figures import training as figures
-from core.jobs.queue import dispatch, position, stop
+from core.jobs.queue import dispatch, position, stop, waits_for
 from core.records import ENDED_STATES, Job, Run
-from core.store.jobs import get_job, log_tail, read_metrics
-from core.training.spec import dump_spec
-from pages.ui import charts, formats, shell, states, tables
+from core.store.jobs import get_job, read_metrics
+from core.store.runs import run_folder
+from core.training.checkpoints import last_checkpoint, step_of
+from pages.ui import charts, formats, rundetails, shell, states, tables, trainform
 
 METHODS = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+CARD = 164
+"""Width of a card, in pixels."""
+LONG = 3000
+"""Steps above which a table beside the chart holds some of them only."""
 COLUMNS = {
     "step": tables.whole("Step"),
     "loss": tables.decimal("Loss", "Mean negative log-likelihood of the trained tokens, in nats", 4),
     "dev_loss": tables.decimal("Dev loss", "The same on the dev rows, without training on them", 4),
     "dev_micro_f1": tables.decimal("Dev micro-F1", "Of answers generated for dev rows; strict (element, value) pairs"),
+    "dev_exact_match": tables.decimal("Dev exact", "Share of dev rows answered exactly right"),
     "learning_rate": st.column_config.NumberColumn("Learning rate", format="%.2e"),
     "grad_norm": tables.decimal("Gradient norm", "Before clipping", 3),
     "tokens_per_second": tables.whole("Tokens/s", "Real tokens, padding left out"),
+    "memory_gb": tables.decimal("Memory, GB", "The most so far on a GPU; of the process on a CPU", 2),
+    "gpu_percent": tables.whole("GPU, %", "Share of the time in which the GPU worked"),
+    "cpu_percent": tables.whole("CPU, %", "Of all cores of this machine"),
 }
 
 
-def measured(job_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was measured at each step, and at each look at dev (``eval_loss``, ``micro_f1``)."""
-    steps = pd.DataFrame(read_metrics(job_id))
+@st.cache_data(max_entries=16, show_spinner=False)
+def _ended_steps(job_id: str, _ended: str) -> pd.DataFrame:
+    return pd.DataFrame(read_metrics(job_id))
+
+
+def measured(job: Job) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was measured at each step, and at each look at dev (``eval_loss``, ``micro_f1``).
+
+    Of a run at work only what is new is read, and the last step again, to which a look at dev may have been added.
+    """
+    if job.state in ENDED_STATES:
+        steps = _ended_steps(job.job_id, str(job.ended_at))
+    else:
+        held: pd.DataFrame = st.session_state.get(f"steps_{job.job_id}", pd.DataFrame())
+        if len(held) and job.progress.done < held["step"].iloc[-1]:
+            held = held.iloc[:0]  # taken up again from an earlier checkpoint
+        last = int(held["step"].iloc[-1]) if len(held) else 0
+        new = pd.DataFrame(read_metrics(job.job_id, after=last - 1))
+        steps = pd.concat([held[held["step"] < last], new], ignore_index=True) if len(held) else new
+        st.session_state[f"steps_{job.job_id}"] = steps
     looks = {"dev_loss": "eval_loss", "dev_micro_f1": "micro_f1"}
     there = [name for name in looks if name in steps]
     dev = steps[["step", *there]].dropna(subset=there, how="all").rename(columns=looks) if there else pd.DataFrame()
@@ -49,16 +74,37 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     )
     at = job.progress
     if job.state == "queued":
-        return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", how
+        return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", f"{how}. {_waiting(job)}"
     if job.state in ("starting", "running", "stopping"):
         left = f", about {formats.duration(at.eta_seconds)} left" if at.eta_seconds else ""
         if not at.total:
-            return f"{run.name} is starting", how
-        return f"{run.name} is at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}{left}", how
+            return f"{run.name} is starting", f"{how}. {at.message.capitalize()}"
+        return f"{run.name} is at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}{best}{left}", how
     if job.state == "finished":
-        return f"{run.name} is trained: {fell} in {formats.plural(len(loss), 'step')}{best}", how
-    words = {"stopped": "was stopped", "failed": "failed", "lost": "was lost: its process is gone"}[job.state]
-    return f"{run.name} {words} at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}", how
+        early = ""
+        if run.spec.patience and at.done < at.total:
+            early = f" It ended early: {run.spec.patience} looks at dev were no better."
+        return f"{run.name} is trained: {fell} in {formats.plural(at.done or len(loss), 'step')}{best}", how + early
+    words = {"stopped": "was stopped", "failed": "failed", "lost": "was lost (its process is gone)"}[job.state]
+    where = f"at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}" if at.total else "before its first step"
+    return f"{run.name} {words} {where}", f"{how}. {_goes_on(run)}"
+
+
+def _goes_on(run: Run) -> str:
+    found = last_checkpoint(run_folder(run.run_id) / "checkpoints")
+    if found is None:
+        return "Taken up again, it begins anew: it had no checkpoint yet."
+    return f"Taken up again, it goes on from its checkpoint of step {formats.count(step_of(found))}."
+
+
+def _waiting(job: Job) -> str:
+    """What a job waits for, in words: Chat's model is let go first."""
+    held = waits_for(job)
+    if held is None:
+        return "It starts by itself."
+    if held.startswith("job-"):
+        return f"{states.plain(get_job(held).title)} is before it."
+    return "The model that Chat holds is released first; an answer that is being written is finished before."
 
 
 def show(run: Run) -> None:
@@ -79,91 +125,80 @@ def show(run: Run) -> None:
 
 def _draw(run: Run, *, live: bool) -> None:
     job = get_job(run.job_id)
-    steps, dev = measured(job.job_id)
+    steps, dev = measured(job)
     shell.answer(*sentence(run, job, steps, dev))
     if live:
         _controls(job)
+    else:
+        states.ended(job)
     if "loss" in steps:
         _cards(run, job, steps)
-    with st.container(key="chart"):
-        if "loss" in steps:
-            present = {name: column for name, column in COLUMNS.items() if name in steps}
-            alt = "Training loss over steps, raw and smoothed, with dev loss and dev micro-F1 where measured"
-            figure = figures.curves(steps, dev if len(dev) else None, total=job.progress.total if live else None)
-            charts.show(figure, key="loss", alt=alt, table=steps, columns=present, name=f"{run.run_id}-steps")
-        else:
-            st.caption("The curve starts with the first step.")
+        with st.container(key="chart"):
+            _curves(run, job, steps, dev, live=live)
+    elif live:
+        st.caption("The curve starts with the first step.")
     if not live:
-        states.ended(job)
-    _details(run, job, steps)
+        st.button(
+            "Train again with a change", key="train_again", icon=":material/edit:", on_click=_again, args=(run,),
+            help="Puts the settings of this run into the form below.",
+        )  # fmt: skip
+    rundetails.show(run, job, steps)
+
+
+def _again(run: Run) -> None:
+    st.session_state[trainform.BASE] = run.run_id
+    st.toast("The form below has its settings now.")
+
+
+def _curves(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame, *, live: bool) -> None:
+    alt = "Training loss over steps, raw and smoothed, with dev loss and dev micro-F1 where measured"
+    figure = figures.curves(steps, dev if len(dev) else None, total=job.progress.total if live else None)
+    name = f"{run.run_id}-steps"
+    if len(steps) <= LONG:
+        present = {column: look for column, look in COLUMNS.items() if column in steps}
+        charts.show(figure, key="loss", alt=alt, table=steps, columns=present, name=name)
+        return
+    charts.show(figure, key="loss", alt=alt, name=name)
+    charts.csv(steps, name, key="loss_all", label=f"All {formats.count(len(steps))} steps as CSV")
 
 
 def _controls(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         states.badge(job.state)
         st.markdown(f":gray[{states.progress_line(job)}]", width="stretch")
-        if job.state != "stopping" and st.button("Stop and keep a checkpoint", key="stop_run", icon=":material/stop_circle:"):
-            stop(job.job_id)
-            st.rerun(scope="fragment")
+        if job.state != "stopping":
+            label = "Leave the queue" if job.state == "queued" else "Stop and keep a checkpoint"
+            if st.button(label, key="stop_run", icon=":material/stop_circle:"):
+                stop(job.job_id)
+                st.rerun(scope="fragment")
     share = job.progress.done / job.progress.total if job.progress.total else 0.0
     st.progress(min(1.0, share))
 
 
 def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
-    last = steps.iloc[-1]
-    speed = steps["tokens_per_second"].dropna() if "tokens_per_second" in steps else pd.Series(dtype=float)
-    memory = steps["memory_gb"].dropna() if "memory_gb" in steps else pd.Series(dtype=float)
+    def column(name: str) -> pd.Series:
+        return steps[name].dropna() if name in steps else pd.Series(dtype=float)
+
+    last, speed, memory = steps.iloc[-1], column("tokens_per_second"), column("memory_gb")
     spent = (
         run.seconds or ((job.ended_at or job.heartbeat or job.created_at) - (job.started_at or job.created_at)).total_seconds()
     )
     total = f" of {formats.count(job.progress.total)}" if job.progress.total else ""
-    cells = st.columns(4)
-    cells[0].metric("Step", f"{formats.count(last['step'])}{total}")
-    cells[1].metric("Tokens per second", formats.count(speed.tail(20).median()) if len(speed) else formats.DASH)
-    if job.state in ENDED_STATES:
-        cells[2].metric("Time spent", formats.duration(spent))
-    else:
-        cells[2].metric("Time left", formats.duration(job.progress.eta_seconds))
-    cells[3].metric("Peak memory", formats.size(memory.max() * 1e9) if len(memory) else formats.DASH)
-
-
-def _details(run: Run, job: Job, steps: pd.DataFrame) -> None:
-    optimiser, samples, spec, log = st.tabs(["Optimiser", "Rows", "Spec and command", "Log"], key="run_details")
-    with optimiser:
-        cells = st.columns(3)
-        for cell, (column, label) in zip(
-            cells,
-            (("learning_rate", "learning rate"), ("grad_norm", "gradient norm"), ("tokens_per_second", "tokens per second")),
-            strict=True,
-        ):
-            if column in steps:
-                with cell:
-                    charts.show(figures.measure(steps, column, y=label), key=f"line_{column}", alt=f"{label} over steps")
-    with samples:
-        trained, dropped = formats.plural(run.trained_rows, "row"), formats.plural(run.dropped_rows, "row")
-        st.markdown(
-            f"{trained} trained on; {dropped} left out, longer than {run.spec.max_length:,} tokens."
-            if run.trained_rows
-            else "Counted when the training starts."
-        )
-    with spec:
-        st.caption("The spec, which trains this run again")
-        st.code(dump_spec(run.spec), language="yaml")
-        st.code(f"python -m core train workspace/runs/{run.run_id}/spec.yaml --wait", language="bash", wrap_lines=True)
-    with log:
-        st.code(log_tail(job.job_id, 60) or "The log is empty.", language=None)
-
-
-def difference(one: Run, other: Run) -> pd.DataFrame:
-    """What differs between two specs: one line a key."""
-
-    def flat(value: object, prefix: str = "") -> dict[str, str]:
-        if isinstance(value, dict):
-            return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}{key}.").items()}
-        return {
-            prefix.rstrip("."): yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip().removesuffix("\n...")
-        }
-
-    left, right = flat(one.spec.model_dump(mode="json")), flat(other.spec.model_dump(mode="json"))
-    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key) and key != "name"]
-    return pd.DataFrame({"key": keys, one.name: [left.get(k, "") for k in keys], other.name: [right.get(k, "") for k in keys]})
+    ended = job.state in ENDED_STATES
+    name, what = ("gpu_percent", "GPU use") if "gpu_percent" in steps else ("cpu_percent", "CPU use")
+    use = column(name)
+    cells = {
+        "Step": f"{formats.count(last['step'])}{total}",
+        "Tokens per second": formats.count(speed.tail(20).median()) if len(speed) else formats.DASH,
+        "Time spent" if ended else "Time left": formats.duration(spent if ended else job.progress.eta_seconds),
+        "Peak memory": formats.size(memory.max() * 1e9) if len(memory) else formats.DASH,
+        what: f"{use.tail(20).mean():.0f} %" if len(use) else formats.DASH,
+    }
+    notes = {
+        "GPU use": "Share of the time in which the GPU worked.",
+        "CPU use": "Of all cores of this machine.",
+        "Tokens per second": "Real tokens, padding left out.",
+    }
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        for label, value in cells.items():
+            st.metric(label, value, help=notes.get(label), width=CARD)

@@ -1,22 +1,25 @@
-"""The form of a new training: what, how, where; its faults and its cost before anything starts.
+"""The form of a new training: what, how, where; begun from nothing or from the settings of another run.
 
-Returns a TrainSpec; knows nothing of training.
+Returns a TrainSpec; knows nothing of training, nor of what it will cost (``traincost``).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import streamlit as st
 
-from core.jobs.queue import default_device
-from core.records import DatasetUse, TrainSpec
-from core.store.runs import list_runs
-from core.training.estimate import Estimate, estimate_spec
-from core.training.spec import LEARNING_RATES
-from pages.ui import formats, states
+from core.jobs.queue import list_devices
+from core.records import DatasetUse, Run, TrainSpec
+from core.store.datasets import get_version, list_datasets, list_versions
+from core.training.scores import metrics_of
+from core.training.spec import learning_rate
+from pages.ui import formats, trainsettings
 from pages.ui.selection import Selection
 
+BASE = "train_base"
+"""Where the session keeps the run whose settings the form begins with."""
 METHODS = {
     "qlora": "QLoRA: an adapter on a 4-bit base; least memory",
     "lora": "LoRA: an adapter on the base as it is; quicker on a CPU",
@@ -29,32 +32,38 @@ OVERFLOW = {
     "shorten_around": "shorten its input around the gold values",
 }
 TURNS = {"all": "every answer of a conversation", "last": "its last answer only"}
+LOSS_ON = {"answer": "the answer only", "all": "the prompt too"}
+LOOKS = {1: "once, at the end", 2: "2 times", 4: "4 times", 8: "8 times", 16: "16 times", 32: "32 times"}
 
 
-def form(selection: Selection) -> TrainSpec | None:
-    """Draw the form; the spec as it stands now, or None without a dataset."""
+def form(selection: Selection, base: Run | None) -> TrainSpec | None:
+    """Draw the form; the spec as it stands now, or None without a dataset. ``base``: begin with its settings."""
     if selection.dataset is None or selection.version is None:
         return None
+    key = f"_{base.run_id}" if base else ""
+    start = base.spec if base else TrainSpec(data=(DatasetUse(dataset=selection.dataset.name),), eval_rows=32)
     what, how, where = st.columns(3, gap="large")
-    values: dict[str, Any] = {}
     with what:
         st.subheader("What", anchor=False)
-        data = _what(selection)
+        values = _begun(base, key) if base else _what(selection)
     with how:
         st.subheader("How", anchor=False)
-        values |= _how()
+        values |= _how(start, values, selection, base, key)
     with where:
-        st.subheader("Where and when", anchor=False)
-        values |= _where(selection)
-    method = values["method"]
-    model = selection.model.model_copy(update={"quantisation": "nf4" if method == "qlora" else "none"})
-    return TrainSpec(model=model, template=selection.template.ref if selection.template else "chat", **data, **values)
+        st.subheader("Rows and looks", anchor=False)
+        values |= _rows(start, values, key)
+    with st.expander("All settings", icon=":material/tune:"):
+        values |= _more(start, values, key)
+    looks = values.pop("looks")
+    if looks > 1:
+        values["eval_every"] = max(1, math.ceil(planned_steps(start, values) / looks))
+    return TrainSpec.model_validate({**start.model_dump(), **values})
 
 
 def _what(selection: Selection) -> dict[str, Any]:
     assert selection.dataset is not None
     assert selection.version is not None
-    sizes = selection.version.split_sizes
+    dataset, sizes = selection.dataset.name, selection.version.split_sizes
     split = "train" if sizes.get("train") else next((name for name in sizes if sizes[name]), "train")
     rows = sizes.get(split, 0)
     st.markdown(f"**{selection.label}**, split *{split}*: {rows:,} rows")
@@ -63,102 +72,185 @@ def _what(selection: Selection) -> dict[str, Any]:
         "Rows to train on", 1, max(1, rows), max(1, rows), key="train_limit", help="The first rows of the split, in their order."
     )
     name = st.text_input("Name of the run", key="train_name", placeholder="made from dataset and method")
-    use = DatasetUse(
-        dataset=selection.dataset.name, version=selection.version.number, split=split, limit=int(limit) if limit < rows else None
-    )
+    uses = [
+        DatasetUse(dataset=dataset, version=selection.version.number, split=split, limit=int(limit) if limit < rows else None)
+    ]
+    uses = _mixed(uses)
     dev = None
     if sizes.get("dev") and st.checkbox(
         "Look at dev while training", True, key="train_dev", help="Dev loss, and micro-F1 of real answers."
     ):
-        dev = DatasetUse(dataset=selection.dataset.name, version=selection.version.number, split="dev")
-    return {"data": (use,), "dev": dev, "name": name.strip()}
+        dev = DatasetUse(dataset=dataset, version=selection.version.number, split="dev")
+    template = selection.template.ref if selection.template else "chat"
+    return {"data": uses, "dev": dev, "name": name.strip(), "template": template}
 
 
-def _how() -> dict[str, Any]:
-    method = st.radio(
-        "Method", list(METHODS), format_func=lambda m: METHODS[m].split(":")[0], horizontal=True, key="train_method"
+def _mixed(uses: list[DatasetUse]) -> list[DatasetUse]:
+    """The chosen dataset with others beside it, and how often each one's rows are seen."""
+    others = [d.name for d in list_datasets() if d.name != uses[0].dataset]
+    if not others:
+        return uses
+    chosen = st.multiselect(
+        "Mixed with",
+        others,
+        key="train_mix",
+        placeholder="nothing else",
+        help="Other datasets that are trained on at the same time.",
     )
+    uses = [*uses, *(DatasetUse(dataset=name, version=get_version(name).number) for name in chosen)]
+    if not chosen:
+        return uses
+    weights = [
+        st.number_input(
+            f"Times an epoch: {use.dataset}", 0.01, 100.0, 1.0, 0.5, key=f"train_weight_{use.dataset}",
+            help="How often each of its rows is seen in an epoch: 2 is twice, 0.5 is half of them.",
+        )
+        for use in uses
+    ]  # fmt: skip
+    return [use.model_copy(update={"weight": weight}) for use, weight in zip(uses, weights, strict=True)]
+
+
+def _begun(base: Run, key: str) -> dict[str, Any]:
+    """Data, template and model of the run that the form begins with; its first dataset's newest version if wanted."""
+    spec = base.spec
+    for use in spec.data:
+        weight = f", {use.weight:g} times an epoch" if len(spec.data) > 1 else ""
+        limit = f", the first {use.limit:,} rows" if use.limit else ""
+        st.markdown(f"**{use.dataset} · v{use.version}**, split *{use.split}*{limit}{weight}")
+    st.markdown(f"Template **{spec.template}**, model **{spec.model.label}**")
+    st.caption(f"All as in {base.name}. Change what you want; the rest stays.")
+    data, dev = list(spec.data), spec.dev
+    newest = {use.dataset: list_versions(use.dataset)[-1].number for use in data}
+    newer = {name: number for name, number in newest.items() if any(u.dataset == name and u.version != number for u in data)}
+    said = ", ".join(f"{name} v{number}" for name, number in newer.items())
+    if newer and st.toggle(f"Train on the newest version ({said})", key=f"train_newest{key}"):
+        data = [use.model_copy(update={"version": newest[use.dataset]}) for use in data]
+        if dev is not None and dev.dataset in newest:
+            dev = dev.model_copy(update={"version": newest[dev.dataset]})
+    name = st.text_input("Name of the run", key=f"train_name{key}", placeholder="made from dataset and method")
+    if st.button("Begin with a fresh form", key=f"train_fresh{key}", type="tertiary", icon=":material/restart_alt:"):
+        st.session_state.pop(BASE, None)
+        st.rerun()
+    return {"data": data, "dev": dev, "name": name.strip()}
+
+
+def _how(start: TrainSpec, chosen: dict[str, Any], selection: Selection, base: Run | None, key: str) -> dict[str, Any]:
+    options = list(METHODS)
+    method = st.radio(
+        "Method", options, options.index(start.method), format_func=lambda m: METHODS[m].split(":")[0], horizontal=True,
+        key=f"train_method{key}",
+    )  # fmt: skip
     st.caption(METHODS[method].split(": ", 1)[1].capitalize() + ".")
-    epochs = st.number_input("Epochs", 0.1, 50.0, 1.0, 0.5, key="train_epochs", help="How often each row is seen.")
+    epochs = st.number_input(
+        "Epochs", 0.1, 50.0, float(start.epochs), 0.5, key=f"train_epochs{key}", help="How often each row is seen."
+    )
+    model = start.model if base else selection.model
+    model = model.model_copy(update={"quantisation": "nf4" if method == "qlora" else "none"})
+    same = base is not None and method == base.spec.method
+    rate = learning_rate(start if same else start.model_copy(update={"method": method, "model": model, "learning_rate": None}))
     rate = st.number_input(
         "Learning rate",
         1e-7,
         1e-1,
-        LEARNING_RATES[method],
+        rate,
+        rate / 2,
         format="%.1e",
-        key=f"train_rate_{method}",
-        help="How far each step goes. Small models and few rows bear 5e-4 to 1e-3 with LoRA.",
+        key=f"train_rate_{method}_{model.label}{key}",
+        help="How far each step goes. Too high: the loss jumps or is not a number. Too low: it hardly falls.",
     )
-    values: dict[str, Any] = {"method": method, "epochs": epochs, "learning_rate": rate}
-    with st.expander("More"):
-        values["batch_size"] = st.number_input("Rows a step", 1, 1024, 8, key="train_batch", help="Rows of one optimiser step.")
-        if method != "full":
-            values["lora_r"] = st.number_input(
-                "LoRA rank r", 1, 512, 16, key="train_r", help="Width of the adapter; 8 to 32 is usual."
-            )
-            values["lora_alpha"] = st.number_input(
-                "LoRA alpha", 1, 1024, 32, key="train_alpha", help="Scale of the adapter; twice r is usual."
-            )
-            values["lora_dropout"] = st.slider("LoRA dropout", 0.0, 0.5, 0.05, key="train_dropout")
-        values["warmup_ratio"] = st.slider(
-            "Warm-up", 0.0, 0.3, 0.03, key="train_warmup", help="Share of steps in which the rate rises."
-        )
-        values["scheduler"] = st.selectbox(
-            "Schedule", ["cosine", "linear", "constant", "constant_with_warmup"], key="train_schedule"
-        )
-        values["seed"] = st.number_input("Seed", 0, 2**31 - 1, 7, key="train_seed")
-    return values
+    return {"method": method, "epochs": epochs, "learning_rate": rate, "model": model}
 
 
-def _where(selection: Selection) -> dict[str, Any]:
+def _rows(start: TrainSpec, chosen: dict[str, Any], key: str) -> dict[str, Any]:
     length = st.number_input(
-        "Maximum length in tokens", 16, 131072, 1024, 64, key="train_length", help="Of prompt and answer together."
+        "Maximum length in tokens",
+        16,
+        131072,
+        start.max_length,
+        64,
+        key=f"train_length{key}",
+        help="Of prompt and answer together.",
     )
-    overflow = st.radio("A longer row", list(OVERFLOW), format_func=OVERFLOW.__getitem__, key="train_overflow")
-    save = st.number_input("Checkpoint every … steps", 1, 100000, 25, key="train_save")
-    values: dict[str, Any] = {"max_length": length, "overflow": overflow, "save_every": save}
-    if selection.dataset and selection.dataset.task == "chat":
-        values["turns"] = st.radio("Learn", list(TURNS), format_func=TURNS.__getitem__, key="train_turns")
-    if selection.version and selection.version.split_sizes.get("dev"):
-        values["eval_rows"] = st.number_input("Dev rows looked at", 1, 4096, 32, key="train_eval_rows")
-    return values
-
-
-@st.cache_data(max_entries=32, show_spinner="Counting what the training takes")
-def _estimated(spec: str, device: str, _finished: int) -> Estimate:
-    return estimate_spec(TrainSpec.model_validate_json(spec), device)[0]
-
-
-def estimate(spec: TrainSpec) -> Estimate | None:
-    """What the training will cost; None, with the reason drawn, where it can't be told. Finished runs correct it."""
-    with states.catching():
-        return _estimated(spec.model_dump_json(exclude={"name"}), default_device(), sum(run.complete for run in list_runs()))
-    return None
-
-
-def cost(found: Estimate) -> None:
-    """The estimate as cards, how sure it is, and what to change where it doesn't fit."""
-    cells = st.columns(4)
-    cells[0].metric("Steps", formats.count(found.steps))
-    cells[1].metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.")
-    cells[2].metric("Time, about", formats.duration(found.seconds))
-    free = f"{formats.size(found.memory.free)} are free on {found.device}"
-    cells[3].metric("Peak memory, about", formats.size(found.memory.total), help=free)
-    basis = (
-        f"Time as measured in {formats.plural(found.measured_runs, 'run')} like this one on {found.device}."
-        if found.measured_runs
-        else f"No run like this was measured on {found.device} yet: the time may be off by half."
+    ways = list(OVERFLOW)
+    overflow = st.selectbox(
+        "A longer row", ways, ways.index(start.overflow), format_func=OVERFLOW.__getitem__, key=f"train_overflow{key}"
     )
-    dropped = f" {formats.plural(found.dropped, 'row')} will be left out." if found.dropped else ""
-    st.caption(f"{basis} {free}.{dropped}")
-    if not found.memory.fits:
-        advice = "\n".join(f"- {line}" for line in found.advice)
-        st.warning(
-            f"**It needs {formats.size(found.memory.total)}, and {free}.** What helps:\n\n{advice}", icon=":material/memory:"
+    values: dict[str, Any] = {"max_length": length, "overflow": overflow, "eval_every": None, "looks": 1}
+    if any(dataset.task == "chat" for dataset in list_datasets() if dataset.name in {use.dataset for use in chosen["data"]}):
+        kinds = list(TURNS)
+        values["turns"] = st.radio(
+            "Learn", kinds, kinds.index(start.turns), format_func=TURNS.__getitem__, key=f"train_turns{key}"
         )
+    if chosen["dev"] is None:
+        return values | {"patience": None}
+    steps = planned_steps(start, chosen)
+    held = 4 if start.eval_every is None and start.dev is None else steps / (start.eval_every or steps)
+    looks = st.selectbox(
+        "Looks at dev",
+        list(LOOKS),
+        list(LOOKS).index(min(LOOKS, key=lambda n: abs(n - held))),
+        format_func=LOOKS.__getitem__,
+        key=f"train_looks{key}",
+        help="Each look answers some dev rows and scores them; it takes time, and shows early whether the training helps.",
+    )
+    return values | {"looks": looks}
 
 
-def label(spec: TrainSpec, found: Estimate | None) -> str:
-    """What the button does, and how much of it: ``Train 3 epochs, about 12 min``."""
-    epochs = f"Train {spec.epochs:g} epoch" + ("" if spec.epochs == 1 else "s")
-    return f"{epochs}, about {formats.duration(found.seconds)}" if found else epochs
+def planned_steps(start: TrainSpec, chosen: dict[str, Any]) -> int:
+    """About how many steps the training will take, before its rows are counted."""
+    most, rows = chosen.get("max_steps", start.max_steps), 0.0
+    if most:
+        return int(most)
+    for use in chosen["data"]:
+        there = get_version(use.dataset, use.version).split_sizes.get(use.split, 0)
+        rows += min(there, use.limit or there) * use.weight
+    epochs = chosen.get("epochs", start.epochs)
+    return max(1, math.ceil(epochs * math.ceil(rows / chosen.get("batch_size", start.batch_size))))
+
+
+def _more(start: TrainSpec, chosen: dict[str, Any], key: str) -> dict[str, Any]:
+    """The settings that seldom need a change, each with what it is good for."""
+    values = start.model_dump()
+    names = ["Steps", "Adapter", "Dev", "Checkpoints", "Machine"]
+    steps, adapter, dev, keep, machine = st.tabs(names, key=f"train_all{key}")
+    with steps:
+        found = trainsettings.ask_all(trainsettings.STEPS, values, key)
+        kinds = list(LOSS_ON)
+        found["loss_on"] = st.radio(
+            "Learn from", kinds, kinds.index(start.loss_on), format_func=LOSS_ON.__getitem__, horizontal=True,
+            key=f"train_loss_on{key}", help="Learning the prompt too only helps when prompts are text worth learning.",
+        )  # fmt: skip
+    with adapter:
+        if chosen["method"] == "full":
+            st.caption("Full fine-tuning has no adapter: every weight is learnt.")
+        else:
+            found |= trainsettings.ask_all(trainsettings.ADAPTER, values, key)
+    with dev:
+        found |= _dev(values, chosen, key)
+    with keep:
+        found |= trainsettings.ask_all(trainsettings.KEEP, values, key)
+    with machine:
+        found |= trainsettings.ask_all(trainsettings.MACHINE, values, key)
+        gpus = sum(device.startswith("cuda") for device in list_devices())
+        if gpus > 1:
+            found["gpus"] = trainsettings.ask(trainsettings.GPUS, start.gpus, key)
+            st.caption(f"This machine has {formats.plural(gpus, 'GPU')}.")
+    return found
+
+
+def _dev(values: dict[str, Any], chosen: dict[str, Any], key: str) -> dict[str, Any]:
+    if chosen["dev"] is None:
+        st.caption("Nothing is looked at while training: the dataset has no dev rows, or they are switched off.")
+        return {}
+    task = next((d.task for d in list_datasets() if d.name == chosen["dev"].dataset), "extraction")
+    measured = {name: trainsettings.METRICS[name] for name in metrics_of(task)}
+    ordered = dict(sorted(measured.items(), key=lambda item: list(trainsettings.METRICS).index(item[0])))
+    found = {}
+    cells = st.columns(3)
+    for place, setting in enumerate(trainsettings.DEV):
+        with cells[place % 3]:
+            offered = ordered if setting.name == "best_metric" else None
+            found[setting.name] = trainsettings.ask(setting, values[setting.name], key, offered)
+    if chosen["looks"] == 1 and found["patience"] is not None:
+        st.caption("To stop early, let it look at dev more than once.")
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.figures import data, evaluation, lengths, style, training
@@ -113,10 +113,32 @@ def test_curves_share_their_steps() -> None:
     steps = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]})
     dev = pd.DataFrame({"step": [3], "micro_f1": [0.5], "eval_loss": [1.5]})
     made = training.curves(steps, dev, total=10)
-    assert {trace.name for trace in made.data} == {"loss of each step", "loss, smoothed", "loss on dev", "micro_f1 on dev"}
+    assert {trace.name for trace in made.data} == {"loss of each step", "loss, smoothed", "loss on dev", "micro-F1 on dev"}
     assert made.layout.xaxis.matches == "x2"
 
 
 @pytest.mark.parametrize(("text", "cut"), [("abc", "abc"), ("中" * 20, "中" * 13 + "…"), ("x" * 40, "x" * 27 + "…")])
 def test_labels_are_cut_by_width(text: str, cut: str) -> None:
     assert style.wrapped(text) == cut
+
+
+def test_a_hundred_thousand_steps_keep_their_spikes_and_holes_in_few_points() -> None:
+    values = np.sin(np.arange(100_000) / 900)
+    values[[13, 50_001, 99_998]] = (9.0, -9.0, 8.0)
+    values[60_000:70_000] = np.nan
+    frame = pd.DataFrame({"step": np.arange(100_000), "loss": values})
+    part = training.thinned(frame, "loss")
+    assert len(part) <= 1502
+    assert {0, 13, 50_001, 99_998, 99_999} <= set(part["step"])
+    assert part["step"].is_monotonic_increasing
+    assert not part["step"].between(60_200, 69_800).any()
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=50))
+@settings(deadline=None)
+def test_smoothing_is_the_corrected_moving_average(values: list[float]) -> None:
+    kept, wanted = 0.0, []
+    for place, value in enumerate(values):
+        kept = 0.8 * kept + 0.2 * value
+        wanted.append(kept / (1 - 0.8 ** (place + 1)))
+    assert training.smoothed(pd.Series(values)).tolist() == pytest.approx(wanted, abs=1e-9)

@@ -58,7 +58,7 @@ def test_a_spec_that_cannot_be_trained_names_its_faults_and_starts_nothing(fille
     page = open_page("train")
     before = len(list_jobs())
     page.selectbox(key="model")
-    page.number_input(key="train_batch").set_value(4)
+    page.number_input(key="train_batch_size").set_value(4)
     page.run()
     assert not page.exception
     assert not page.button(key="train_start").disabled

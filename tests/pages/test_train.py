@@ -1,0 +1,234 @@
+"""Train: settings reach the spec, faults are told together, a run is followed in every state and begun again with a change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from streamlit.testing.v1 import AppTest
+
+from core.data.importing import import_file
+from core.jobs import queue
+from core.records import DatasetUse, Progress, now
+from core.store.files import MANIFEST, write_json, write_text
+from core.store.jobs import add_metrics, change_job, get_job, list_jobs
+from core.store.runs import get_run, list_runs, run_folder, save_run
+from core.training.export import export_folder
+from core.training.spec import make_spec
+from tests.pages.filled import Filled, fill
+from tests.pages.test_train_chat_compare import PAGES, ROOT, words
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Filled:
+    return fill(tmp_path, evaluations=False)
+
+
+@pytest.fixture
+def chat_holds_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing that is queued starts a worker."""
+    monkeypatch.setenv("TUNEWISE_DEVICES", "cpu")
+    assert queue.claim_device("cpu", "chat-1")
+
+
+def open_train(run: str = "", **session: Any) -> AppTest:
+    page = AppTest.from_file(str(ROOT / PAGES["train"]), default_timeout=60)
+    if run:
+        page.query_params["run"] = run
+    for key, value in session.items():
+        page.session_state[key] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def spec_of(page: AppTest) -> dict[str, Any]:
+    """The spec that the form stands for: the last YAML on the page."""
+    found: dict[str, Any] = yaml.safe_load([code.value for code in page.code if code.value.startswith("name:")][-1])
+    return found
+
+
+def with_dev(folder: Path) -> None:
+    """A dataset with rows of dev, and another to mix with."""
+    for name, splits in (("talks", ("train", "train", "dev")), ("more", ("train",))):
+        rows = [{"input": f"{name} {n}", "output": '{"person": ["Ida"]}', "split": splits[n % len(splits)]} for n in range(30)]
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        import_file(path, name, task="extraction", elements=("person",))
+
+
+def test_every_setting_reaches_the_spec(tmp_path: Path) -> None:
+    with_dev(tmp_path)
+    page = open_train(dataset="talks")
+    assert spec_of(page)["eval_every"] == 1  # 20 rows, 3 steps, 4 looks
+    page.selectbox(key="train_looks").set_value(2)
+    page.number_input(key="train_batch_size").set_value(2)
+    page.number_input(key="train_max_steps").set_value(50)
+    page.number_input(key="train_lora_r").set_value(64)
+    page.toggle(key="train_use_dora").set_value(True)
+    page.toggle(key="train_use_rslora").set_value(True)
+    page.number_input(key="train_neftune_alpha").set_value(5.0)
+    page.text_input(key="train_target_modules").set_value("q_proj， v_proj")
+    page.selectbox(key="train_best_metric").set_value("recall")
+    page.number_input(key="train_patience").set_value(3)
+    page.selectbox(key="train_packing").set_value(False)
+    page.radio(key="train_loss_on").set_value("all")
+    page.multiselect(key="train_mix").set_value(["more"])
+    page.run()
+    page.number_input(key="train_weight_more").set_value(0.5)
+    page.run()
+    assert not page.exception
+    spec = spec_of(page)
+    wanted = {
+        "batch_size": 2, "max_steps": 50, "lora_r": 64, "use_dora": True, "use_rslora": True, "neftune_alpha": 5.0,
+        "target_modules": ["q_proj", "v_proj"], "best_metric": "recall", "patience": 3, "packing": False, "loss_on": "all",
+        "eval_every": 25, "method": "qlora", "report_to": [],
+    }  # fmt: skip
+    assert {key: spec[key] for key in wanted} == wanted
+    assert [(use["dataset"], use["weight"]) for use in spec["data"]] == [("talks", 1.0), ("more", 0.5)]
+    assert spec["dev"]["split"] == "dev"
+    assert make_spec(spec).lora_r == 64
+    assert page.button(key="train_start").label.startswith("Train 50 steps")
+
+
+def test_all_faults_are_told_together_and_nothing_can_be_started(tmp_path: Path) -> None:
+    with_dev(tmp_path)
+    page = open_train(dataset="talks")
+    page.selectbox(key="train_looks").set_value(1)
+    page.number_input(key="train_patience").set_value(2)
+    page.number_input(key="train_micro_batch_size").set_value(99)
+    page.text_input(key="train_report_to").set_value("tensorbord")
+    page.run()
+    assert not page.exception
+    told = "\n".join(error.value for error in page.error)
+    assert all(f"- {key}" in told for key in ("patience", "micro_batch_size", "report_to"))
+    assert page.button(key="train_start").disabled
+
+
+@pytest.mark.usefixtures("chat_holds_the_device")
+def test_a_run_is_begun_again_with_a_change_and_chat_is_asked_to_let_go(filled: Filled) -> None:
+    old = get_run(filled.run)
+    page = open_train()
+    page.button(key="train_again").click().run()
+    key = f"_{filled.run}"
+    assert page.radio(key=f"train_method{key}").value == "lora"
+    assert "It is released before the training starts" in words(page)
+    page.number_input(key=f"train_lora_r{key}").set_value(8)
+    page.run()
+    page.button(key="train_start").click().run()
+    assert not page.exception
+    new = list_runs()[0]
+    changed = {k for k, v in new.spec.model_dump().items() if v != old.spec.model_dump()[k]}
+    assert changed <= {"lora_r", "name", "learning_rate", "template", "eval_every"}
+    assert new.spec.lora_r == 8
+    job = get_job(new.job_id)
+    assert job.state == "queued"
+    assert "waits for its turn: number 1" in page.header[0].value
+    assert "The model that Chat holds is released first" in words(page)
+    assert queue.is_wanted("cpu", "chat-1")
+    page.button(key="stop_run").click().run()
+    assert get_job(new.job_id).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("stopped", "lora-r16 was stopped at step 12 of 20"),
+        ("failed", "lora-r16 failed at step 12 of 20"),
+        ("lost", "lora-r16 was lost (its process is gone) at step 12 of 20"),
+    ],
+)
+def test_a_run_that_did_not_finish_says_where_it_stands_and_from_where_it_goes_on(
+    filled: Filled, state: str, sentence: str
+) -> None:
+    change_job(
+        filled.job, state=state, ended_at=now(), error="At step 13 the loss is not a number" if state == "failed" else "",
+        progress=Progress(done=12, total=20, unit="steps"),
+    )  # fmt: skip
+    write_json(run_folder(filled.run) / "checkpoints" / "checkpoint-10" / MANIFEST, {"step": 10})
+    page = open_train(filled.run)
+    assert page.header[0].value.startswith(sentence)
+    shown = words(page)
+    assert "goes on from its checkpoint of step 10" in shown
+    assert page.button(key=f"resume_{filled.job}").label == "Take it up again"
+    if state == "failed":
+        assert "loss is not a number" in page.error[0].value
+
+
+def test_answers_on_dev_are_shown_as_they_change(filled: Filled) -> None:
+    gold = '{"person": ["Ida"], "date": ["May"]}'
+    answers = {10: "The person is", 20: '{"person": ["Ida"]}', 30: '{"person": ["Ida"], "date": ["June"]}'}
+    lines = [
+        json.dumps({"step": step, "row_id": "r-1", "input": "Ida, May", "output": gold, "prediction": answer})
+        for step, answer in answers.items()
+    ]
+    write_text(run_folder(filled.run) / "samples.jsonl", "\n".join(lines) + "\n")
+    page = open_train(filled.run)
+    [table] = [frame.value for frame in page.dataframe if "right" in frame.value]
+    assert table["right"].tolist() == ["no JSON", "1 of 2", "1 of 2, 1 wrong"]
+    assert table["step"].tolist() == [10, 20, 30]
+
+
+def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
+    run = get_run(filled.run)
+    parity = {
+        name: {
+            "rows": 32.0, "micro_f1": f1, "micro_f1_difference": f1 - 0.6, "exact_match": 0.5, "loss": 0.3,
+            "loss_difference": 0.0, "same_as_adapter": 0.9,
+        }
+        for name, f1 in (("adapter", 0.6), ("merged", 0.6), ("merged_nf4", 0.52))
+    }  # fmt: skip
+    folder = export_folder(run, merge=True)
+    write_json(folder / "tunewise.json", {"chat_template": "chat@1", "parity": parity})
+    write_json(folder / MANIFEST, {})
+    page = open_train(filled.run)
+    shown = words(page)
+    assert "On the same 32 rows the merged weights lose up to 0.08 of micro-F1" in shown
+    assert str(folder) in [code.value for code in page.code]
+    assert page.button(key="export_False").label == "Write the folder"
+    assert [job.kind for job in list_jobs()] == ["train"]
+
+
+def test_the_command_names_the_workspace_and_reads_back_the_same_spec(filled: Filled, workspace: Path) -> None:
+    page = open_train(filled.run)
+    [command] = [code.value for code in page.code if "core train" in code.value]
+    assert command == f"TUNEWISE_WORKSPACE={workspace} python -m core train {run_folder(filled.run)}/spec.yaml --wait"
+
+
+def test_a_very_long_run_sends_few_points_and_no_long_table(filled: Filled) -> None:
+    steps = 20_000
+    add_metrics(filled.job, [(step, {"loss": 1.0 + (step == 7_777), "cpu_percent": 50.0}) for step in range(21, steps + 1)])
+    change_job(filled.job, progress=Progress(done=steps, total=steps, unit="steps"), ended_at=now())
+    page = open_train(filled.run)
+    sizes, spike = [], False
+    for chart in page.get("plotly_chart"):
+        for trace in json.loads(chart.proto.spec)["data"]:
+            sizes.append(len(trace["x"]))
+            spike = spike or 7_777 in trace["x"]
+    assert max(sizes) <= 1502
+    assert spike
+    assert max((len(frame.value) for frame in page.dataframe), default=0) < 1000
+    assert "20,000 steps" in page.header[0].value
+
+
+def test_a_run_whose_newer_data_is_there_can_be_begun_on_it(filled: Filled, tmp_path: Path) -> None:
+    path = tmp_path / "again.jsonl"
+    path.write_text('{"input": "x", "output": "{}", "split": "train"}\n', encoding="utf-8")
+    import_file(path, filled.dataset, split="train")
+    page = open_train(train_base=filled.run)
+    assert spec_of(page)["data"][0]["version"] == filled.version
+    page.toggle(key=f"train_newest_{filled.run}").set_value(True).run()
+    assert spec_of(page)["data"][0]["version"] == filled.version + 1
+
+
+def test_a_run_with_several_datasets_keeps_them_when_begun_again(filled: Filled, tmp_path: Path) -> None:
+    with_dev(tmp_path)
+    run = get_run(filled.run)
+    uses = (*run.spec.data, DatasetUse(dataset="more", version=1, weight=2.0))
+    save_run(run.model_copy(update={"spec": run.spec.model_copy(update={"data": uses})}))
+    page = open_train(train_base=filled.run, dataset=filled.dataset)
+    assert [use["dataset"] for use in spec_of(page)["data"]] == [filled.dataset, "more"]
+    assert "2 times an epoch" in words(page)
