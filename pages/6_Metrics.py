@@ -9,8 +9,9 @@ import streamlit as st
 
 from core.figures import tidy
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import counted, evidence, leaderboard, scored, shell, states, trends, views
+from pages.ui import counted, evidence, leaderboard, otherevals, scored, shell, states, trends, views
 from pages.ui.registry import COMPARE
+from pages.ui.selection import known_models
 
 chosen = shell.begin("Metrics")
 records = [e for e in list_evaluations() if e.complete]
@@ -24,6 +25,8 @@ if not records:
     )
     if pressed:
         shell.go(COMPARE)
+    with st.expander("Code tasks and plain text need no evaluation"):
+        otherevals.show([], list_runs(), known_models())
     st.stop()
 
 runs = list_runs()
@@ -71,6 +74,7 @@ views.tabs(
         "Training": partial(trends.curves, kept, ranked, metric, runs),
         "Lengths": partial(trends.lengths, few),
         "Rows": partial(scored.rows, record),
+        "Judges, code, text": partial(otherevals.show, records, runs, known_models()),
         "How it was counted": partial(counted.show, record),
     },
     key="metrics_view",

@@ -122,6 +122,7 @@ def enqueue_evaluation(spec: EvaluationSpec, after: str = "") -> tuple[Job, Eval
 def enqueue_measurement(spec: JudgeSpec | CodeSpec | TextSpec, name: str = "") -> tuple[Job, Measurement]:
     """Check what a judge, code tasks or texts need, keep the record and queue it."""
     measurement = prepare_measurement(spec, name)
+    spec = measurement.spec
     device = NETWORK if isinstance(spec, JudgeSpec) and spec.endpoint is not None else ""
     device = FILES if isinstance(spec, CodeSpec) and spec.samples_file else device
     job = enqueue("measure", title=f"Measure {measurement.name}", subject=measurement.measurement_id, device=device)

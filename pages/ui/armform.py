@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from core.records import Arm, EvaluationSpec, GenerationSettings, Run
+from core.prompts.templates import find_template, list_templates, uses_passages
+from core.records import Arm, EvaluationSpec, GenerationSettings, ModelRef, NamedEndpoint, Passages, Run
+from core.store.endpoints import list_endpoints
 from pages.ui import formats
 from pages.ui.selection import Selection
 
 PROMPT = "the prompt alone"
+HOW = {"fixed": "the same for all rows", "retrieved": "for each row the most alike"}
 
 
 def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec | None:
@@ -18,10 +23,17 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
     sizes = {name: size for name, size in selection.version.split_sizes.items() if size}
     if not sizes:
         return None
-    names = {PROMPT: None} | {f"{run.name} · {run.created_at:%m-%d %H:%M}": run for run in runs if run.complete}
+    names: dict[str, Run | NamedEndpoint | None] = {PROMPT: None}
+    names |= {f"{endpoint.name} · endpoint": endpoint for endpoint in list_endpoints()}
+    names |= {f"{run.name} · {run.created_at:%m-%d %H:%M}": run for run in runs if run.complete}
     order = sorted(sizes, key=lambda name: ("test", "dev", "train", "").index(name) if name in ("test", "dev", "train") else 9)
     one, two, three, four = st.columns([3, 2, 2, 2], vertical_alignment="bottom")
-    who = one.selectbox("Who answers", list(names), key=f"{key}_who", help="The base model with a prompt, or a fine-tune.")
+    who = one.selectbox(
+        "Who answers",
+        list(names),
+        key=f"{key}_who",
+        help="The base model with a prompt, a fine-tune, or a model behind an endpoint (add one on Chat).",
+    )
     split = two.selectbox(
         "Rows of", order, format_func=lambda name: f"{name or 'no split'} ({sizes[name]:,})", key=f"{key}_split"
     )
@@ -31,31 +43,72 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
     tokens = four.number_input(
         "New tokens at most", 8, 4096, 128, key=f"{key}_tokens", help="An answer longer than this is cut off."
     )
-    run = names[who]
-    shots = 0
-    if run is None:
-        shots = st.slider("Worked examples in the prompt", 0, 8, 0, key=f"{key}_shots", help="Taken from the train split.")
-    constrained = bool(selection.dataset.task == "extraction" and selection.dataset.elements) and st.toggle(
+    chosen: dict[str, Any] = {"generation": GenerationSettings(max_new_tokens=int(tokens))}
+    answers = names[who]
+    if isinstance(answers, Run):
+        chosen["run"] = answers.run_id
+    else:
+        chosen |= _prompted(selection, answers, key)
+    chosen["constrained"] = bool(selection.dataset.task == "extraction" and selection.dataset.elements) and st.toggle(
         "Keep answers to JSON of the elements",
         key=f"{key}_constrained",
         help="No answer can fail on its format, so that neither arm wins on format alone.",
     )
-    generation = GenerationSettings(max_new_tokens=int(tokens))
-    if run is None:
-        template = selection.template.ref if selection.template else "chat"
-        arm = Arm(model=selection.model, template=template, shots=shots, generation=generation, constrained=constrained)
-    else:
-        arm = Arm(run=run.run_id, generation=generation, constrained=constrained)
     return EvaluationSpec(
         dataset=selection.dataset.name,
         version=selection.version.number,
         split=split,
         limit=None if limit >= sizes[split] else int(limit),
-        arm=arm,
+        arm=Arm(**chosen),
     )
+
+
+def _prompted(selection: Selection, endpoint: NamedEndpoint | None, key: str) -> dict[str, Any]:
+    """What a prompt may hold beside the question: worked examples and passages; and where its model is."""
+    template = selection.template.ref if selection.template else "chat"
+    chosen: dict[str, Any] = {"model": selection.model, "template": template}
+    if endpoint is not None:
+        chosen |= {"model": ModelRef(source="endpoint", name=endpoint.name), "workers": _workers(endpoint, key)}
+    one, two = st.columns(2, vertical_alignment="bottom")
+    shots = one.slider("Worked examples in the prompt", 0, 8, 0, key=f"{key}_shots", help="Taken from the train split.")
+    if shots:
+        how = two.selectbox("Which examples", list(HOW), format_func=HOW.__getitem__, key=f"{key}_how")
+        chosen |= {"shots": shots, "shots_how": how}
+    return chosen | _passages(template, key)
+
+
+def _workers(endpoint: NamedEndpoint, key: str) -> int:
+    prices = [p for p in (endpoint.price_in, endpoint.price_out) if p is not None]
+    priced = f"; a million tokens cost {prices[0]:g} in, {prices[1]:g} out" if len(prices) == 2 else ""
+    st.caption(f"`{endpoint.model}` at {endpoint.url}{priced}. The texts of the rows are sent there.")
+    return int(st.number_input("Questions at once", 1, 256, 8, key=f"{key}_workers"))
+
+
+def _passages(template: str, key: str) -> dict[str, Any]:
+    """A folder of documents to search, and a template that has a place for what is found."""
+    with st.expander("Passages from documents"):
+        folder = st.text_input(
+            "Folder of documents",
+            key=f"{key}_folder",
+            placeholder="/data/handbook",
+            help="On the server, with .txt, .md or .jsonl files. For each row the passages most like it go into the prompt.",
+        )
+        one, two, three = st.columns(3)
+        k = one.number_input("Passages", 1, 20, 3, key=f"{key}_k")
+        size = two.number_input("Longest passage", 20, 4000, 200, key=f"{key}_size", help="Words, or Chinese characters.")
+        overlap = three.number_input("Overlap", 0, 1000, 40, key=f"{key}_overlap", help="What a passage repeats of the last.")
+        if not folder.strip():
+            return {}
+        passages = Passages(folder=folder.strip(), k=int(k), size=int(size), overlap=int(overlap))
+        if uses_passages(find_template(template)):
+            return {"passages": passages}
+        able = [t.ref for t in list_templates() if uses_passages(t)]
+        other = st.selectbox(f"Template ({template} has no place for passages)", able, key=f"{key}_template")
+        return {"passages": passages, "template": other}
 
 
 def label(spec: EvaluationSpec, selection: Selection) -> str:
     """What the button does, and to how much: ``Answer 100 rows with the prompt``."""
     rows = spec.limit or (selection.version.split_sizes.get(spec.split, 0) if selection.version else 0)
-    return f"Answer {formats.plural(rows, 'row')} with {'the fine-tune' if spec.arm.run else 'the prompt'}"
+    who = "the fine-tune" if spec.arm.run else spec.arm.model.name if spec.arm.model.source == "endpoint" else "the prompt"
+    return f"Answer {formats.plural(rows, 'row')} with {who}"

@@ -9,16 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from core.evaluation.compare import Comparison, Versus, compare
-from core.evaluation.learning import LearningCurve, curve_candidates, smaller_specs
+from core.evaluation.learning import LearningCurve, curve_candidates
 from core.evaluation.learning import learning_curve as fit
 from core.evaluation.report import render_report
 from core.evaluation.rescore import leaked_rows
 from core.figures import evidence as figures
 from core.figures import tidy
-from core.jobs.queue import enqueue_training
 from core.records import Evaluation, Run
-from core.store.runs import get_run
-from pages.ui import charts, comparison, formats, states, tables
+from pages.ui import charts, comparison, curvejobs, formats, tables
 
 
 @st.cache_data(show_spinner="Looking for test rows that stand in the training data", max_entries=16)
@@ -124,7 +122,7 @@ def enough(found: Comparison, evaluations: list[Evaluation], runs: list[Run]) ->
         return
     points = curve_candidates(tuned, evaluations, runs)
     if len(points) < 2:
-        _more_runs(get_run(str(tuned.spec.arm.run)))
+        curvejobs.more(tuned)
         return
     curve = _curve(tuple(points), found.primary)
     name = tidy.METRICS.get(curve.metric, (curve.metric, True))[0]
@@ -142,19 +140,6 @@ def enough(found: Comparison, evaluations: list[Evaluation], runs: list[Run]) ->
                  "low": tables.decimal("95 % from"), "high": tables.decimal("to")},
     )  # fmt: skip
     st.caption("Intervals hold the chance in the test rows, not that of another training seed.")
-
-
-def _more_runs(run: Run) -> None:
-    st.markdown(
-        f"One size of training data ({formats.plural(run.trained_rows, 'row')}) makes no curve. The same training on a quarter "
-        "and on half of the rows, evaluated on the same test rows, would show whether more data helps."
-    )
-    sizes = " and ".join(formats.count(max(1, round(run.trained_rows * share))) for share in (0.25, 0.5))
-    if st.button(f"Train on {sizes} rows", key="enough_train", icon=":material/model_training:"):
-        with states.catching():
-            for spec in smaller_specs(run):
-                enqueue_training(spec)
-            st.toast("Two trainings are queued; evaluate them here when they are done.")
 
 
 def take(found: Comparison) -> None:
