@@ -85,6 +85,12 @@ def measure(
     return table
 
 
+def is_measured(dataset: str, version: int | None, template: Template, model: ModelRef | None = None) -> bool:
+    """Whether ``measure`` (without worked examples) would read what is kept."""
+    tokenizer, elements = load_tokenizer(model or ModelRef()), datasets.get_dataset(dataset).elements
+    return cache_path(datasets.get_version(dataset, version), template, tokenizer, elements, ()).is_file()
+
+
 def measure_rows(
     rows: pa.Table,
     template: Template,

@@ -10,21 +10,21 @@ import streamlit as st
 
 from core.errors import UserError
 from core.figures import lengths as figures
-from core.lengths import measure, measure_rows, summary
+from core.lengths import measure
 from core.lengths.compare import Compared, compare
 from core.lengths.groups import by_group
+from core.lengths.measuring import is_measured
 from core.lengths.places import Places
+from core.lengths.sampling import AT_ONCE, SAMPLE, Looked, look, sample
 from core.lengths.statistics import lengths as lengths_of
 from core.models.catalogue import parse_model
 from core.models.tokenizer import load_tokenizer
 from core.prompts.studio import mask_view
 from core.prompts.templates import list_templates
 from core.records import ModelRef, Template
-from core.store.datasets import get_dataset, read_rows
 from pages.ui import address, charts, formats, marks, states, tables, tokenrow
 from pages.ui.selection import Selection, known_models
 
-SAMPLE = 1_000
 MOST = 4
 GROUPS = {"split": "split", "element": "element", "source": "source file", "language": "language"}
 
@@ -35,14 +35,15 @@ def templates(chosen: Selection, limit: int) -> None:
     assert chosen.version is not None
     known = {template.ref: template for template in list_templates()}
     first = [ref for ref in dict.fromkeys([chosen.template.ref if chosen.template else "", *known]) if ref in known][:2]
-    refs = st.multiselect("Templates", list(known), default=first, max_selections=MOST, key="tokens_templates")
+    address.hold_several("tokens_templates", list(known), first)
+    refs = st.multiselect("Templates", list(known), max_selections=MOST, key="tokens_templates")
+    address.tell("tokens_templates", refs, first)
     if not refs:
         st.caption("Choose one to four templates.")
         return
-    counted = {ref: _sampled(chosen.dataset.name, chosen.version.number, known[ref], chosen.model) for ref in refs}
-    found = {ref: summary(table, limit) for ref, table in counted.items()}
-    lengths = {ref: table["whole"].drop_null().to_pylist() for ref, table in counted.items()}
-    rows = max(len(whole) for whole in lengths.values())
+    counted = _looked(chosen, {ref: known[ref] for ref in refs})
+    found = {ref: looked.figures(limit) for ref, looked in counted.items()}
+    lengths = {ref: lengths_of(looked.table, "whole") for ref, looked in counted.items()}
     least = min(refs, key=lambda ref: found[ref]["whole"]["total"])
     frame = pd.DataFrame([_line("template", ref, figures) for ref, figures in found.items()])
     charts.show(
@@ -50,8 +51,7 @@ def templates(chosen: Selection, limit: int) -> None:
         key="templates_ecdf", alt="Share of rows up to each length, by template", table=frame,
         columns={"template": tables.text("Template"), **_columns(limit)},
     )  # fmt: skip
-    if rows < chosen.version.rows:
-        st.caption(f"Counted on the first {formats.plural(rows, 'row')}.")
+    _how_counted(chosen, counted, found)
     row = tokenrow.row_at(chosen, int(st.session_state.get("tokens_row", 1)))
     tokenizer = load_tokenizer(chosen.model)
     for column, ref in zip(st.columns(len(refs)), refs, strict=True):
@@ -194,7 +194,38 @@ def _whole(chosen: Selection, name: str) -> Any:
     return lengths_of(measure(chosen.dataset.name, chosen.version.number, chosen.template, parse_model(name)), "whole")
 
 
-@st.cache_data(show_spinner="Counting tokens", max_entries=16)
-def _sampled(name: str, version: int, template: Template, model: ModelRef) -> pa.Table:
-    rows = read_rows(name, version, limit=SAMPLE)
-    return measure_rows(rows, template, load_tokenizer(model), elements=get_dataset(name).elements)
+def _looked(chosen: Selection, templates: dict[str, Template]) -> dict[str, Looked]:
+    """Lengths under each template, of every row or of a sample; every row once that was asked for."""
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    of, rows = (chosen.dataset.name, chosen.version.number), chosen.version.rows
+    every = rows <= AT_ONCE or st.session_state.get("tokens_every") == (chosen.label, sorted(templates))
+    found = {}
+    for ref, template in templates.items():
+        if every or is_measured(*of, template, chosen.model):
+            bar = states.Bar(f"Counting tokens with {ref}")
+            found[ref] = look(*of, template, chosen.model, every=True, reporter=bar)
+        else:
+            found[ref] = _sample(*of, chosen.version.content_hash, template, chosen.model)
+    return found
+
+
+@st.cache_data(show_spinner="Counting tokens of a sample", max_entries=16)
+def _sample(name: str, version: int, content: str, template: Template, model: ModelRef) -> Looked:
+    return sample(name, version, template, model)
+
+
+def _how_counted(chosen: Selection, counted: dict[str, Looked], found: dict[str, Any]) -> None:
+    """How sure the totals are where not every row was counted, and the button that counts them all."""
+    assert chosen.version is not None
+    sampled = [ref for ref, looked in counted.items() if not looked.whole]
+    if not sampled:
+        return
+    off = max(found[ref]["total_error"] / max(1, found[ref]["whole"]["total"]) for ref in sampled)
+    st.caption(
+        f"{', '.join(sampled)}: counted on {formats.plural(SAMPLE, 'row')} drawn at random out of "
+        f"{formats.count(chosen.version.rows)}; totals are sure to ± {formats.percent(off)} (95 %)."
+    )
+    if st.button(f"Count every row with {', '.join(sampled)}", key="tokens_every_now"):
+        st.session_state["tokens_every"] = (chosen.label, sorted(counted))
+        st.rerun()
