@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui import home, shell, states
+from pages.ui import home, machine, shell, states
 
 
 def overview() -> None:
@@ -18,11 +18,11 @@ def overview() -> None:
     home.primary(steps)
     home.way(steps)
     home.running()
-    results, machine = st.columns([5, 3], gap="large")
+    results, beside = st.columns([5, 3], gap="large")
     with results:
         home.last_results(chosen)
-    with machine:
-        home.machine()
+    with beside:
+        machine.panel()
 
 
 with states.catching():

@@ -84,6 +84,25 @@ def _profile(job: Job, reporter: Reporter) -> bool:
     return True
 
 
+def _fetch(job: Job, reporter: Reporter) -> bool:
+    """Put a model on this machine. ``payload``: ``model`` as it is written on the command line, ``revision`` or none."""
+    from core.models.catalogue import parse_model, resolve
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def told(text: str) -> None:
+        if reporter.should_stop():
+            raise Stopped
+        reporter.progress(0, 0, unit="files", message=text)
+
+    try:
+        resolve(parse_model(job.payload["model"], revision=job.payload.get("revision")), told)
+    except Stopped:  # what has arrived is kept, and continued another time
+        return False
+    return True
+
+
 def _pause(job: Job, reporter: Reporter) -> bool:
     """Hold the device for ``seconds``, in steps: shows that queue, worker and stop work on this machine."""
     seconds = float(job.payload.get("seconds", 0.0))
@@ -102,6 +121,7 @@ HANDLERS: Mapping[str, Handler] = {
     "evaluate": _evaluate,
     "measure": _measure,
     "export": _export,
+    "fetch": _fetch,
     "import": _import,
     "profile": _profile,
     "pause": _pause,

@@ -1,19 +1,17 @@
-"""Pieces of the overview: welcome, the five steps, running jobs, last results, the machine."""
+"""Pieces of the overview: welcome, the five steps, running jobs, last results."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
-from core.doctor.examination import examine
-from core.doctor.report import Report
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.jobs.queue import dispatch
 from core.records import LIVE_STATES
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import charts, formats, importer, marks, shell, states
+from pages.ui import charts, formats, importer, shell, states
 from pages.ui.registry import DATA, METRICS
 from pages.ui.selection import Selection
 from pages.ui.steps import Step, is_cleaned, next_step, survey
@@ -116,30 +114,3 @@ def last_results(chosen: Selection) -> None:
             table=ranked[["name", "value", "low", "high"]],
         )
     shell.link(METRICS, "All evaluations", icon=":material/arrow_forward:")
-
-
-def machine() -> None:
-    """What this machine can do, what is missing for it to work, and what an optional library would add."""
-    st.subheader("This machine", anchor=False)
-    report = _report()
-    facts = [(finding.name, finding.value) for finding in report.machine if finding.name != "python"]
-    facts += [(f"GPU {gpu.index}", f"{gpu.name}, {gpu.free_gb:.0f} of {gpu.memory_gb:.0f} GB free") for gpu in report.gpus]
-    if not report.gpus:
-        facts.append(("GPU", "none found"))
-    facts.append(("default model", f"{report.model.name}, {'ready' if report.model.state == 'ok' else 'made on its first use'}"))
-    facts += [(finding.name, finding.value) for finding in report.storage if finding.name == "workspace"]
-    st.html(marks.facts([(name.capitalize() if name.islower() else name, value) for name, value in facts]))
-    for fault in report.faults:
-        st.warning(f"**{fault.name}**: {fault.value}. {fault.remedy}", icon=":material/warning:")
-    for sentence in report.can:
-        st.caption(sentence)
-    missing = [finding for finding in report.optional if finding.state != "ok"]
-    if missing:
-        with st.expander(f"{formats.plural(len(missing), 'library', 'libraries')} would add more"):
-            for finding in missing:
-                st.markdown(f"**{finding.name}**: {finding.adds}.  \n:gray[{finding.remedy}]")
-
-
-@st.cache_data(ttl=60, show_spinner=False)
-def _report() -> Report:
-    return examine()
