@@ -90,7 +90,7 @@ def packed_attention(
     if cu_seq_lens_q is None or max_length_q is None:
         raise ValueError("packed attention needs the borders of the rows")
     dtype = query.dtype if query.dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
-    states = [part[0].transpose(0, 1).to(dtype) for part in (query, key, value)]
+    states = [part.squeeze(0).transpose(0, 1).to(dtype) for part in (query, key, value)]  # squeeze: its gradient is a view
     options = _options(scaling, sliding_window, states[0].shape[-1], query.shape[1] != key.shape[1])
     if options.pop("repeat", False):
         times = query.shape[1] // key.shape[1]

@@ -24,9 +24,15 @@ class QuickDropout(torch.nn.Module):  # type: ignore[misc]
         """Zero a share ``p`` of ``x`` and scale the rest by 1 / (1 - p); the same tensor in eval mode."""
         if not self.training or self.p == 0:
             return x
-        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * _STEPS) - _STEPS // 2
-        return x * (kept.to(x.dtype) * (1 / (1 - self.p)))
+        return x * (draw_kept(x, self.p).to(x.dtype) * (1 / (1 - self.p)))
+
+
+def draw_kept(x: torch.Tensor, p: float) -> torch.Tensor:
+    """Which numbers of ``x`` a dropout keeps: a bool for each, from torch's global generator of its device."""
+    if x.device.type != "cpu":
+        return torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - p)
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * _STEPS) - _STEPS // 2
 
 
 def quicken_dropout(model: Any) -> None:

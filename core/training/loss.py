@@ -26,7 +26,7 @@ def learnt_tokens(example: Example) -> int:
 
 
 def padded_batch(examples: Sequence[Example], pad: int, device: torch.device | str) -> tuple[dict[str, Any], torch.Tensor]:
-    """Arguments of a forward pass, and for each place the token that follows it, IGNORED where it isn't learnt.
+    """Arguments of a forward pass, and (on the CPU) for each place the token that follows it, IGNORED where it isn't learnt.
 
     All are [rows, longest], padded on the right, with no mask: in causal attention nothing that is learnt sees what comes
     after it. Padding on the left leaves query rows that are masked whole, whose gradient sdpa makes NaN in bf16 on CUDA.
@@ -37,7 +37,7 @@ def padded_batch(examples: Sequence[Example], pad: int, device: torch.device | s
         room = longest - len(example.input_ids)
         ids.append(example.input_ids + [pad] * room)
         targets.append([*example.labels[1:], IGNORED] + [IGNORED] * room)
-    return {"input_ids": torch.tensor(ids).to(device)}, torch.tensor(targets).to(device)
+    return {"input_ids": to_device(torch.tensor(ids), device)}, torch.tensor(targets)
 
 
 def packed_batch(
@@ -51,11 +51,18 @@ def packed_batch(
     ids = torch.tensor([[token for example in examples for token in example.input_ids]])
     targets = torch.tensor([[label for example in examples for label in (*example.labels[1:], IGNORED)]])
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
-    inputs: dict[str, Any] = {"input_ids": ids.to(device), "position_ids": positions.to(device)}
+    inputs: dict[str, Any] = {"input_ids": to_device(ids, device), "position_ids": to_device(positions, device)}
     if borders:
-        ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(device)
+        ends = to_device(torch.tensor([0, *lengths]).cumsum(0).to(torch.int32), device)
         inputs |= {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": max(lengths), "max_length_k": max(lengths)}
-    return inputs, targets.to(device)
+    return inputs, targets
+
+
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of the CPU on a device. A GPU gets it when it comes to it; nothing waits for it here."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Head:
@@ -79,27 +86,37 @@ class Head:
             self._layer.register_forward_pre_hook(self._pick)
 
     def loss_sum(self, model: Any, inputs: dict[str, Any], targets: torch.Tensor) -> torch.Tensor:
-        """Summed negative log likelihood of the tokens in ``targets`` that aren't IGNORED, in float32."""
-        learnt = targets != IGNORED
-        self._places = learnt
+        """Summed negative log likelihood of the tokens in ``targets`` that aren't IGNORED, in float32.
+
+        Which places are learnt is found on the CPU: asking a GPU would wait until it has done all work before.
+        """
+        device, targets = inputs["input_ids"].device, targets.cpu().flatten()
+        places = (targets != IGNORED).nonzero().squeeze(1)
+        wanted = to_device(targets[places], device)
+        self._places = to_device(places, device)
         try:
             logits = model(**inputs, use_cache=False).logits
             hidden = self._hidden
         finally:
             self._places = self._hidden = None
         if hidden is not None:
-            return FixedHeadLoss.apply(hidden, self._layer.weight, targets[learnt])
-        chosen = logits[learnt] if self._layer is None else logits[0]
-        return cross_entropy(chosen.float(), targets[learnt], reduction="sum")
+            return FixedHeadLoss.apply(hidden, self._layer.weight, wanted)
+        chosen = _pick_rows(logits, to_device(places, device)) if self._layer is None else logits[0]
+        return cross_entropy(chosen.float(), wanted, reduction="sum")
 
     def _pick(self, layer: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._places is None:
             return None
-        chosen = arguments[0][self._places]
+        chosen = _pick_rows(arguments[0], self._places)
         if self._beside and not layer.weight.requires_grad:
             self._hidden = chosen
             chosen = chosen[:1].detach()
         return (chosen.unsqueeze(0), *arguments[1:])
+
+
+def _pick_rows(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """[rows, tokens, width] at the places of its first two dimensions, flattened: [places, width]."""
+    return states.flatten(0, 1).index_select(0, places)
 
 
 class FixedHeadLoss(torch.autograd.Function):  # type: ignore[misc]

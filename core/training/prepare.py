@@ -16,7 +16,8 @@ import torch
 from core.errors import SpecError
 from core.models.load import LoadedModel, best_device, best_dtype, load_model
 from core.records import ModelRef, TrainSpec
-from core.training.dropout import quicken_dropout
+from core.training.dropout import QuickDropout, quicken_dropout
+from core.training.fused_mlp import checkpoint_contexts
 
 
 def model_ref(spec: TrainSpec) -> ModelRef:
@@ -120,9 +121,12 @@ def keep_short(model: Any) -> None:
 def enable_checkpointing(model: Any, layers: int | None = None) -> None:
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower.
 
-    ``layers``: only the first so many; none: all.
+    ``layers``: only the first so many; none: all. Without dropout the generator's state isn't kept for them (on a GPU
+    that costs more launches than a product).
     """
-    options = {"use_reentrant": False}
+    draws = any(isinstance(m, torch.nn.Dropout | QuickDropout) and m.p > 0 for m in model.modules())
+    draws = draws or bool(getattr(model.config, "attention_dropout", 0))
+    options = {"use_reentrant": False, "preserve_rng_state": draws, "context_fn": checkpoint_contexts}
     if hasattr(model, "activation_checkpointing_enable"):
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
     else:

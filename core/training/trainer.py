@@ -21,6 +21,7 @@ from core.errors import UserError
 from core.models.memory import release_memory
 from core.prompts.examples import Example
 from core.training.batches import best_fit, split_step
+from core.training.fused import fuse
 from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
 
 PASS_OVERHEAD_TOKENS = 64
@@ -98,6 +99,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.passes = passes
         self.last = StepReport()
         self._head = Head(self.model)
+        self._fused = fuse(self.model)
         self._say = say
 
     def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -139,7 +141,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         kind = self.args.device.type
         total = torch.zeros((), device=self.args.device)
         alone = model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
-        with alone:
+        with alone, self._fused.held(self.passes.autocast):
             for group in groups:
                 inputs, targets = self.passes.tensors([examples[place] for place in group], self.args.device)
                 with torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
