@@ -11,6 +11,7 @@ import streamlit as st
 
 from core.figures import budget
 from core.lengths import measure, summary
+from core.lengths.measuring import is_measured
 from core.lengths.statistics import longest
 from core.records import Overflow
 from core.store.datasets import read_rows
@@ -18,18 +19,35 @@ from pages.ui import address, formats, shell, states, tables
 from pages.ui.registry import TRAIN
 from pages.ui.selection import Selection
 
+LONG = 50_000
+"""Rows whose count may take long enough to be stopped."""
+STOPPED = "_tokens_stopped"
 LEAST, MOST = 16, 131_072
 """Lengths in tokens that an address may ask for."""
 
 
 def measured(chosen: Selection) -> pa.Table:
-    """The lengths of the selection, counted once and kept on disk."""
+    """The lengths of the selection, counted once and kept on disk; a long count can be stopped, and goes on from there."""
     assert chosen.dataset is not None
     assert chosen.version is not None
     assert chosen.template is not None
-    return measure(
-        chosen.dataset.name, chosen.version.number, chosen.template, chosen.model, reporter=states.Bar("Counting tokens")
-    )
+    of = (chosen.dataset.name, chosen.version.number, chosen.template, chosen.model)
+    if chosen.version.rows <= LONG or is_measured(*of):
+        return measure(*of, reporter=states.Bar("Counting tokens"))
+    this = f"{chosen.label} {chosen.template.ref} {chosen.model.label}"
+    if st.session_state.get(STOPPED) == this:
+        shell.answer("The count was stopped", "What was counted is kept: it goes on from there.")
+        st.button("Go on counting", type="primary", key="tokens_go_on", on_click=_stopped, args=("",))
+        st.stop()
+    place = st.empty()
+    place.button("Stop", key="tokens_stop", icon=":material/stop_circle:", on_click=_stopped, args=(this,))
+    table = measure(*of, reporter=states.Bar("Counting tokens"))  # a press ends this run at its next sign of progress
+    place.empty()
+    return table
+
+
+def _stopped(what: str) -> None:
+    st.session_state[STOPPED] = what
 
 
 def offered(longest: int, advised: int) -> list[int]:

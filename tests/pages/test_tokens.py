@@ -20,7 +20,7 @@ from core.lengths.truncation import Truncation
 from core.models import catalogue
 from core.prompts.templates import find_template
 from core.records import ModelRef
-from pages.ui import tokencost
+from pages.ui import tokencost, tokenview
 from tests.pages.conftest import check, texts
 from tests.pages.filled import fill
 from tests.tiny import make_tiny_tokenizer
@@ -247,6 +247,24 @@ def test_an_empty_answer_is_told(open_page: Callable[..., AppTest], tmp_path: Pa
     assert any("Rows with an empty answer" in html.value for html in app.html)
     app.number_input(key="tokens_row").set_value(2).run()
     assert not any("The answer is empty" in warning.value for warning in app.warning)
+
+
+def test_a_long_count_can_be_stopped_and_goes_on(
+    open_page: Callable[..., AppTest], tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, evaluations=False)
+    monkeypatch.setattr(tokenview, "LONG", 10)
+    app = open_page(TOKENS)
+    check(app)
+    assert "60 rows" in app.header[0].value
+    app.selectbox(key="template").set_value("json-en@1")
+    app.session_state["_tokens_stopped"] = "notices · v1 json-en@1 SmolLM2-135M-Instruct"  # what a press of Stop leaves
+    app.run()
+    check(app)
+    assert "stopped" in app.header[0].value
+    app.button(key="tokens_go_on").click().run()
+    check(app)
+    assert "60 rows" in app.header[0].value
 
 
 def test_a_row_without_a_trained_token_says_so(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
