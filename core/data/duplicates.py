@@ -7,7 +7,7 @@ Knows nothing of rows, answers or of what is done about what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,12 @@ NEIGHBOURS = 8
 TRIES = 24
 """A text of crowded buckets is compared with at most so many others of them."""
 RECALL = 0.995
+Tick = Callable[[], None]
+"""Called now and then by long work; it may raise to end it."""
+
+
+def no_tick() -> None:
+    """For callers that can't be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +84,17 @@ def shingle_hashes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.ND
     return hashes[inside], np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
 
 
-def signatures(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+def signatures(texts: Sequence[str], tick: Tick = no_tick) -> npt.NDArray[np.uint32]:
     """MinHash signatures, one row of ``PERMUTATIONS`` numbers a text."""
     from rensa import RMinHash
 
-    made = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
+    made = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
     for begin in range(0, len(texts), CHUNK):
+        tick()
         hashes, starts = shingle_hashes(texts[begin : begin + CHUNK])
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, starts, PERMUTATIONS, SEED)
-        made.append(np.array(matrix.to_rows(), dtype=np.uint32))
-    return np.concatenate(made)
+        made[begin : begin + CHUNK] = matrix.to_rows()
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +107,13 @@ class _Candidates:
     crowded_right: Codes
 
 
-def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float) -> _Candidates:
+def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float, tick: Tick) -> _Candidates:
     bands, rows = banding(threshold)
     count = len(signature)
     small: list[Codes] = [np.empty(0, dtype=np.int64)]
     crowded: list[Codes] = [np.empty(0, dtype=np.int64)]
     for band in range(bands):
+        tick()
         part = signature[:, band * rows : (band + 1) * rows]
         key = np.full(count, band + 1, dtype=np.uint64) + groups.astype(np.uint64) * _FACTOR
         for column in range(part.shape[1]):
@@ -168,13 +176,14 @@ def _best_of_each(right: Codes, likeness: npt.NDArray[np.float64]) -> Codes:
     return chosen
 
 
-def _exact(texts: Sequence[str], left: Codes, right: Codes) -> npt.NDArray[np.float64]:
+def _exact(texts: Sequence[str], left: Codes, right: Codes, tick: Tick) -> npt.NDArray[np.float64]:
     """Jaccard similarity of the pairs' sets of 5-grams, each 5-gram known by its 64 bits.
 
     Two different 5-grams of a pair have the same bits with a probability below 1e-13.
     """
     similarity = np.empty(len(left), dtype=np.float64)
     for begin in range(0, len(left), CHUNK):
+        tick()
         window = slice(begin, begin + CHUNK)
         needed = np.unique(np.concatenate([left[window], right[window]]))
         hashes, starts = shingle_hashes([texts[place] for place in needed.tolist()])
@@ -192,7 +201,7 @@ def shingle_set(text: str) -> frozenset[str]:
     return frozenset(text[i : i + SHINGLE] for i in range(max(len(text) - SHINGLE + 1, 1)))
 
 
-def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | None = None) -> Pairs:
+def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | None = None, tick: Tick = no_tick) -> Pairs:
     """Pairs of distinct texts (each text once) whose Jaccard similarity is at least ``threshold``, within a group only.
 
     Every pair is verified exactly; one at the threshold is missed with a probability below 1 %, a more similar
@@ -200,8 +209,8 @@ def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | Non
     them together, so that the work stays linear in the number of texts.
     """
     groups = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
-    found = _candidates(signatures(texts), groups, threshold)
-    lefts, rights, similarities = [found.left], [found.right], [_exact(texts, found.left, found.right)]
+    found = _candidates(signatures(texts, tick), groups, threshold, tick)
+    lefts, rights, similarities = [found.left], [found.right], [_exact(texts, found.left, found.right, tick)]
     near = similarities[0] >= threshold
     linked = Links(len(texts))
     linked.join(found.left[near], found.right[near])
@@ -210,7 +219,7 @@ def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | Non
         left, right = found.crowded_left[window], found.crowded_right[window]
         apart = linked.apart(left, right)
         left, right = left[apart], right[apart]
-        similarity = _exact(texts, left, right)
+        similarity = _exact(texts, left, right, tick)
         linked.join(left[similarity >= threshold], right[similarity >= threshold])
         lefts.append(left)
         rights.append(right)

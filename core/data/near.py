@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from core.data.answers import parse_answer
 from core.data.codes import column_codes, first_of_group, group_codes, is_first
-from core.data.duplicates import BUCKET, Pairs, connected, near_pairs
+from core.data.duplicates import BUCKET, Pairs, Tick, connected, near_pairs, no_tick
 from core.data.keys import question_and_answer_codes, spoken_texts
 from core.data.rules import blank
 
@@ -24,6 +24,8 @@ Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 _SLICE = 10_000
 """Rows folded at a time, so that memory is used again."""
+_PAIRS = 50_000
+"""Pairs whose texts are held without their values at a time."""
 _WIDE_SPACE = r"[ ]*([\x{2E80}-\x{9FFF}\x{F900}-\x{FAFF}\x{FE30}-\x{FE4F}])[ ]*"
 
 
@@ -99,13 +101,16 @@ class Near:
     place: Codes
 
 
-def near_rows(rows: pa.Table, threshold: float = 0.8) -> Near:
-    """Near-duplicate rows by exact Jaccard similarity of folded texts; pairs of one template with other values left out."""
+def near_rows(rows: pa.Table, threshold: float = 0.8, tick: Tick = no_tick) -> Near:
+    """Near-duplicate rows by exact Jaccard similarity of folded texts; pairs of one template with other values left out.
+
+    ``tick`` is called now and then and may raise.
+    """
     compared = compared_texts(rows)
-    found = near_pairs(compared.texts, threshold, compared.groups)
+    found = near_pairs(compared.texts, threshold, compared.groups, tick)
     first = np.flatnonzero(is_first(compared.place))
     left, right = first[found.left], first[found.right]
-    kept = ~_same_template(rows, left, right)
+    kept = ~_same_template(rows, left, right, tick)
     linked = connected(len(compared.texts), found.left[kept], found.right[kept])
     cluster = first[linked][compared.place]
     return Near(cluster, Pairs(left[kept], right[kept], found.similarity[kept]), compared.place)
@@ -121,16 +126,21 @@ def masked(text: str, answer: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return text, tuple(sorted(taken))
 
 
-def _same_template(rows: pa.Table, left: Codes, right: Codes) -> Mask:
+def _same_template(rows: pa.Table, left: Codes, right: Codes, tick: Tick) -> Mask:
     """Pairs of rows whose texts are equal without their values, and whose values differ."""
-    places = np.unique(np.concatenate([left, right]))
-    taken = rows.select(["input", "output"]).take(pa.array(places)).to_pylist()
-    made = {int(place): masked(row["input"], row["output"]) for place, row in zip(places, taken, strict=True)}
-    same = [
-        made[a][1] != made[b][1] and made[a][0] == made[b][0] and bool(made[a][1])
-        for a, b in zip(left.tolist(), right.tolist(), strict=True)
-    ]
-    return np.array(same, dtype=np.bool_)
+    same = np.zeros(len(left), dtype=np.bool_)
+    texts = rows.select(["input", "output"])
+    for begin in range(0, len(left), _PAIRS):
+        tick()
+        ones, others = left[begin : begin + _PAIRS], right[begin : begin + _PAIRS]
+        places = np.unique(np.concatenate([ones, others]))
+        taken = texts.take(pa.array(places)).to_pylist()
+        made = {int(place): masked(row["input"], row["output"]) for place, row in zip(places, taken, strict=True)}
+        same[begin : begin + _PAIRS] = [
+            made[a][1] != made[b][1] and made[a][0] == made[b][0] and bool(made[a][1])
+            for a, b in zip(ones.tolist(), others.tolist(), strict=True)
+        ]
+    return same
 
 
 def near_duplicates(rows: pa.Table, near: Near) -> dict[int, tuple[int, float]]:

@@ -80,7 +80,12 @@ def _profile(job: Job, reporter: Reporter) -> bool:
     """Look through a version's rows, which keeps its profile. ``payload``: ``name`` and ``version``."""
     from core.data.profile import profile
 
-    profile(job.payload["name"], job.payload["version"], reporter=reporter)
+    try:
+        profile(job.payload["name"], job.payload["version"], reporter=reporter)
+    except UserError:
+        if reporter.should_stop():
+            return False
+        raise
     return True
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from core.data.importing import import_file
 from core.data.operations.registry import OPERATIONS
-from core.data.profile import ISSUES, Profile, profile
+from core.data.profile import ISSUES, Profile, is_kept, profile
 from core.data.recipes import apply
-from core.records import Step
+from core.errors import UserError
+from core.jobs.handlers import handler_of
+from core.records import Job, SilentReporter, Step
 from core.store.datasets import read_rows, version_folder
 from tests.data.make import rows_of, save_rows
 
@@ -224,3 +226,21 @@ def test_seeded_dirt_is_found() -> None:
         ends = [{e["line"]} | ({e["of"]} if "duplicate" in kind else set()) for e in dirt["dirt"] if e["kind"] == kind]
         assert sum(bool(lines & found) for lines in ends) >= 0.95 * len(ends), kind
         assert len(found & set().union(*ends)) >= 0.90 * len(found), kind
+
+
+@pytest.mark.parametrize("calls", [1, 5, 7])
+def test_a_profile_can_be_stopped_also_inside_a_check(calls: int) -> None:
+    class Stopping(SilentReporter):
+        asked = 0
+
+        def should_stop(self) -> bool:
+            self.asked += 1
+            return self.asked >= calls
+
+    version = save_rows("d", rows_of(*({"input": f"some text number {n}", "output": '{"n": ["text"]}'} for n in range(30))))
+    stopping = Stopping()
+    with pytest.raises(UserError, match="stopped"):
+        profile("d", reporter=stopping)
+    assert stopping.asked == calls
+    assert handler_of("profile")(Job(job_id="j", kind="profile", payload={"name": "d", "version": 1}), stopping) is False
+    assert not is_kept("d", version.number)

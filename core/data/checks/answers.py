@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from core.data.answers import Answer, load_object, parse_answer
 from core.data.checks.base import Finding, of_details, of_mask
+from core.data.duplicates import Tick, no_tick
 from core.data.grounding import Source
 from core.data.keys import source_texts
 from core.data.near import whole_array
@@ -25,6 +26,8 @@ from core.records import Task
 
 DOMINANT = 0.9
 """A type that this share of an element's values have is the element's type."""
+_TICK = 5_000
+"""Rows between two moments at which the look for values can be stopped."""
 REPAIRS = 2_000
 """Repairs are proposed for at most so many rows of a profile."""
 
@@ -53,7 +56,7 @@ class Answers:
         return {row: told[code] for row, code in enumerate(self.codes) if told[code] and self.single[row]}
 
 
-def answer_findings(rows: pa.Table, elements: Sequence[str]) -> list[Finding]:
+def answer_findings(rows: pa.Table, elements: Sequence[str], tick: Tick = no_tick) -> list[Finding]:
     """All findings about answers of an extraction dataset, with counts of elements and values as facts."""
     answers = Answers(rows)
     mask, errors = unreadable_answers(rows)
@@ -75,7 +78,7 @@ def answer_findings(rows: pa.Table, elements: Sequence[str]) -> list[Finding]:
             np.array(sorted(answers.rows_where(nothing)), dtype=np.int64),
             facts={"elements": _element_counts(answers, elements)},
         ),
-        *grounding_findings(answers),
+        *grounding_findings(answers, tick),
     ]
 
 
@@ -143,12 +146,14 @@ def _element_counts(answers: Answers, elements: Sequence[str]) -> dict[str, dict
     }
 
 
-def grounding_findings(answers: Answers) -> list[Finding]:
+def grounding_findings(answers: Answers, tick: Tick = no_tick) -> list[Finding]:
     """Values that aren't in the text, that stand there in another form, or only nearly; counts of each kind as facts."""
     sources = source_texts(answers.rows).to_pylist()
     told: dict[str, dict[int, str]] = {"absent": {}, "normalised": {}, "fuzzy": {}}
     counts: Counter[str] = Counter()
     for row, (text, code) in enumerate(zip(sources, answers.codes, strict=True)):
+        if row % _TICK == 0:
+            tick()
         pairs = answers.parsed[code].pairs
         if not pairs or not answers.single[row]:
             continue

@@ -13,11 +13,14 @@ import pyarrow.compute as pc
 from core.data.checks.base import Finding, of_details, of_mask
 from core.data.codes import first_of_group, group_codes, is_first
 from core.data.conflicts import conflicting_groups
+from core.data.duplicates import Tick, no_tick
 from core.data.keys import Codes, question_and_answer_codes
 from core.data.near import masked, near_duplicates, near_leaks, near_rows
 from core.records import Task
 
 Mask = npt.NDArray[np.bool_]
+_SLICE = 10_000
+"""Rows whose wordings are Python's texts at a time, so that memory is used again."""
 LITERAL = 8
 """A wording counts as a template if it keeps at least so many characters beside its values."""
 
@@ -33,8 +36,8 @@ class Names:
         return name
 
 
-def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8) -> list[Finding]:
-    """All findings that compare rows."""
+def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8, tick: Tick = no_tick) -> list[Finding]:
+    """All findings that compare rows; ``tick`` is called now and then and may raise."""
     names = Names(rows)
     questions, answers = question_and_answer_codes(rows)
     whole = group_codes(questions, answers)
@@ -42,7 +45,7 @@ def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8) -> list[F
     first = first_of_group(whole)
     normal = ~is_first(_normal_codes(rows)) & ~exact
     conflicting = conflicting_groups(questions, answers)
-    near = near_rows(rows, threshold)
+    near = near_rows(rows, threshold, tick)
     like = near_duplicates(rows, near)
     clusters = len(np.unique(near.cluster[list(like)])) if like else 0
     return [
@@ -60,7 +63,7 @@ def group_findings(rows: pa.Table, task: Task, threshold: float = 0.8) -> list[F
             [f"question {code}" for code in questions[conflicting].tolist()],
             count=len(np.unique(questions[conflicting])),
         ),
-        of_mask("same_template", _templates(rows) if task == "extraction" else np.zeros(rows.num_rows, dtype=np.bool_)),
+        of_mask("same_template", _templates(rows, tick) if task == "extraction" else np.zeros(rows.num_rows, dtype=np.bool_)),
         *_leaks(rows, names, questions, near),
     ]
 
@@ -89,18 +92,30 @@ def _normal_codes(rows: pa.Table) -> Codes:
     return group_codes(*parts)
 
 
-def _templates(rows: pa.Table) -> Mask:
+def _templates(rows: pa.Table, tick: Tick) -> Mask:
     """Rows whose text, its values taken out, is that of another row with other values."""
-    texts: list[str] = []
-    values: list[str] = []
-    for text, answer in zip(rows["input"].to_pylist(), rows["output"].to_pylist(), strict=True):
-        wording, taken = masked(text, answer) if answer.lstrip().startswith("{") and len(answer) > 2 else (text, ())
-        literal = len(wording) - sum(len(element) + 2 for element, _ in taken)
-        texts.append(wording if taken and literal >= LITERAL else "")
-        values.append(repr(taken))
-    wordings = group_codes(pa.chunked_array([pa.array(texts, pa.large_string())]))
-    usable = np.array([bool(text) for text in texts], dtype=np.bool_)
-    with_values = group_codes(wordings, pa.chunked_array([pa.array(values, pa.large_string())]))
-    kinds = np.bincount(wordings[is_first(with_values)], minlength=int(wordings.max(initial=-1)) + 1)
-    found: Mask = usable & (kinds[wordings] > 1) if len(texts) else usable
+    wordings, values = _wordings(rows, tick)
+    usable: Mask = pc.not_equal(wordings, "").to_numpy()
+    if not len(usable):
+        return usable
+    codes = group_codes(wordings)
+    with_values = group_codes(codes, values)
+    kinds = np.bincount(codes[is_first(with_values)], minlength=int(codes.max(initial=-1)) + 1)
+    found: Mask = usable & (kinds[codes] > 1)
     return found
+
+
+def _wordings(rows: pa.Table, tick: Tick) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Each row's text without its answer's values, "" where little is left or none was taken out, and those values."""
+    texts: list[pa.Array] = []
+    values: list[pa.Array] = []
+    for part in rows.select(["input", "output"]).to_batches(max_chunksize=_SLICE):
+        tick()
+        made: list[tuple[str, str]] = []
+        for text, answer in zip(part["input"].to_pylist(), part["output"].to_pylist(), strict=True):
+            wording, taken = masked(text, answer) if answer.lstrip().startswith("{") and len(answer) > 2 else (text, ())
+            literal = len(wording) - sum(len(element) + 2 for element, _ in taken)
+            made.append((wording if taken and literal >= LITERAL else "", repr(taken)))
+        texts.append(pa.array([wording for wording, _ in made], pa.large_string()))
+        values.append(pa.array([taken for _, taken in made], pa.large_string()))
+    return pa.chunked_array(texts, pa.large_string()), pa.chunked_array(values, pa.large_string())
