@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core.data import recipes
 from core.data.importing import import_file
-from core.evaluation import artefacts
 from core.evaluation.runner import finish
 from core.prompts.templates import find_template
 from core.records import Arm, DatasetUse, Evaluation, EvaluationSpec, ModelRef, Run, Step, TrainSpec, new_id, now
@@ -33,7 +32,7 @@ from core.store.jobs import add_job, add_metrics, change_job
 from core.store.runs import save_run
 from samples.compose import ELEMENTS, Composer
 from samples.dirt import to_row
-from tests.browser.prepared import spoiled
+from tests.browser.prepared import answers_table, spoiled
 
 NAME = "contracts"
 SIZES = (250, 500, 1000)
@@ -118,21 +117,14 @@ def _answered(table: pa.Table, quality: float, shots: int, rng: random.Random) -
     inputs, gold = table["input"].to_pylist(), table["output"].to_pylist()
     predictions = [spoiled(text, answer, quality, rng) for text, answer in zip(inputs, gold, strict=True)]
     tokens_out = [len(text) // 3 + 3 for text in predictions]
-    columns: dict[str, Sequence[object]] = {
-        "prediction": predictions,
-        "raw": predictions,
+    measured = {
         "tokens_in": [70 + 60 * shots + len(text) // 3 for text in inputs],
         "tokens_out": tokens_out,
         "seconds": [0.05 * n for n in tokens_out],
-        "finish": ["stop"] * table.num_rows,
         "nll": [n * (1.6 - 1.5 * quality) * rng.lognormvariate(0, 0.5) for n in tokens_out],
         "nll_tokens": tokens_out,
-        "repaired": pa.nulls(table.num_rows, pa.large_string()),
     }
-    answered = table.select(["row_id", "instruction", "input", "output", "split", "source"])
-    for column, values in columns.items():
-        answered = answered.append_column(column, values if isinstance(values, pa.Array) else pa.array(values))
-    return answered.select(artefacts.PREDICTIONS.names)
+    return answers_table(table, predictions, measured)
 
 
 def main() -> None:

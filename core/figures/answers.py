@@ -9,8 +9,18 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, errors, figure, shades, wrapped
+from core.figures.style import (
+    AXIS,
+    errors,
+    figure,
+    folded,
+    shades,
+    top,
+    wrapped,
+)
 
+BELOW = {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0}
+"""A key under the axis: names of arms are long."""
 SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 
 
@@ -21,6 +31,7 @@ def length_calibration(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     ``low``, ``high``, ``rows``, ``first`` and ``last`` (the characters of gold that the point stands for).
     """
     arms = list(dict.fromkeys(frame["arm"]))[: len(SYMBOLS)]
+    title = folded(title)
     made = figure(title, height=360, x="Characters of the gold answer", y="Characters of the answer", legend=len(arms) > 1)
     most = float(max(frame["gold"].max(), 1)) if len(frame) else 1.0
     made.add_scatter(
@@ -39,7 +50,7 @@ def length_calibration(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         )  # fmt: skip
     made.update_yaxes(rangemode="tozero")
     made.update_xaxes(rangemode="tozero")
-    made.update_layout(margin={"t": 66 if title else 34})
+    made.update_layout(margin=top(title, 12), legend=BELOW)
     return made
 
 
@@ -49,27 +60,32 @@ def likelihoods(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     ``frame``: ``arm``, ``kind``, ``perplexity`` (of one row's gold answer given its prompt).
     """
     arms = list(dict.fromkeys(frame["arm"]))[: len(SYMBOLS)]
+    title = folded(title)
     made = figure(
-        title, height=360, x="Perplexity of a gold answer, logarithmic (lower is better)", y="Share of rows", legend=len(arms) > 1
+        title,
+        height=360,
+        x="Perplexity of a gold answer, logarithmic (lower is better)",
+        y="Share of rows",
+        legend=len(arms) > 1,
     )
     for place, (arm, colour) in enumerate(zip(arms, _colours(frame, arms), strict=True)):
+        middle = float(frame.loc[frame["arm"] == arm, "perplexity"].median())
         values = np.sort(frame.loc[frame["arm"] == arm, "perplexity"].to_numpy(dtype=float))
         at = np.unique(np.linspace(0, len(values) - 1, min(len(values), 400)).astype(int))
         made.add_scatter(
-            x=values[at].tolist(), y=((at + 1) / len(values)).tolist(), mode="lines", name=wrapped(arm, 40),
+            x=values[at].tolist(), y=((at + 1) / len(values)).tolist(), mode="lines",
+            name=f"{wrapped(arm, 34)}, median {middle:.3g}",
             line={"color": colour, "width": 2.5, "shape": "hv", "dash": ("solid", "dash", "dot", "dashdot")[place]},
             hovertemplate=f"%{{y:.0%}} of rows at %{{x:.2f}} or less<extra>{wrapped(arm, 30)}</extra>",
         )  # fmt: skip
-        middle = float(np.median(values))
         made.add_scatter(
-            x=[middle], y=[0.5], mode="markers+text", text=[f"median {middle:.3g}"], showlegend=False,
-            textposition="middle right" if place % 2 == 0 else "middle left",
+            x=[middle], y=[0.5], mode="markers", showlegend=False,
             marker={"color": colour, "size": 11, "symbol": SYMBOLS[place]},
             hovertemplate=f"{wrapped(arm, 30)}: median %{{x:.3g}}<extra></extra>",
         )  # fmt: skip
     made.update_xaxes(type="log")
     made.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    made.update_layout(margin={"t": 66 if title else 34})
+    made.update_layout(margin=top(title, 12), legend=BELOW)
     return made
 
 

@@ -22,7 +22,9 @@ from core.figures.style import (
     TUNED,
     errors,
     figure,
+    folded,
     shades,
+    top,
     wrapped,
 )
 
@@ -36,6 +38,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
     (``base`` or ``tuned``), ``key`` (given back on a click). ``metric`` names the axis with its direction.
     """
     ordered = frame.sort_values("value", ascending=higher_is_better)
+    title = folded(title)
     made = figure(title, height=88 + 40 * max(2, len(ordered)), x=metric, legend=ordered["kind"].nunique() > 1)
     for kind, (colour, symbol, words) in KINDS.items():
         part = ordered[ordered["kind"] == kind]
@@ -105,6 +108,7 @@ def _arm_bars(
 ) -> go.Figure:
     """Bars in groups, one an arm, in the arms' shades; ``order`` names the groups from below; ``text`` is written at each bar."""
     arms = list(dict.fromkeys(frame["arm"]))[: len(SERIES)]
+    title = folded(title)
     made = figure(title, height=80 + (16 + 17 * max(1, len(arms))) * max(2, len(order)), x=x, legend=len(arms) > 1)
     for arm, colour in zip(arms, _arm_colours(frame, arms), strict=True):
         part = frame[frame["arm"] == arm]
@@ -123,7 +127,7 @@ def _arm_bars(
             unselected=OTHERS,
             hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: {hover}<extra></extra>",
         )
-    made.update_layout(barmode="group", margin={"t": 66 if title else 34})
+    made.update_layout(barmode="group", margin=top(title))
     made.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
     return made
 
@@ -135,6 +139,7 @@ def forest(
 
     ``frame``: ``label``, ``value``, ``low``, ``high``; a column ``key`` is given back on a click.
     """
+    title = folded(title)
     made = figure(title, height=84 + 32 * max(2, len(frame)), x=x)
     sure = (frame["low"] > 0) | (frame["high"] < 0)
     colours = np.where(~sure, NEUTRAL, np.where(frame["value"] > 0, TUNED, FAULT))
@@ -204,6 +209,7 @@ def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: st
     Squares are markers, since a heatmap's cells can't be clicked; customdata is ``[line, column]``.
     """
     step = 58 if len(lines) <= 12 else 30
+    title = folded(title)
     made = figure(title, height=110 + step * max(2, len(lines)), x=x, y=y)
     most = float(frame["rows"].max()) if len(frame) else 1.0
     smallest, widest = (26, 26) if step == 58 else (18, 10)
@@ -227,7 +233,7 @@ def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: st
     )
     made.update_xaxes(categoryorder="array", categoryarray=columns, side="top", range=[-0.6, len(columns) - 0.4], type="category")
     made.update_yaxes(categoryorder="array", categoryarray=lines[::-1], range=[-0.6, len(lines) - 0.4], type="category")
-    made.update_layout(margin={"t": 92 if title else 50})
+    made.update_layout(margin=top(title, 56))
     return made
 
 
@@ -238,6 +244,7 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
     (``base`` or ``tuned``), ``name``, ``key`` (given back on a click).
     """
     groups = list(dict.fromkeys(frame["group"]))[: len(SERIES)]
+    title = folded(title)
     made = figure(title, height=340, x=x, y=metric, legend=len(groups) > 1)
     colours = _arm_colours(frame.rename(columns={"group": "arm"})[["arm", "kind"]], groups)
     nudge = 0.04 if frame["place"].nunique() < 12 else 0.0
@@ -260,7 +267,7 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
     ticks = ticks.iloc[:: max(1, -(-len(ticks) // 8))]
     made.update_xaxes(tickvals=ticks["place"].tolist(), ticktext=[wrapped(str(text), 18) for text in ticks["at"]])
     made.update_xaxes(range=[float(frame["place"].min()) - 0.5, float(frame["place"].max()) + 0.5])
-    made.update_layout(margin={"t": 66 if title else 34})
+    made.update_layout(margin=top(title, 12), legend={"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0})
     return made
 
 

@@ -8,7 +8,19 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, CHOSEN, FAULT, NEUTRAL, OTHERS, TUNED, errors, figure, wrapped
+from core.figures.style import (
+    AXIS,
+    CHOSEN,
+    FAULT,
+    NEUTRAL,
+    OTHERS,
+    TUNED,
+    errors,
+    figure,
+    folded,
+    top,
+    wrapped,
+)
 
 
 def slice_points(
@@ -19,6 +31,7 @@ def slice_points(
     ``frame``, the worst first: ``label`` (unique), ``score``, ``low``, ``high``, ``rows``, ``difference``, ``clear``, ``key``
     (given back on a click).
     """
+    title = folded(title)
     made = figure(title, height=92 + 34 * max(2, len(frame)), x=metric)
     worse = frame["difference"] < 0 if higher_is_better else frame["difference"] > 0
     for clear, colour, symbol, part in (
@@ -45,7 +58,7 @@ def slice_points(
     made.add_annotation(x=overall, y=1.0, yref="paper", yanchor="bottom", text=f"all rows {overall:.2f}", showarrow=False)
     order = [wrapped(label, 44) for label in frame["label"]][::-1]
     made.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)", type="category")
-    made.update_layout(margin={"t": 66 if title else 34})
+    made.update_layout(margin=top(title))
     return made
 
 
@@ -54,6 +67,7 @@ def curve(points: pd.DataFrame, *, metric: str, expected: dict[str, float], titl
 
     ``points``: ``rows``, ``score``, ``low``, ``high``. ``expected``: ``rows``, ``value``, ``low``, ``high``.
     """
+    title = folded(title)
     made = figure(title, height=330, x="Training rows (logarithmic)", y=metric)
     ordered = points.sort_values("rows")
     made.add_scatter(

@@ -6,6 +6,7 @@ tritanopia, on white and on near-black (``tests/pages/test_figures.py`` simulate
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -67,6 +68,22 @@ def shades(kind: str, count: int) -> tuple[str, ...]:
     """``count`` colours for arms of a kind (``base`` or ``tuned``); from the fifth on they come round again."""
     family = SHADES[kind]
     return tuple(family[min(count, len(family)) - 1][place % len(family)] for place in range(count))
+
+
+def folded(title: str, width: int = 46) -> str:
+    """A finding over several lines, so that it can be read on a telephone; a Chinese character is two wide."""
+    found, line = [], ""
+    for word in re.findall(r"\S+\s*", title):
+        if line and wrapped((line + word).rstrip(), width) != (line + word).rstrip():
+            found.append(line.rstrip())
+            line = ""
+        line += word
+    return "<br>".join([*found, line.rstrip()])
+
+
+def top(title: str, bare: int = 34) -> dict[str, int]:
+    """The margin above a figure: ``bare`` pixels for what stands there, and the title's lines."""
+    return {"t": bare + (32 + 19 * title.count("<br>") if title else 0)}
 
 
 def errors(part: pd.DataFrame, colour: str, thickness: float = 2.5) -> dict[str, Any]:

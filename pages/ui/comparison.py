@@ -115,7 +115,7 @@ def _place(evaluation: Evaluation) -> tuple[object, ...]:
 
 
 def headline(found: Comparison, versus: Versus) -> str:
-    """``LoRA answers 41 of 60 rows exactly, base prompt 3: +38 [+30, +45]``."""
+    """``LoRA answers 41 of 60 rows exactly against 3 by base prompt: +38 [+30, +45]``."""
     base = found.arms[0]
     arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
     metric = "exact_match" if "exact_match" in versus.difference else found.primary
@@ -126,7 +126,8 @@ def headline(found: Comparison, versus: Versus) -> str:
         return f"{ours} reaches {formats.score(arm.scores[metric])}, {theirs} {formats.score(base.scores[metric])}: {by}"
     right, before = (formats.count(a.scores[metric] * found.rows) for a in (arm, base))
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
-    return f"{ours} answers {right} of {formats.count(found.rows)} rows exactly, {theirs} {before}: {value} [{low}, {high}]"
+    change_of = f"{value} [{low}, {high}]"
+    return f"{ours} answers {right} of {formats.count(found.rows)} rows exactly against {before} by {theirs}: {change_of}"
 
 
 def differences(versus: Versus) -> pd.DataFrame:

@@ -18,6 +18,8 @@ FILTERS = {
 }  # fmt: skip
 FOCUS = "evaluation"
 SHOWN = 12
+TEXT_METRICS = ("bleu", "chrf")
+"""They say nothing of labels."""
 
 
 def filters(frame: pd.DataFrame, chosen: Selection) -> tuple[pd.DataFrame, str]:
@@ -134,7 +136,7 @@ def table(frame: pd.DataFrame, metric: str, names: dict[str, str]) -> None:
     columns = {"name": tables.text("Evaluation", width="medium")}
     for name in sorted(tidy.METRICS, key=lambda name: name != metric):
         label, better = tidy.METRICS[name]
-        if not ordered[name].notna().any():
+        if not ordered[name].notna().any() or (name in TEXT_METRICS and set(ordered["task"]) == {"classification"}):
             continue
         note = "Higher is better." if better else "Lower is better."
         bounded = name not in ("perplexity", "bleu", "chrf")

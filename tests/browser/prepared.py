@@ -17,7 +17,7 @@ from unittest import mock
 
 import pyarrow as pa
 
-from core.demo import EXTRACTION, clean_samples, load_samples
+from core.demo import CLASSIFICATION, EXTRACTION, clean_samples, load_samples
 from core.evaluation import artefacts
 from core.evaluation.runner import finish
 from core.prompts.templates import find_template
@@ -57,6 +57,8 @@ def prepare(workspace: Path) -> Path:
             _evaluation("prompt alone", version, None, quality=0.15, seed=1)
             _evaluation("three examples", version, None, quality=0.4, seed=2, shots=3)
             _evaluation("demo-qlora", version, run, quality=0.85, seed=3)
+            for name, right, seed in (("labels in the prompt", 0.55, 4), ("three labelled examples", 0.8, 5)):
+                _intents(name, right, seed)
             _conversation(run)
         finally:
             forget_engines()
@@ -115,39 +117,68 @@ def _evaluation(name: str, version: int, run: str | None, *, quality: float, see
     rng = random.Random(seed)
     inputs, gold = table["input"].to_pylist(), table["output"].to_pylist()
     predictions = [spoiled(text, answer, quality, rng) for text, answer in zip(inputs, gold, strict=True)]
-    size = table.num_rows
     tokens_out = [len(text) // 3 + 3 for text in predictions]
-    answered = table.select(["row_id", "instruction", "input", "output", "split", "source"])
-    columns: dict[str, Sequence[object]] = {
-        "prediction": predictions,
-        "raw": predictions,
+    measured = {
         "tokens_in": [70 + 60 * shots + len(text) // 3 for text in inputs],
         "tokens_out": tokens_out,
         "seconds": [0.05 * n for n in tokens_out],
-        "finish": ["stop"] * size,
         "nll": [n * (1.6 - 1.5 * quality) * rng.lognormvariate(0, 0.4) for n in tokens_out],
         "nll_tokens": tokens_out,
     }
-    for column, values in columns.items():
-        answered = answered.append_column(column, pa.array(values))
-    answered = answered.append_column("repaired", pa.nulls(size, pa.large_string())).select(artefacts.PREDICTIONS.names)
     arm = Arm(model=ModelRef(quantisation="nf4"), run=run, template="chat", shots=shots, name=name)
+    return _save(EXTRACTION, version, "test", arm, table, predictions, measured)
+
+
+def _intents(name: str, right: float, seed: int) -> str:
+    """Labels of requests: right so often, else another one, or none that can be read."""
+    table = read_rows(CLASSIFICATION)
+    rng = random.Random(seed)
+    gold = table["output"].to_pylist()
+    labels = sorted(set(gold))
+    said = [g if rng.random() < right else rng.choice([*labels[labels.index(g) :][:2], "I can't say"]) for g in gold]
+    return _save(CLASSIFICATION, 1, "train", Arm(template="chat", name=name), table, said, {})
+
+
+def _save(
+    dataset: str,
+    version: int,
+    split: str,
+    arm: Arm,
+    table: pa.Table,
+    predictions: Sequence[str],
+    measured: dict[str, Sequence[float]],
+) -> str:
+    """Score answers and keep them as an evaluation with its finished job."""
+    answered = answers_table(table, predictions, measured)
     identifier = new_id("evaluation")
-    job = add_job("evaluate", {"evaluation": identifier}, title=f"Evaluate {name}", subject=identifier)
+    job = add_job("evaluate", {"evaluation": identifier}, title=f"Evaluate {arm.name}", subject=identifier)
+    record = get_dataset(dataset)
     evaluation = Evaluation(
         evaluation_id=identifier,
-        name=name,
-        spec=EvaluationSpec(dataset=EXTRACTION, version=version, split="test", limit=100, arm=arm),
-        task="extraction",
-        elements=get_dataset(EXTRACTION).elements,
+        name=arm.name,
+        spec=EvaluationSpec(dataset=dataset, version=version, split=split, limit=table.num_rows, arm=arm),
+        task=record.task,
+        elements=record.elements,
         template=find_template("chat"),
         version=version,
         job_id=job.job_id,
         seconds=38.0,
     )
     finish(evaluation, answered)
-    _finish(job.job_id, size, "rows", seconds=38)
+    _finish(job.job_id, table.num_rows, "rows", seconds=38)
     return identifier
+
+
+def answers_table(table: pa.Table, predictions: Sequence[str], measured: dict[str, Sequence[float]]) -> pa.Table:
+    """Rows with their answers as ``finish`` takes them; what isn't in ``measured`` is empty."""
+    answered = table.select(["row_id", "instruction", "input", "output", "split", "source"])
+    size = table.num_rows
+    columns: dict[str, Sequence[object]] = {"prediction": predictions, "raw": predictions, "finish": ["stop"] * size, **measured}
+    for field in artefacts.PREDICTIONS:
+        if field.name not in answered.column_names:
+            values = columns.get(field.name)
+            answered = answered.append_column(field.name, pa.nulls(size, field.type) if values is None else pa.array(values))
+    return answered.select(artefacts.PREDICTIONS.names)
 
 
 def spoiled(text: str, gold: str, quality: float, rng: random.Random) -> str:

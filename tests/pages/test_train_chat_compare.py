@@ -69,7 +69,7 @@ def test_compare_holds_the_fine_tune_against_the_prompt(filled: Filled) -> None:
     page = open_page("compare")
     head = page.header[0].value
     assert "fine-tune answers" in head
-    assert "of 20 rows exactly, prompt alone" in head
+    assert "of 20 rows exactly against" in head
     assert "[+" in head
     assert "fine-tune is better" in words(page) or "No clear difference" in words(page)
     assert len(page.get("plotly_chart")) == 2

@@ -1,0 +1,159 @@
+"""Confusions, filters, trends over versions, exports, rows of a cell: what Metrics and Compare say is what the frames hold."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.data.importing import import_file
+from core.evaluation import decisions, transitions
+from core.evaluation.compare import compare
+from core.evaluation.rescore import rescore
+from core.evaluation.runner import finish
+from core.figures import evaluation as figures
+from core.figures import tidy, tidy_rows
+from core.prompts.templates import find_template
+from core.records import Arm, Evaluation, EvaluationSpec, new_id
+from core.store.datasets import get_dataset, read_rows
+from core.store.runs import get_evaluation, list_evaluations, list_runs
+from pages.ui import charts, leaderboard
+from tests.browser.prepared import answers_table
+from tests.pages.conftest import check, texts
+from tests.pages.filled import Filled, fill
+
+METRICS, COMPARE = "pages/6_Metrics.py", "pages/5_Compare.py"
+SAID = ["refund", "refund", "none of them", "greeting", "refund", "order"]
+GOLD = ["refund", "order", "order", "greeting", "greeting", "order"]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Filled:
+    return fill(tmp_path)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Evaluation:
+    """Six rows of three intents: three right, two confused, one without a label."""
+    path = tmp_path / "intents.csv"
+    pd.DataFrame(
+        {"instruction": "Which intent?", "input": [f"text {n}" for n in range(6)], "output": GOLD, "split": "test"}
+    ).to_csv(path, index=False)
+    import_file(path, "intents", task="classification", elements=("refund", "order", "greeting"))
+    table = read_rows("intents")
+    spec = EvaluationSpec(dataset="intents", version=1, split="test", arm=Arm(name="by hand"))
+    record = Evaluation(
+        evaluation_id=new_id("evaluation"), name="by hand", spec=spec, task="classification", version=1,
+        elements=get_dataset("intents").elements, template=find_template("chat"),
+    )  # fmt: skip
+    return finish(record, answers_table(table, SAID, {}))
+
+
+def test_confusions_and_their_rows(labelled: Evaluation) -> None:
+    frame = tidy_rows.confusion(labelled)
+    cells = {(line.gold, line.predicted): line.rows for line in frame.itertuples() if line.rows}
+    assert cells == {
+        ("refund", "refund"): 1, ("order", "refund"): 1, ("order", tidy_rows.NO_LABEL): 1, ("order", "order"): 1,
+        ("greeting", "greeting"): 1, ("greeting", "refund"): 1,
+    }  # fmt: skip
+    found = tidy_rows.answers(labelled)
+    assert found["label"].tolist() == ["refund", "refund", tidy_rows.NO_LABEL, "greeting", "refund", "order"]
+    assert found["gold_label"].tolist() == GOLD
+    assert found["errors"].tolist() == [0, 1, 1, 0, 1, 0]
+    assert found["kinds"].tolist() == [(), ("wrong_label",), ("no_label",), (), ("wrong_label",), ()]
+    made = figures.confusion(frame, gold=["refund", "order", "greeting"], predicted=["refund", "order", "greeting"])
+    assert sum(int(text) for text in made.data[0].text) == 6
+
+
+@pytest.mark.parametrize(
+    "view", ["By label", "Confusion", "Slices", "Trends", "Training", "Lengths", "Rows", "How it was counted"]
+)
+def test_views_of_a_classification(open_page: Callable[..., AppTest], labelled: Evaluation, view: str) -> None:
+    app = open_page(METRICS, metrics_view=view)
+    check(app)
+    assert "by hand reaches Accuracy 0.50" in app.header[0].value
+    if view == "Rows":
+        app.selectbox(key="rows_kind").set_value("no_label").run()
+        check(app)
+        rows = next(f.value for f in app.dataframe if "said" in f.value.columns)
+        assert rows["prediction"].tolist() == ["none of them"]
+
+
+def test_what_is_looked_into_is_in_the_address_and_leads_the_views(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(METRICS, metrics_view="Rows")
+    assert app.selectbox(key="evaluation").value == filled.tuned
+    app.selectbox(key="evaluation").set_value(filled.base).run()
+    check(app)
+    assert any("Rows of **prompt alone**" in text for text in texts(app))
+    app = open_page(METRICS, evaluation="evaluation-that-is-gone")
+    check(app)
+    assert app.selectbox(key="evaluation").value == filled.tuned
+
+
+def test_trends_along_versions_runs_and_time(filled: Filled) -> None:
+    table = read_rows(filled.dataset, split="test")
+    decisions.fix(filled.dataset, {table["row_id"][1].as_py(): '{"person": ["x"]}'})
+    for key in (filled.base, filled.tuned):
+        rescore(key)
+    runs = list_runs()
+    frame = tidy.evaluations(list_evaluations(), runs)
+    along = tidy.trend(frame, "micro_f1", "version", runs)
+    assert along.groupby("group")["at"].agg(list).tolist() == [["v1", "v2"]] * 2
+    assert set(along["group"]) == {"notices · lora-r16", "notices · prompt alone"}
+    assert tidy.trend(frame, "micro_f1", "run", runs)["group"].nunique() == 2  # one a version
+    assert sorted(tidy.trend(frame, "micro_f1", "time", runs)["place"]) == [0, 1, 2, 3]
+    assert (along["low"] <= along["value"]).all()
+    assert (along["value"] <= along["high"]).all()
+
+
+def test_lengths_and_likelihoods_cover_every_row(filled: Filled) -> None:
+    record = get_evaluation(filled.tuned)
+    bins = tidy_rows.length_bins([record])
+    assert bins["rows"].sum() == record.rows
+    gold = tidy_rows.lengths(record)["gold"]
+    assert (bins["gold"] * bins["rows"]).sum() == pytest.approx(gold.sum())
+    likely = tidy_rows.likelihoods([record])
+    assert len(likely) == record.rows
+    assert likely["perplexity"].median() == pytest.approx(record.scores["perplexity"], rel=1e-9)  # all rows are alike here
+
+
+def test_rows_of_a_cell_and_of_an_element_that_changed(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    found = compare([filled.base, filled.tuned])
+    moves = found.versus[0].moves
+    cell = transitions.rows_behind(moves, "missed", "correct")
+    changed = transitions.rows_behind(moves, element="date")
+    expected = {
+        line["row_id"] for line in moves.to_pylist() if line["element"] == "date" and line["left_kind"] != line["right_kind"]
+    }
+    assert set(changed) == expected
+    assert 0 < len(changed) < found.rows
+    app = open_page(COMPARE)
+    app.selectbox(key="before").set_value("missed").run()
+    app.selectbox(key="after").set_value("correct").run()
+    check(app)
+    shown = next(f.value for f in app.dataframe if "change" in f.value.columns)
+    assert set(shown["row_id"]) == set(cell) != set()
+
+
+def test_equal_names_are_told_apart(filled: Filled) -> None:
+    records = [get_evaluation(filled.base), get_evaluation(filled.tuned)]
+    same = [e.model_copy(update={"name": "same"}) for e in records]
+    assert len(set(leaderboard.unique_names(same).values())) == 2
+    assert list(leaderboard.unique_names(records).values()) == ["prompt alone", "fine-tune"]
+
+
+def test_exports_hold_the_numbers_and_need_no_network() -> None:
+    table = pd.DataFrame({"name": ["=1+1", "王"], "value": [0.25, None]})
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(charts.to_parquet(table))), table)
+    assert b"'=1+1" in charts.to_csv(table)
+    made = figures.leaderboard(
+        pd.DataFrame([{"name": "a", "value": 0.5, "low": 0.4, "high": 0.6, "kind": "base", "key": "k"}]), metric="F1"
+    )
+    page = charts.to_html(made, "Scores <of> arms").decode()
+    assert "<title>Scores &lt;of&gt; arms</title>" in page
+    assert "src=" not in page[: page.index("Plotly.newPlot")].split("<script", 1)[0]
+    assert 'src="http' not in page
