@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,12 +62,18 @@ def chat_engines() -> EngineCache:
 
 
 @contextmanager
-def answering(ref: ModelRef, adapters: Sequence[tuple[str, Path]] = (), *, device: str | None = None) -> Iterator[Engine]:
+def answering(
+    ref: ModelRef,
+    adapters: Sequence[tuple[str, Path]] = (),
+    *,
+    device: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Iterator[Engine]:
     """The engine of a model with adapters (name, folder) attached, kept while the block runs.
 
     UserError while a job holds the device. Switching between base and attached adapters loads nothing.
     """
-    with chat_engines().using(ref, device or default_device()) as engine:
+    with chat_engines().using(ref, device or default_device(), progress) as engine:
         for name, folder in adapters:
             engine.attach(name, folder)
         yield engine

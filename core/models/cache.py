@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from core.models.engine import Engine
 
 Key = tuple[ModelRef, str | None]
+Progress = Callable[[str], None]
 KEPT_RELEASES = 20
 SPARE = 1.1
 """Free memory that a load wants, as a multiple of its weights (``core.models.load`` refuses or offloads below it)."""
@@ -70,12 +71,12 @@ class Held:
     decoding: str
 
 
-def load_engine(ref: ModelRef, device: str | None) -> Engine:
-    """An engine for a model; imports torch."""
+def load_engine(ref: ModelRef, device: str | None, progress: Progress | None = None) -> Engine:
+    """An engine for a model; imports torch. ``progress`` hears first of a download, and of a model that doesn't fit."""
     from core.models.engine import Engine
     from core.models.load import load_model
 
-    return Engine(load_model(ref, device=device))
+    return Engine(load_model(ref, device=device, progress=progress))
 
 
 class _Kept:
@@ -98,7 +99,7 @@ class EngineCache:
         budget_bytes: int | None = None,
         idle_seconds: float | None = 900.0,
         wait_seconds: float = 30.0,
-        load: Callable[[ModelRef, str | None], Engine] = load_engine,
+        load: Callable[..., Engine] = load_engine,
         size: Callable[[ModelRef], int] = lambda ref: loaded_bytes(resolve(ref), ref.quantisation),
         claims: Claims | None = None,
     ) -> None:
@@ -137,12 +138,13 @@ class EngineCache:
             return list(reversed(self._released))
 
     @contextmanager
-    def using(self, ref: ModelRef, device: str | None = None) -> Iterator[Engine]:
+    def using(self, ref: ModelRef, device: str | None = None, progress: Progress | None = None) -> Iterator[Engine]:
         """The engine of a model, kept from being released while the block runs.
 
         Many may use it at once. ModelError when the room is taken by engines that stay in use for ``wait_seconds``.
+        ``progress`` hears what there is to wait for, in the calling thread.
         """
-        kept = self._take(ref, device)
+        kept = self._take(ref, device, progress)
         try:
             yield kept.engine
         finally:
@@ -166,7 +168,7 @@ class EngineCache:
             self._changed.notify_all()
             return not any(meant(key) for key in self._kept)
 
-    def _take(self, ref: ModelRef, device: str | None) -> _Kept:
+    def _take(self, ref: ModelRef, device: str | None, progress: Progress | None) -> _Kept:
         key = (ref, device)
         found = self._find(key)
         if found is not None:
@@ -182,7 +184,7 @@ class EngineCache:
             if first:
                 self._claims.take(device)
             try:
-                made = _Kept(self._load(ref, device), size)
+                made = _Kept(self._load(ref, device, *([] if progress is None else [progress])), size)
             except BaseException:
                 if first:
                     self._claims.drop(device)

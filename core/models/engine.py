@@ -20,7 +20,7 @@ from core.models.adapters import Adapters
 from core.models.answers import Answered
 from core.models.batch import Event, Request, cache_argument
 from core.models.constrain import Constraint
-from core.models.lane import WARM_STEPS, lane_for
+from core.models.lane import WARM_STEPS, is_spread, lane_for
 from core.models.limits import batch_limits, cache_bytes, end_tokens
 from core.models.load import LoadedModel
 from core.models.memory import release_memory
@@ -71,6 +71,8 @@ class Engine:
     @property
     def decoding(self) -> str:
         """How single rows are decoded, for people: by CUDA graphs, or plain and why."""
+        if is_spread(self._model):
+            return "plain steps, a part of the model in main memory: many times slower"
         return "plain steps" if self._lane is None else self._lane.state
 
     def attach(self, run_id: str, adapter_folder: Path) -> None:

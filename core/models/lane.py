@@ -215,11 +215,15 @@ def lane_for(loaded: Any, config: Any, cache_name: str, bytes_per_token: int, *,
 
     int8 looks for outliers on the host at each layer, which no graph can hold.
     """
-    spread = len(set((getattr(loaded.model, "hf_device_map", None) or {}).values())) > 1
     sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
     auto = loaded.device.type == "cuda" and loaded.ref.quantisation != "int8"
-    if spread or not sdpa or (not auto if capture is None else False):
+    if is_spread(loaded.model) or not sdpa or (not auto if capture is None else False):
         return None
     capacity = min(WIDTHS[-1], int(getattr(config, "max_position_embeddings", 0) or WIDTHS[-1]))
     captures = auto if capture is None else capture
     return Lane(loaded.device, cache_name, capacity=capacity, bytes_per_token=bytes_per_token, capture=captures)
+
+
+def is_spread(model: Any) -> bool:
+    """Whether a model lies on more than one device."""
+    return len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1

@@ -6,7 +6,7 @@ for how long is ``core.models.cache``'s to say; the turn with jobs is ``core.job
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,13 +26,19 @@ def loaded() -> ModelRef | None:
 
 
 @contextmanager
-def answering(ref: ModelRef, runs: list[Run]) -> Iterator[Any]:
+def answering(ref: ModelRef, runs: list[Run], progress: Callable[[str], None] | None = None) -> Iterator[Any]:
     """The engine for ``ref`` with the adapters of ``runs`` attached, marked busy while the block runs.
 
-    UserError while a job holds the device. Switching between base and attached adapters loads nothing.
+    UserError while a job holds the device. Switching between base and attached adapters loads nothing. ``progress`` hears
+    what there is to wait for, a model that will be slow because it doesn't fit among it; none: a toast says it.
     """
-    with engine_answering(ref, [(run.run_id, result_folder(run)) for run in runs]) as engine:
+    attached = [(run.run_id, result_folder(run)) for run in runs]
+    with engine_answering(ref, attached, progress=progress or _toast) as engine:
         yield engine
+
+
+def _toast(text: str) -> None:
+    st.toast(text, icon=":material/hourglass:", duration="long")
 
 
 def memory_note() -> str:

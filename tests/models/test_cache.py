@@ -176,6 +176,17 @@ def test_a_load_that_fails_gives_its_claim_back() -> None:
     assert claims == ["take cpu", "drop cpu"]
 
 
+def test_who_waits_hears_what_for() -> None:
+    told: list[str] = []
+
+    def load(ref: ModelRef, device: str | None, progress: Any = None) -> Any:
+        progress(f"{ref.label} doesn't fit")
+        return type("Fake", (), {"close": lambda self: None})()
+
+    with EngineCache(load=load, size=lambda ref: 1).using(A, "cpu", told.append):
+        assert told == ["a doesn't fit"]
+
+
 def test_bounds_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEWISE_ENGINES", "3")
     monkeypatch.setenv("TUNEWISE_ENGINE_MEMORY_GB", "2.5")

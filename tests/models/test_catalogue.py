@@ -77,6 +77,29 @@ def test_a_model_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pyte
         load_model(ModelRef(source="path", name=str(tmp_path)), device="cpu")
 
 
+def test_a_model_larger_than_the_gpu_is_offloaded_and_said_so_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with open(tmp_path / "model.safetensors", "wb") as handle:
+        handle.truncate(2**30)
+    monkeypatch.setattr("core.models.load.free_memory", lambda device: 2**29)
+    monkeypatch.setattr("core.models.load.torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("core.models.load.torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    order: list[str] = []
+
+    def loads(folder: Path, ref: ModelRef, dtype: object, placed: object) -> None:
+        order.append(f"loads {placed}")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("core.models.load._load", loads)
+    ref = ModelRef(source="path", name=str(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        load_model(ref, device="cuda", progress=order.append)
+    assert "many times slower" in order[0]
+    assert order[1] == "loads auto"
+    with pytest.raises(ModelError, match=r"needs 1\.1 GB, cuda:0 has 0\.5 GB free"):  # training would crawl: it refuses
+        load_model(ref, device="cuda", for_training=True)
+
+
 class TestDefault:
     """Without converting: that takes 15 s and is done by whoever needs the model."""
 

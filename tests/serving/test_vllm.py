@@ -17,7 +17,7 @@ from core.records import ModelRef
 from core.serving.backends import choose, vllm_obstacle
 from core.serving.holder import Holder
 from core.serving.served import Plan, ServedModel
-from core.serving.vllm import VllmBackend
+from core.serving.vllm import VllmBackend, arguments
 from tests.serving.conftest import Running, run
 from tests.serving.test_api import wait_until
 from tests.tiny import make_tiny_tokenizer
@@ -97,6 +97,22 @@ def test_hanging_up_reaches_vllm(server: Running, seen: Path) -> None:
     stream.close()
     assert wait_until(lambda: "left_after" in noted(seen)[-1])
     assert noted(seen)[-1]["left_after"] < 60
+
+
+def test_the_command_line_of_vllm(light: Plan, tmp_path: Path) -> None:
+    tuned = light.models[0]
+    given = arguments(light, 4321)
+    assert given[given.index("--model") + 1] == light.model.name
+    assert given[given.index("--served-model-name") + 1] == "base"
+    assert (given[given.index("--host") + 1], given[given.index("--port") + 1]) == ("127.0.0.1", "4321")
+    assert given[given.index("--quantization") + 1] == "bitsandbytes"
+    assert "--enable-lora" in given
+    assert given[given.index("--max-lora-rank") + 1] == "16"  # the next that vLLM takes above r = 12
+    assert given[given.index("--max-loras") + 1] == "1"
+    assert given[-2:] == ["--lora-modules", f"run-1={tuned.folder}"]
+    assert not [part for part in given if "key" in part]
+    plain = Plan(light.model.model_copy(update={"quantisation": "none"}), light.models[1:])
+    assert not {"--enable-lora", "--quantization", "--lora-modules"} & set(arguments(plain, 1))
 
 
 def test_a_vllm_that_ends_while_loading_is_a_fault(light: Plan, seen: Path) -> None:
