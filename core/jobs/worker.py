@@ -6,9 +6,7 @@ user can mend becomes the job's message and hint; anything else also leaves its 
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -24,12 +22,9 @@ from core.jobs.processes import process_start
 from core.jobs.reporter import SupersededError, WorkerReporter
 from core.records import LIVE_STATES, Job, JobState, now
 from core.store.database import write
-from core.store.files import workspace
+from core.store.files import disk_is_full, full_disk
 from core.store.jobs import get_job, to_job
 from core.store.tables import ClaimRow, JobRow
-
-NEARLY_FULL = 64 * 2**20
-"""Free bytes below which a failed write is put down to a full disk."""
 
 
 def main(job_id: str) -> int:
@@ -71,22 +66,10 @@ def _work(job: Job, reporter: WorkerReporter) -> tuple[JobState, str, str]:
     except BaseException as error:
         traceback.print_exc(file=sys.stdout)
         if disk_is_full(error):
-            hint = f"Free some space where {workspace()} lies, then resume: it goes on from the last checkpoint."
-            return "failed", "The disk is full, so what was made could not be written", hint
+            fault = full_disk()
+            return "failed", fault.message, fault.hint
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
         return "failed", text, "This is a fault of Tunewise or of a library it uses; the job's log has all of it."
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether something could not be written for want of space: every library says it in its own way, torch not at all."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left" in str(seen) or "disk is full" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return "write" in str(error) and shutil.disk_usage(workspace()).free < NEARLY_FULL
 
 
 def _take(job_id: str) -> Job | None:

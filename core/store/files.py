@@ -12,18 +12,21 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from core.errors import UserError
 from core.settings import get_settings
 
 MANIFEST = "manifest.json"
+NEARLY_FULL = 64 * 2**20
+"""Free bytes below which a failed write is put down to a full disk."""
 _NAME = re.compile(r"[^\W_][\w.\-]{0,79}")
 
 
@@ -48,6 +51,11 @@ def workspace() -> Path:
             "Set TUNEWISE_WORKSPACE to a folder that can be written.",
         ) from error
     return folder
+
+
+def alone(what: str) -> AbstractContextManager[Any]:
+    """While the block runs no other process of this workspace runs one of the same name; waits for it."""
+    return FileLock(workspace() / f".{what}.lock")
 
 
 def area(kind: str, *parts: str) -> Path:
@@ -134,3 +142,22 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file atomically (zstd, row groups of 65,536 so that a window can be read)."""
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)
+
+
+def full_disk() -> UserError:
+    """What to say when the disk is full."""
+    hint = f"Free some space where {workspace()} lies, then resume: it goes on from the last checkpoint."
+    return UserError("The disk is full, so what was made could not be written", hint)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether something could not be written for want of space: every library says it in its own way, torch not at all."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left" in str(seen) or "disk is full" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    failed = any(word in str(error) for word in ("write", "unexpected pos"))  # as torch says it
+    return failed and shutil.disk_usage(workspace()).free < NEARLY_FULL

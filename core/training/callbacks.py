@@ -114,6 +114,13 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
             self._reporter.log("stopping: the checkpoint of this step is saved")
 
+    def _tell_integrations(self, control: TrainerControl, values: dict[str, float]) -> None:
+        """Pass scores on to ``report_to``; that a loss is still to be logged at this step must not be forgotten by it."""
+        assert self.trainer is not None
+        due = control.should_log
+        self.trainer.log({f"eval_{key}": value for key, value in values.items()})
+        control.should_log = due
+
     def is_at_rest(self) -> bool:
         """Whether the looks at dev have been no better for so long that training ends (``patience``)."""
         return self._spec.patience is not None and self.looks.since_best() >= self._spec.patience
@@ -133,6 +140,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                 is_best = self.looks.add(step, values, self._dev, answers)
                 control.should_save = control.should_save or is_best
                 self._reporter.metrics(step, {f"dev_{key}": value for key, value in values.items()})
+                self._tell_integrations(control, values)
                 shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
                 best = ", the best so far" if is_best else ""
                 self._reporter.log(f"dev at step {step}: {shown}{best} ({time.perf_counter() - began:.1f} s)")

@@ -18,7 +18,7 @@ from core.models.load import LoadedModel
 from core.models.memory import free_memory
 from core.models.tokenizer import load_tokenizer
 from core.records import Reporter, Run, TrainSpec
-from core.store.files import is_complete, write_text
+from core.store.files import disk_is_full, full_disk, is_complete, write_text
 from core.store.runs import run_folder, save_run
 from core.training.artefacts import library_versions, result_folder, save_result
 from core.training.attention import NAME, choose_attention
@@ -75,9 +75,12 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
         reporter.log(f"going on from the checkpoint of step {step_of(checkpoint)}")
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except BaseException:
+    except BaseException as error:
+        full = disk_is_full(error)
         if rank() == 0:
             discard_incomplete(folder / "checkpoints")  # a disk that is full has room again to say so
+        if full:
+            raise full_disk() from error
         raise
     return _finish(run, data, trainer, watcher, loaded, time.monotonic() - started)
 

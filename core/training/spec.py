@@ -22,9 +22,13 @@ from core.store.datasets import get_dataset, get_version
 from core.store.files import write_text
 from core.store.runs import run_folder
 from core.training.scores import metrics_of
+from core.training.shape import read_shape
 
 LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
 """Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""
+SMALL_WIDTH = 1024
+SMALL_RATES: Mapping[Method, float] = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
+"""The same for models no wider than that, which bear and need more (``docs/benchmarks.md``, learning rates)."""
 
 REPORTERS: Mapping[str, str] = {
     "tensorboard": "tensorboard",
@@ -84,8 +88,25 @@ def write_spec(run: Run) -> Path:
 
 
 def learning_rate(spec: TrainSpec) -> float:
-    """The spec's learning rate, or its method's."""
-    return spec.learning_rate if spec.learning_rate is not None else LEARNING_RATES[spec.method]
+    """The spec's learning rate; else its method's, for a model of its width where that is known without a download."""
+    if spec.learning_rate is not None:
+        return spec.learning_rate
+    return (SMALL_RATES if _is_small(spec.model) else LEARNING_RATES)[spec.method]
+
+
+def _is_small(model: ModelRef) -> bool:
+    from core.models.catalogue import list_models
+
+    if model.source == "default":  # of 135 million numbers, also before it is converted
+        return True
+    folder: Path | None = Path(model.name)
+    if model.source != "path":
+        entries = (entry for entry in list_models() if (entry.ref.source, entry.ref.name) == (model.source, model.name))
+        folder = next((entry.folder for entry in entries if entry.ready), None)
+    try:
+        return folder is not None and read_shape(folder).width <= SMALL_WIDTH
+    except UserError:
+        return False
 
 
 def validate(spec: TrainSpec) -> list[str]:
@@ -155,11 +176,11 @@ def check(spec: TrainSpec) -> None:
 
 
 def freeze_versions(spec: TrainSpec) -> tuple[TrainSpec, dict[str, int]]:
-    """The spec with every dataset's version named (the latest where it names none), and those versions by dataset."""
+    """The spec with its learning rate and every dataset's version named (the latest where it names none); versions by dataset."""
     frozen = [use.model_copy(update={"version": get_version(use.dataset, use.version).number}) for use in spec.data]
     dev = spec.dev and spec.dev.model_copy(update={"version": get_version(spec.dev.dataset, spec.dev.version).number})
     versions = {use.dataset: use.version or 0 for use in [*([dev] if dev else []), *frozen]}
-    return spec.model_copy(update={"data": tuple(frozen), "dev": dev}), versions
+    return spec.model_copy(update={"data": tuple(frozen), "dev": dev, "learning_rate": learning_rate(spec)}), versions
 
 
 def _uses(spec: TrainSpec) -> list[tuple[str, DatasetUse]]:

@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.jobs import handlers, queue, worker
 from core.jobs.reporter import SupersededError, WorkerReporter
 from core.records import Job, Reporter, SilentReporter, now
+from core.store import files
 from core.store.datasets import list_datasets
 from core.store.jobs import change_job, get_job, read_metrics
 
@@ -78,10 +79,11 @@ def test_a_full_disk_is_told_with_the_way_out(claimed: Job, monkeypatch: pytest.
 
 def test_a_failed_write_is_put_down_to_the_disk_only_where_it_is_nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
     error = RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
-    assert not worker.disk_is_full(error)
-    monkeypatch.setattr(worker, "NEARLY_FULL", 2**60)
-    assert worker.disk_is_full(error)
-    assert not worker.disk_is_full(ValueError("bad"))
+    assert not files.disk_is_full(error)
+    monkeypatch.setattr(files, "NEARLY_FULL", 2**60)
+    assert files.disk_is_full(error)
+    assert files.disk_is_full(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 3681728 vs 3681620"))
+    assert not files.disk_is_full(ValueError("bad"))
 
 
 def test_a_job_is_done_once(claimed: Job) -> None:

@@ -214,6 +214,84 @@ def test_the_best_checkpoint_is_kept_and_taken(tiny: Path, people: str, monkeypa
     assert [sample["prediction"] for sample in samples[::8]] == [f"answer {score}" for score in (0.2, 0.7, 0.6, 0.7)]
 
 
+def test_the_best_checkpoint_may_be_chosen_by_loss_or_another_score(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.training import callbacks
+
+    def script(values: list[tuple[float, float]]) -> None:
+        left = iter(values)
+
+        def look(_loaded: Any, dev: Any, _tokens: int, _reporter: Any) -> tuple[dict[str, float], list[str]]:
+            loss, recall = next(left)
+            return {"loss": loss, "micro_f1": 0.1, "exact_match": 0.1, "recall": recall}, [""] * len(dev.rows)
+
+        monkeypatch.setattr(callbacks, "look", look)
+
+    values: dict[str, Any] = {"dev": DatasetUse(dataset=people, split="dev"), "eval_every": 1, "patience": 2, "max_steps": 9}
+    looks = [(0.9, 0.1), (0.5, 0.3), (0.6, 0.4), (0.7, 0.2), (0.8, 0.1)]
+    for metric, best, steps in (("loss", 2, 4), ("recall", 3, 5)):
+        script(looks)
+        run = train(make_run(tiny, people, best_metric=metric, **values))
+        assert (run.summary["best_step"], run.steps, run.complete) == (best, steps, True)
+
+
+def test_dev_scores_reach_other_trackers_and_no_logged_loss_is_lost(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers.integrations.integration_utils as integrations
+    from transformers import TrainerCallback
+
+    from core.training import spec
+
+    heard: list[dict[str, float]] = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            heard.append({"step": state.global_step, **logs})
+
+    monkeypatch.setitem(integrations.INTEGRATION_TO_CALLBACK, "trackio", Tracker)
+    monkeypatch.setattr(spec, "find_spec", lambda package: object())
+    script_looks(monkeypatch, [0.2, 0.3])
+    keeper = Keeper()
+    dev = DatasetUse(dataset=people, split="dev")
+    train(make_run(tiny, people, max_steps=4, dev=dev, eval_every=2, report_to=("trackio",)), keeper)
+    assert [(entry["step"], entry["eval_micro_f1"]) for entry in heard if "eval_micro_f1" in entry] == [(2, 0.2), (4, 0.3)]
+    assert [entry["step"] for entry in heard if "loss" in entry] == [1, 2, 3, 4]
+    assert sorted(keeper.losses) == [1, 2, 3, 4]
+
+
+def test_the_kept_spec_trains_the_same_run_again(tiny: Path, people: str) -> None:
+    from core.training.spec import load_spec
+
+    first, second = Keeper(), Keeper()
+    run = train(make_run(tiny, people, max_steps=4, lora_dropout=0.3, learning_rate=None, name="one"), first)
+    again = save_run(prepare_training(load_spec(run_folder(run.run_id) / "spec.yaml")))
+    assert again.run_id != run.run_id
+    train(again, second)
+    assert second.losses == first.losses
+    adapters = [run_folder(r.run_id) / "adapter" / "adapter_model.safetensors" for r in (run, again)]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+def test_noise_on_embeddings_changes_the_training_and_not_the_looks(tiny: Path, people: str) -> None:
+    plain, noisy = Keeper(), Keeper()
+    values: dict[str, Any] = {"max_steps": 2, "lora_dropout": 0.0, "dtype": "float32"}
+    train(make_run(tiny, people, **values), plain)
+    train(make_run(tiny, people, neftune_alpha=20.0, **values), noisy)
+    assert abs(noisy.losses[1] - plain.losses[1]) > 1e-3
+    dev = DatasetUse(dataset=people, split="dev")
+    found = []
+    for alpha in (None, 20.0):  # the same untrained weights: learning_rate is next to nothing
+        keeper = Keeper()
+        train(
+            make_run(tiny, people, neftune_alpha=alpha, dev=dev, eval_max_new_tokens=4, **(values | {"learning_rate": 1e-12})),
+            keeper,
+        )
+        found.append(keeper.steps[2]["dev_loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_patience_ends_a_training_also_over_a_resume(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script_looks(monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1])
     values = {"dev": DatasetUse(dataset=people, split="dev"), "eval_every": 1, "patience": 3}

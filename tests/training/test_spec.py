@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from core.errors import SpecError
 from core.records import DatasetUse, ModelRef, TrainSpec
-from core.training.spec import check, dump_spec, learning_rate, load_spec, make_spec, validate
+from core.training.spec import check, dump_spec, freeze_versions, learning_rate, load_spec, make_spec, validate
 
 
 def write(folder: Path, text: str) -> Path:
@@ -103,9 +104,26 @@ def test_what_a_run_chooses_by_must_be_measured_and_where_it_reports_must_be_ins
     assert "neptune needs the package 'neptune'" in missing
 
 
-def test_learning_rates_by_method() -> None:
-    def rate(**values: object) -> float:
-        return learning_rate(make_spec({"data": "d", **values}))
+@pytest.mark.parametrize(
+    ("width", "rates"),
+    [(576, (1e-4, 1e-3, 1e-3)), (1024, (1e-4, 1e-3, 1e-3)), (3584, (2e-5, 2e-4, 2e-4)), (0, (2e-5, 2e-4, 2e-4))],
+)
+def test_learning_rates_by_method_and_width(tmp_path: Path, width: int, rates: tuple[float, ...]) -> None:
+    config = {"hidden_size": width, "num_attention_heads": 8, "num_hidden_layers": 2, "vocab_size": 100} if width else {}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
-    assert (rate(method="full"), rate(method="lora"), rate()) == (2e-5, 2e-4, 2e-4)
+    def rate(**values: object) -> float:
+        return learning_rate(make_spec({"data": "d", "model": str(tmp_path), **values}))
+
+    assert (rate(method="full"), rate(method="lora"), rate()) == rates
     assert rate(method="full", learning_rate=0.5) == 0.5
+
+
+def test_the_learning_rate_of_the_default_model_needs_no_files_and_that_of_an_absent_one_is_the_usual() -> None:
+    assert learning_rate(make_spec({"data": "d"})) == 1e-3
+    assert learning_rate(make_spec({"data": "d", "model": "hub:some/thing"})) == 2e-4
+
+
+def test_a_queued_spec_has_its_learning_rate_written_down(people: str) -> None:
+    spec, versions = freeze_versions(make_spec({"data": people}))
+    assert (spec.learning_rate, spec.data[0].version, versions) == (1e-3, 1, {people: 1})
