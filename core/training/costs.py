@@ -7,6 +7,7 @@ The terms are numbers of a model's shape and of a pass; the constants, by card, 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import platform
 import re
@@ -52,6 +53,8 @@ class Work:
     nf4: bool = False
     gpu: bool = False
     packed: bool = False
+    fused: bool = False
+    dropout: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,13 @@ class Basis:
     def words(self) -> str:
         """What an estimate by this fit stands on."""
         fit = self.constants
-        runs = f"{fit.seconds_runs} measured runs on {fit.card}"
+        time, place = f"± {100 * fit.seconds_error:.0f} %", _place(fit)
+        runs = f"{fit.seconds_runs} measured runs on {place}"
         if self.same:
-            return f"Time ± {fit.seconds_error:.0%} over {runs}; memory ± {fit.memory_error:.0%} over {fit.memory_runs}."
+            return f"Time {time} over {runs}; memory ± {100 * fit.memory_error:.0f} % over {fit.memory_runs}."
         how = "scaled by the makers' data sheets" if self.scale != 1 else "as they are"
         return (
-            f"No run on {self.card or 'this device'} is measured. The time is that of {runs} (± {fit.seconds_error:.0%} there), "
+            f"No run on {self.card or 'this device'} is measured. The time is that of {runs} ({time} there), "
             f"{how}: it may be off severalfold. {self.memory_words}"
         )
 
@@ -95,7 +99,11 @@ class Basis:
     def memory_words(self) -> str:
         """The same of memory alone, which hardly depends on the card."""
         fit = self.constants
-        return f"Memory ± {fit.memory_error:.0%} over {fit.memory_runs} measured runs on {fit.card}."
+        return f"Memory ± {100 * fit.memory_error:.0f} % over {fit.memory_runs} measured runs on {_place(fit)}."
+
+
+def _place(fit: Constants) -> str:
+    return fit.card if fit.gpu else f"{'one core' if fit.cores == 1 else f'{fit.cores} cores'} of {fit.card}"
 
 
 def learnt_numbers(shape: ModelShape, method: Method, lora_r: int) -> int:
@@ -135,11 +143,35 @@ def pass_seconds(work: Work, basis: Basis, cores: int = 1) -> float:
 
 def layer_bytes(work: Work, memory: Mapping[str, float]) -> float:
     """Bytes that one layer keeps of a pass for its backward pass."""
-    shape = work.shape
-    kept = memory.get("activations", 1.0) * 2 * work.tokens * (WIDTHS_KEPT * shape.width + INNER_KEPT * shape.inner)
     long = work.tokens if work.packed else work.row_tokens
-    scores = 0.0 if work.gpu else memory.get("scores", 0.0) * 4 * work.tokens * long * shape.heads
-    return kept + scores
+    scores = 0.0 if work.gpu else memory.get("scores", 0.0) * 4 * work.tokens * long * work.shape.heads
+    return work.tokens * memory.get("activations", 1.0) * kept_bytes(work) + scores
+
+
+def kept_bytes(work: Work) -> float:
+    """Bytes a token that one layer keeps, counted (``bench/train_ops.py``).
+
+    Fused on a GPU: in 16 bits the inputs of both norms and of query and gate, query, key, value, attention's answer, gate
+    and up; a byte for each number that dropout draws for.
+    """
+    shape = work.shape
+    if not (work.fused and work.gpu):
+        return 2.0 * (WIDTHS_KEPT * shape.width + INNER_KEPT * shape.inner)
+    kept = 4 * shape.width + 2 * shape.query + 2 * shape.key + 2 * shape.inner + (0 if liger() else 2 * shape.width)
+    return 2.0 * kept + (2 * shape.width + shape.query + shape.inner if work.dropout else 0)
+
+
+@lru_cache(maxsize=1)
+def liger() -> bool:
+    """Whether Liger's kernels are installed."""
+    return importlib.util.find_spec("liger_kernel") is not None
+
+
+def backward_bytes(work: Work) -> float:
+    """Bytes that a fused layer's backward pass needs beside what is kept: gradients of the inner width, more with dropout."""
+    if not (work.fused and work.gpu):
+        return 0.0
+    return 2.0 * work.tokens * work.shape.inner * ((1 if liger() else 2) + (2 if work.dropout else 0))
 
 
 def logits_bytes(work: Work, memory: Mapping[str, float]) -> float:
@@ -152,15 +184,16 @@ def activation_bytes(work: Work, memory: Mapping[str, float]) -> float:
     """Bytes of a pass beside weights and what is learnt: kept layers, inputs of recomputed ones, logits."""
     layer, layers = layer_bytes(work, memory), work.shape.layers
     if not work.recomputed:
-        return layer * layers + logits_bytes(work, memory)
+        return layer * layers + max(logits_bytes(work, memory), backward_bytes(work))
     inputs = work.tokens * 2 * work.shape.width * work.recomputed
-    return layer * (layers - work.recomputed) + inputs + max(layer, logits_bytes(work, memory))
+    return layer * (layers - work.recomputed) + inputs + max(layer + backward_bytes(work), logits_bytes(work, memory))
 
 
 def state_bytes(work: Work, optimiser_bytes: int = 8) -> float:
     """Bytes of what is learnt: its gradients and the optimiser's state, and the numbers themselves where they are new."""
     numbers = learnt_numbers(work.shape, work.method, work.lora_r)
-    return numbers * (4 + optimiser_bytes) + (0 if work.method == "full" else 4 * numbers)
+    short = 2 * numbers if work.fused and work.gpu else 0  # the copy that products are made with
+    return numbers * (4 + optimiser_bytes) + (0 if work.method == "full" else 4 * numbers) + short
 
 
 def weight_bytes(shape: ModelShape, method: Method, quantisation: str = "none", long: bool = True) -> float:
@@ -173,7 +206,8 @@ def weight_bytes(shape: ModelShape, method: Method, quantisation: str = "none", 
 
 def constant_bytes(work: Work, memory: Mapping[str, float]) -> float:
     """Bytes that are there whatever a pass holds: the program, the allocator's rounding, one layer's weights unpacked."""
-    unpacked = 4.0 * work.shape.width * work.shape.inner if work.gpu else 0.0
+    matrices = (1 if work.fused else 2) if work.gpu else 0
+    unpacked = 2.0 * matrices * work.shape.width * work.shape.inner
     return 1e9 * memory.get("constant", 0.4) + unpacked
 
 

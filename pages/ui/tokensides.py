@@ -44,13 +44,13 @@ def templates(chosen: Selection, limit: int) -> None:
     counted = _looked(chosen, {ref: known[ref] for ref in refs})
     found = {ref: looked.figures(limit) for ref, looked in counted.items()}
     lengths = {ref: lengths_of(looked.table, "whole") for ref, looked in counted.items()}
-    least = min(refs, key=lambda ref: found[ref]["whole"]["total"])
     frame = pd.DataFrame([_line("template", ref, figures) for ref, figures in found.items()])
+    columns = {"template": tables.text("Template"), **_columns(limit)}
     charts.show(
-        figures.ecdf_overlay(lengths, title=f"{least} needs the fewest tokens" if len(refs) > 1 else ""),
-        key="templates_ecdf", alt="Share of rows up to each length, by template", table=frame,
-        columns={"template": tables.text("Template"), **_columns(limit)},
+        figures.ecdf_overlay(lengths, title=_fewest(found)), key="templates_ecdf",
+        alt="Share of rows up to each length, by template", table=frame, columns=columns,
     )  # fmt: skip
+    tables.show(frame, columns, alt="Templates side by side")
     _how_counted(chosen, counted, found)
     row = tokenrow.row_at(chosen, int(st.session_state.get("tokens_row", 1)))
     tokenizer = load_tokenizer(chosen.model)

@@ -184,7 +184,7 @@ def test_time_and_memory_name_their_basis(open_page: Callable[..., AppTest], tmp
     app = open_page(TOKENS, tokens_view="Padding and packing")
     check(app)
     assert [metric.label for metric in app.metric] == ["Time an epoch, about", "Peak memory, about"]
-    assert any(re.search(r"Time ± \d+% over \d+ measured runs|No run on .* is measured", text) for text in texts(app))
+    assert any(re.search(r"Time ± \d+ % over \d+ measured runs|No run on .* is measured", text) for text in texts(app))
     before = app.metric[1].value
     app.selectbox(key="tokens_method").set_value("full").run()
     check(app)
