@@ -14,6 +14,7 @@ from typing import Any
 from core.errors import UserError
 from core.records import Arm, DatasetUse, EvaluationSpec, GenerationSettings, Job, ModelRef, Task, TrainSpec, Version
 from core.store import datasets
+from core.store.files import alone
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 EXTRACTION, CLASSIFICATION, CONVERSATIONS = "samples", "samples-intents", "samples-chat"
@@ -32,15 +33,14 @@ def load_samples() -> list[str]:
     from core.data.importing import import_file
 
     added = []
-    for name, file, task in SAMPLE_FILES:
-        path = SAMPLES / file
-        if not path.is_file():
-            raise UserError(
-                f"The bundled dataset {path} is missing", "Run `python samples/make.py`, or restore it from the repository."
-            )
-        if datasets.find_dataset(name) is None:
-            import_file(path, name, task=task)
-            added.append(name)
+    with alone("samples"):
+        for name, file, task in SAMPLE_FILES:
+            path = SAMPLES / file
+            if not path.is_file():
+                raise UserError(f"The bundled dataset {path} is missing", "`make samples` makes it again.")
+            if datasets.find_dataset(name) is None:
+                import_file(path, name, task=task)
+                added.append(name)
     return added
 
 

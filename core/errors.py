@@ -23,6 +23,10 @@ class InputFileError(UserError):
     """A file that can't be read as what it was given for."""
 
 
+class ConflictError(UserError):
+    """Somebody else wrote the same thing a moment before."""
+
+
 class NotFoundError(UserError):
     """A dataset, version, run, evaluation, template, model or job that isn't there."""
 

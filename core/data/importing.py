@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from core.data.readers.base import Limits
 from core.data.readers.guessing import Guess, guess
 from core.data.readers.reading import Parsed, parse
 from core.data.readers.rows import BODY, faults_table
-from core.errors import InputFileError, UserError
+from core.errors import ConflictError, InputFileError, UserError
 from core.records import Dataset, Reporter, SilentReporter, Step, Task, Version
 from core.store import datasets as store
 from core.store import schema
@@ -30,6 +31,9 @@ from core.store.files import check_name
 
 IMPORT = "import"
 """The recipe step that brings rows; they are kept by ``store.save_step``, so that a recipe can be replayed from them."""
+
+_TRIES = 10
+"""How often an import that others overtake numbers its version anew."""
 
 __all__ = ["IMPORT", "Guess", "Imported", "guess", "import_file", "with_identifiers"]
 
@@ -78,6 +82,9 @@ def import_file(
     )
     if parsed.rows.num_rows == 0:
         raise _nothing_kept(parsed)
+    for _ in range(_TRIES):
+        with suppress(ConflictError):  # another import into this dataset ended meanwhile: these rows come behind its rows
+            return _store(parsed, name, task, split, tuple(elements))
     return _store(parsed, name, task, split, tuple(elements))
 
 

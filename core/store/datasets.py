@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlmodel import col, select
 
-from core.errors import NotFoundError, UserError
+from core.errors import ConflictError, NotFoundError
 from core.records import Dataset, Version
 from core.store import schema
 from core.store.database import read, write
@@ -84,14 +84,14 @@ def save_version(
     """Write a new version whole, then name it in the database (and the dataset, if new or changed).
 
     ``rows``, ``ledger`` and ``quarantine`` have the columns of ``core.store.schema``. ``version.number``
-    must be the next one; two writers at once: the second gets a UserError and nothing of it stays.
+    must be the next one; two writers at once: the second gets a ConflictError and nothing of it stays.
     """
     check_name(dataset.name, "dataset name")
     folder = version_folder(dataset.name, version.number)
     with read() as session:
         taken = session.get(VersionRow, (dataset.name, version.number)) is not None
     if taken:
-        raise UserError(f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again.")
+        raise _taken(dataset, version)
     own = folder.with_name(f"{folder.name}.{os.getpid()}.{threading.get_ident()}")  # two sessions of a server may both write
     with atomic_folder(own, version.model_dump(mode="json")) as temporary:
         write_parquet(temporary / "rows.parquet", rows.cast(schema.ROWS))
@@ -105,15 +105,17 @@ def save_version(
     with write() as session:
         if session.get(VersionRow, (dataset.name, version.number)) is not None:
             shutil.rmtree(own, ignore_errors=True)
-            raise UserError(
-                f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again."
-            )
+            raise _taken(dataset, version)
         if folder.exists():  # left by a crash between rename and commit; named by nothing
             os.replace(folder, folder.with_name(f".{folder.name}.{os.getpid()}.orphan"))
         os.replace(own, folder)
         session.merge(DatasetRow(name=dataset.name, record=dataset.model_dump_json()))
         session.add(VersionRow(dataset=dataset.name, number=version.number, record=version.model_dump_json()))
     return version
+
+
+def _taken(dataset: Dataset, version: Version) -> ConflictError:
+    return ConflictError(f"Version {version.number} of {dataset.name!r} exists already", "Somebody else changed it: try again.")
 
 
 def version_folder(name: str, number: int) -> Path:

@@ -79,6 +79,8 @@ def test_a_killed_import_leaves_the_old_version_whole(tmp_path: Path, workspace:
         versions = store.list_versions("d")
         assert versions[: len(before)] == before
         killed += len(versions) == len(before)
+        if len(versions) > len(before):  # it had ended: the machine is quicker now than when the time was taken
+            seconds *= 0.7
         check_whole(versions[-1])
     importer.close()
     for version in store.list_versions("d"):
