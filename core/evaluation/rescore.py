@@ -6,7 +6,7 @@ Each is an evaluation of its own, so that before and after can be compared. Know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def rescore(evaluation_id: str, version: int | None = None, *, name: str = "") -
     new = old.model_copy(
         update={
             "evaluation_id": new_id("evaluation"),
-            "name": name or f"{old.name}, gold of v{number}",
+            "name": name or _new_name(old, number),
             "spec": old.spec.model_copy(update={"version": number}),
             "version": number,
             "elements": dataset.elements,
@@ -64,6 +64,19 @@ def rescore(evaluation_id: str, version: int | None = None, *, name: str = "") -
         }
     )
     return finish(new, pa.Table.from_pylist(kept, schema=artefacts.PREDICTIONS), left_out)
+
+
+def rescored(evaluation: Evaluation, others: Iterable[Evaluation], version: int) -> Evaluation | None:
+    """Among ``others`` the newest that ``rescore`` made of this evaluation, under its own name, with that version's gold."""
+    name = _new_name(evaluation, version)
+    for other in others:
+        if other.complete and other.version == version and other.name == name and other.spec.arm == evaluation.spec.arm:
+            return other
+    return None
+
+
+def _new_name(evaluation: Evaluation, version: int) -> str:
+    return f"{evaluation.name}, gold of v{version}"
 
 
 def import_predictions(

@@ -14,17 +14,19 @@ import streamlit as st
 from core.data.answers import parse_answer
 from core.evaluation import decisions
 from core.evaluation.adjudication import suspects
-from core.evaluation.rescore import rescore
+from core.evaluation.rescore import rescore, rescored
 from core.evaluation.slices import Slice, Values, slice_columns
 from core.evaluation.slices import slices as find_slices
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation
 from core.store.datasets import get_version
+from core.store.runs import list_evaluations
 from pages.ui import charts, formats, leaderboard, rowview, scored, states, tables
 
 CLEAR = 0.05
 MOST = 12
+AGAIN = ("micro_f1", "exact_match")
 SIGNS = {"agree_against_gold": "All arms agree against it", "unlikely_gold": "The model finds it unlikely"}
 
 
@@ -144,17 +146,44 @@ def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, 
 
 
 def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
-    """Offer to score the saved answers against the latest gold answers, without the model."""
+    """Scores before and after the fixes; offers to score the saved answers against the latest gold answers, without the model."""
     latest = get_version(record.spec.dataset).number
     if latest <= record.version:
         return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":gray[Gold answers are now those of v{latest}; these scores are of v{record.version}.]", width="content")
-        if st.button(f"Score {formats.plural(len(peers), 'evaluation')} again with v{latest}", key="suspects_rescore"):
-            made = [rescore(e.evaluation_id, latest) for e in peers]
-            before, after = (tidy.value_of(e.scores, "micro_f1") for e in (peers[0], made[0]))
-            st.toast(f"{peers[0].name}: micro-F1 {formats.score(before)}, now {formats.score(after)}")
-            st.rerun()
+    everything = list_evaluations(record.spec.dataset)
+    pairs = [(e, rescored(e, everything, latest)) for e in peers]
+    missing = [before for before, after in pairs if after is None]
+    if missing:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f":gray[Gold answers are now those of v{latest}; these scores are of v{record.version}.]", width="content"
+            )
+            if st.button(f"Score {formats.plural(len(missing), 'evaluation')} again with v{latest}", key="suspects_rescore"):
+                for before in missing:
+                    rescore(before.evaluation_id, latest)
+                st.rerun()
+    lines = [
+        {"evaluation": before.name}
+        | {
+            f"{metric}_{when}": _with_interval(e, metric)
+            for metric in AGAIN
+            for when, e in (("before", before), ("after", after))
+        }
+        for before, after in pairs
+        if after is not None
+    ]
+    if lines:
+        st.markdown(f"**Before and after**: the same answers against the gold answers of v{record.version} and of v{latest}")
+        columns = {"evaluation": tables.text("Evaluation")} | {
+            f"{metric}_{when}": tables.text(f"{tidy.METRICS[metric][0]}, {words}")
+            for metric in AGAIN
+            for when, words in (("before", f"v{record.version}"), ("after", f"v{latest}"))
+        }
+        tables.show(pd.DataFrame(lines), columns, alt="Scores before and after the fixes", key="suspects_again_table")
+
+
+def _with_interval(record: Evaluation, metric: str) -> str:
+    return formats.interval(tidy.value_of(record.scores, metric), *record.scores["intervals"].get(metric, (None, None)))
 
 
 def _compact(answer: str) -> str:

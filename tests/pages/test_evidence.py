@@ -59,6 +59,12 @@ def test_a_suspicious_gold_answer_is_fixed_as_a_step(open_page: Callable[..., Ap
     again = [e for e in list_evaluations() if e.version == before + 1]
     assert len(again) == 2
     assert all(e.complete for e in again)
+    table = next(f.value for f in app.dataframe if "micro_f1_after" in f.value.columns)
+    (base,) = [e for e in again if e.name.startswith("prompt alone")]
+    line = table.set_index("evaluation").loc["prompt alone"]
+    assert line["micro_f1_after"].startswith(f"{base.scores['micro']['f1']:.2f} [")
+    assert line["micro_f1_before"].startswith(f"{get_evaluation(filled.base).scores['micro']['f1']:.2f} [")
+    assert not [b for b in app.button if b.key == "suspects_rescore"]  # nothing is left to score again
 
 
 def test_an_accepted_answer_is_not_asked_again_until_it_changes(filled: Filled) -> None:
