@@ -11,27 +11,42 @@ if TYPE_CHECKING:
     from core.models.load import LoadedModel
 
 
+SHARE = 0.8
+"""Of the free memory that caches may fill; passes over prompts and the allocator's fragments need the rest."""
+
+
 @dataclass(frozen=True)
 class BatchLimits:
-    """How many rows go together: by memory for the cache, and what is still quicker per row than fewer."""
+    """How many rows go together: by memory for their cache, and what is still quicker per row than fewer.
+
+    ``most_tokens`` bounds all columns of a batch, padding included (none: memory alone does); ``pass_tokens`` those of prompts
+    that are read in one pass, whose activations take about 40 widths of the model each.
+    """
 
     device: str
     most: int
     bytes_per_token: int
-    most_tokens: int
+    most_tokens: int | None
+    pass_tokens: int
 
-    def rows(self, widest: int, interactive: bool) -> int:
-        """Rows of ``widest`` tokens that fit at once; at least one, which is then tried."""
-        by_memory = int(0.5 * free_memory(self.device)) // max(1, widest * self.bytes_per_token)
-        return max(1, min(self.most, by_memory, self.most_tokens // max(1, widest)))
+    def rows(self, widest: int, held: int) -> int:
+        """Rows of ``widest`` tokens at once, ``held`` of them there already, their memory taken; one is always tried."""
+        more = int(SHARE * free_memory(self.device)) // max(1, widest * self.bytes_per_token)
+        by_tokens = self.most if self.most_tokens is None else self.most_tokens // max(1, widest)
+        return max(1, min(self.most, held + more, by_tokens))
+
+    def fits_pass(self, rows: int, longest: int) -> bool:
+        """Whether so many prompts are read in one pass, padded to the longest."""
+        return rows * longest <= self.pass_tokens
 
 
 def batch_limits(loaded: LoadedModel, config: Any) -> BatchLimits:
     """The limits of a model on its device."""
     cpu = loaded.device.type == "cpu"
-    # prompts are read at once: the tokens bound the activations of that pass (about 40 widths of the model each)
-    most_tokens = 16_384 if cpu else 131_072
-    return BatchLimits(str(loaded.device), 64 if cpu else 256, 3 * cache_bytes(loaded, config), most_tokens)
+    # twice a token's cache: a layer's is copied as it grows, and growing pieces leave gaps in the allocator
+    # (512 rows of 288 tokens at 7B were seen to take 17 GB, twice their 8.5)
+    per_token = 2 * cache_bytes(loaded, config)
+    return BatchLimits(str(loaded.device), 64 if cpu else 512, per_token, 16_384 if cpu else None, 4_096 if cpu else 16_384)
 
 
 def cache_bytes(loaded: LoadedModel, config: Any) -> int:

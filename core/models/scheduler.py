@@ -39,8 +39,11 @@ class Adapting(Protocol):
 class Limits(Protocol):
     """How much fits at once."""
 
-    def rows(self, widest: int, interactive: bool) -> int:
-        """Rows of ``widest`` tokens, prompt and answer, that go in one batch."""
+    def rows(self, widest: int, held: int) -> int:
+        """Rows of ``widest`` tokens, prompt and answer, that go in one batch, ``held`` of them there already."""
+
+    def fits_pass(self, rows: int, longest: int) -> bool:
+        """Whether so many prompts are read in one pass, padded to the longest."""
 
 
 class Scheduler:
@@ -178,15 +181,20 @@ class Scheduler:
             first = self._waiting[0]
             running = [b for b in self._batches if self._adapters.can_mix([first.adapter, *(r.adapter for r in b.requests)])]
             widest = max([first.length + first.max_new_tokens, *(b.width for b in running)])
-            capacity = min(self._ceiling, self._limits.rows(widest, first.interactive))
-            room = capacity + ALWAYS_ROOM * first.interactive - sum(len(b) for b in self._batches)
+            held = sum(len(b) for b in self._batches)
+            capacity = min(self._ceiling, self._limits.rows(widest, held))
+            room = capacity + ALWAYS_ROOM * first.interactive - held
             if self._batches and room < (1 if first.interactive else max(1, capacity // 4)):
                 return []
             group: list[Request] = []
+            longest = 0
             for request in list(self._waiting):
                 names = [r.adapter for r in [*group, request]]
+                longest = max(longest, request.length)
                 if len(group) >= max(1, room) or request.interactive != first.interactive or not self._adapters.can_mix(names):
                     break
+                if group and not self._limits.fits_pass(len(group) + 1, longest):
+                    break  # the rest is read next, after a step of those that are in
                 group.append(self._waiting.popleft())
             return group
 
