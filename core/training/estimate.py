@@ -7,6 +7,7 @@ runs of this workspace on the same kind of device give the time where there are 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,7 +23,7 @@ from core.records import Run, TrainSpec
 from core.settings import get_settings
 from core.store.jobs import list_jobs
 from core.store.runs import list_runs
-from core.training.batches import best_fit, split_step
+from core.training.batches import even_fit, split_step
 from core.training.costs import (
     Basis,
     Work,
@@ -108,28 +109,62 @@ def plan_memory(
 ) -> MemoryPlan:
     """The largest passes and the fewest recomputed layers that fit into ``free`` bytes of a device.
 
-    Passes are halved only when recomputing every layer is not enough. What doesn't fit at all is planned as small as it gets.
-    On a CPU padded passes hold a step's rows, and nothing is recomputed unless the spec says so.
+    On a GPU a whole step is a pass where nothing need be recomputed for it. Else a pass has ``PASS_TOKENS``, and as few layers
+    as possible are recomputed; smaller passes come last. What doesn't fit at all is planned as small as it gets. On a CPU
+    padded passes hold a step's rows, and nothing is recomputed unless the spec says so.
     """
     gpu = device.startswith("cuda")
     memory = device_basis(device).constants.memory
-    tokens = max(longest, min(step_tokens, PASS_TOKENS))
-    quantisation = "nf4" if spec.method == "qlora" else spec.model.quantisation
     state = 2 if spec.optimizer in ("adamw_8bit", "paged_adamw_8bit") else 8
-    weights = weight_bytes(shape, spec.method, quantisation, spec.model.dtype in ("auto", "float32"))
-    while True:
-        plain = Work(
-            shape, spec.method, tokens, min(longest, tokens), 1, 0, learnt_share, spec.lora_r, quantisation == "nf4", gpu,
-            gpu or bool(spec.packing),
-        )  # fmt: skip
+
+    def plan(tokens: int) -> MemoryPlan:
+        plain = _work(spec, shape, tokens, min(longest, tokens), gpu, learnt_share)
+        weights = weight_bytes(shape, spec.method, _quantisation(spec), spec.model.dtype in ("auto", "float32"))
         learnt, work = state_bytes(plain, state), constant_bytes(plain, memory)
-        room = free - weights - learnt - work
-        checkpointed = _checkpointed(spec, plain, memory, room)
+        checkpointed = _checkpointed(spec, plain, memory, free - weights - learnt - work)
         activations = activation_bytes(replace(plain, recomputed=checkpointed), memory)
-        if activations <= room or tokens <= longest or not gpu:
-            parts = [int(part) for part in (weights, learnt, activations, work)]
-            return MemoryPlan(parts[0], parts[1], parts[2], parts[3], checkpointed, tokens, free)
-        tokens = max(longest, tokens // 2)
+        parts = [int(part) for part in (weights, learnt, activations, work)]
+        return MemoryPlan(parts[0], parts[1], parts[2], parts[3], checkpointed, tokens, free)
+
+    if not gpu:
+        return plan(max(longest, min(step_tokens, PASS_TOKENS)))
+    whole = max(longest, min(_largest_step(step_tokens, spec.batch_size // spec.gpus), 2 * PASS_TOKENS))
+    usual = max(longest, min(whole, PASS_TOKENS))
+    for tokens in (whole, usual):
+        found = plan(tokens)
+        if found.fits and (not found.checkpointed or tokens == usual):
+            return found
+    fitting = bisect_left(range(longest, usual), True, key=lambda tokens: not plan(tokens).fits)
+    return plan(max(longest, longest + fitting - 1))
+
+
+def _largest_step(step_tokens: int, rows: int) -> int:
+    """Tokens that few steps of so many rows exceed, where lengths vary by about their mean."""
+    return int(step_tokens * (1 + 2.5 / math.sqrt(max(1, rows))))
+
+
+def _quantisation(spec: TrainSpec) -> str:
+    return "nf4" if spec.method == "qlora" else spec.model.quantisation
+
+
+def _work(
+    spec: TrainSpec, shape: ModelShape, tokens: float, row_tokens: float, gpu: bool, learnt_share: float, passes: float = 1
+) -> Work:
+    """A pass of a spec's training of which no layer is recomputed."""
+    return Work(
+        shape=shape,
+        method=spec.method,
+        tokens=tokens,
+        row_tokens=row_tokens,
+        passes=passes,
+        learnt_share=learnt_share,
+        lora_r=spec.lora_r,
+        nf4=_quantisation(spec) == "nf4",
+        gpu=gpu,
+        packed=gpu or bool(spec.packing),
+        fused=spec.method != "full" and not spec.use_dora and _quantisation(spec) != "int8",
+        dropout=spec.lora_dropout > 0,
+    )
 
 
 def _checkpointed(spec: TrainSpec, plain: Work, memory: Mapping[str, float], room: float) -> int:
@@ -191,10 +226,8 @@ def estimate_lengths(
     basis = device_basis(device)
     rate, runs = measured_rate(spec, device)
     if rate is None:
-        one = Work(
-            shape, spec.method, processed / passes, all_tokens / examples, passes / per_epoch, plan.checkpointed, learnt_share,
-            spec.lora_r, spec.method == "qlora" or spec.model.quantisation == "nf4", gpu, bool(spec.packing),
-        )  # fmt: skip
+        one = _work(spec, shape, processed / passes, all_tokens / examples, gpu, learnt_share, passes / per_epoch)
+        one = replace(one, recomputed=plan.checkpointed)
         seconds = pass_seconds(one, basis, cores()) * passes * steps / per_epoch
     else:
         seconds = tokens / rate
@@ -231,7 +264,7 @@ def _processed(lengths: Sequence[int], spec: TrainSpec, pass_tokens: int, packed
     looked = steps[:: max(1, len(steps) // 64)]
     real = sum(map(sum, looked))
     if packed:
-        passes = [[sum(step[p] for p in group) for group in best_fit(step, pass_tokens)] for step in looked]
+        passes = [[sum(step[p] for p in group) for group in even_fit(step, pass_tokens)] for step in looked]
     else:
         passes = [
             [max(step[p] for p in group) * len(group) for group in split_step(step, spec.micro_batch_size)] for step in looked

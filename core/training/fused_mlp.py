@@ -1,7 +1,7 @@
 """A gated feed-forward part with LoRA on its three layers as one step of autograd: down(silu(gate(x)) · up(x)).
 
 Kept for the backward pass: the input, gate and up (2 inner widths a token; peft's way keeps at least 4). What lies
-between is computed again from them, in place where the GPU's kernels do. Under gradient checkpointing the second forward
+between is computed again from them, in place. Under gradient checkpointing the second forward
 pass leaves out the down product, which nothing but the layer's own answer needs. A torch module.
 """
 
@@ -44,12 +44,12 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 
 
 def gated_gradients(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up. On a GPU they are written over gate and up, which are of no use afterwards."""
+    """Gradients of gate and up. All three arguments are written over: nothing needs them afterwards."""
     if kernels := _kernels(gate):
         of_gate, of_up = kernels[1](gate, up, gradient)
         return of_gate, of_up
     of_up = silu(gate).mul_(gradient)
-    return torch.ops.aten.silu_backward(gradient * up, gate), of_up
+    return torch.ops.aten.silu_backward.grad_input(gradient.mul_(up), gate, grad_input=gate), of_up
 
 
 def _kernels(x: torch.Tensor) -> tuple[Callable[..., Any], Callable[..., Any]] | None:

@@ -20,7 +20,7 @@ from transformers import Trainer
 from core.errors import UserError
 from core.models.memory import release_memory
 from core.prompts.examples import Example
-from core.training.batches import best_fit, split_step
+from core.training.batches import even_fit, split_step
 from core.training.fused import fuse
 from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
 
@@ -45,7 +45,7 @@ class Passes:
         """Places of rows in groups, each a forward pass."""
         if not self.packed:
             return split_step(lengths, self.largest, PASS_OVERHEAD_TOKENS, self.most_tokens)
-        groups = best_fit(lengths, self.most_tokens or sum(lengths))
+        groups = even_fit(lengths, self.most_tokens or sum(lengths))
         if self.largest is None:
             return groups
         return [group[start : start + self.largest] for group in groups for start in range(0, len(group), self.largest)]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.prompts.examples import IGNORED, Example
-from core.training.batches import best_fit, split_step
+from core.training.batches import best_fit, even_fit, split_step
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
@@ -163,6 +163,22 @@ def test_bins_hold_every_row_once_and_are_few(lengths: list[int], most: int) -> 
     assert all(size <= most or len(group) == 1 for size, group in zip(sizes, bins, strict=True))
     fewest = sum(length > most for length in lengths) + -(-sum(n for n in lengths if n <= most) // most)
     assert len(bins) <= 2 * fewest
+
+
+@CALM
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=60), st.integers(1, 400))
+def test_even_bins_are_as_few_and_no_fuller(lengths: list[int], most: int) -> None:
+    bins, plain = even_fit(lengths, most), best_fit(lengths, most)
+    assert sorted(place for group in bins for place in group) == list(range(len(lengths)))
+    assert len(bins) == len(plain)
+    sizes = [sum(lengths[place] for place in group) for group in bins]
+    assert max(sizes) <= max(most, max(lengths))
+
+
+def test_two_passes_are_halves() -> None:
+    assert [len(group) for group in even_fit([100] * 10, 800)] == [5, 5]
+    assert sorted(len(group) for group in even_fit([100] * 9, 800)) == [4, 5]
+    assert len(even_fit([100] * 8, 800)) == 1
 
 
 def test_like_lengths_go_together() -> None:
