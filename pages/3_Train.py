@@ -37,7 +37,7 @@ def new_run() -> None:
     if cost is not None:
         traincost.show(spec, cost)
     if any(not claim.holder.startswith("job-") for claim in list_claims()):
-        st.caption("Chat holds a model on this machine. It is released before the training starts.")
+        st.caption("A model is in memory for answers (Chat, a server). It is released before the training starts.")
     if st.button(
         traincost.label(spec, cost), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"
     ):

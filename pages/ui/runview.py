@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.figures import training as figures
+from core.jobs.claims import SERVER
 from core.jobs.queue import dispatch, position, stop, waits_for
 from core.records import ENDED_STATES, Job, Run
 from core.store.jobs import get_job, read_metrics
@@ -104,7 +105,8 @@ def _waiting(job: Job) -> str:
         return "It starts by itself."
     if held.startswith("job-"):
         return f"{states.plain(get_job(held).title)} is before it."
-    return "The model that Chat holds is released first; an answer that is being written is finished before."
+    who = "a server" if held.startswith(SERVER) else "Chat"
+    return f"The model that {who} holds is released first; an answer that is being written is finished before."
 
 
 def show(run: Run) -> None:

@@ -24,14 +24,15 @@ def pause(seconds: float = 0.0) -> Job:
     return queue.enqueue("pause", {"seconds": seconds})
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait for something that comes at once on a quiet machine; the limit is for one that isn't."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, [(job.state, job.error, log_tail(job.job_id)) for job in list_jobs()]
         time.sleep(0.05)
 
 
-def start(seconds: float = 30.0) -> Job:
+def start(seconds: float = 600.0) -> Job:
     """A job whose worker is at work."""
     job = pause(seconds)
     queue.dispatch()
@@ -58,8 +59,8 @@ def test_a_job_runs_to_its_end_with_progress_and_metrics() -> None:
 def test_twenty_jobs_from_several_processes_each_run_once_in_order() -> None:
     code = "from core.jobs import queue\nfor _ in range(5):\n    queue.enqueue('pause')\n    queue.dispatch()\n"
     callers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
-    assert [caller.wait(60) for caller in callers] == [0, 0, 0, 0]
-    until(lambda: all(job.state == "finished" for job in list_jobs()) and len(list_jobs()) == 20, 60)
+    assert [caller.wait(300) for caller in callers] == [0, 0, 0, 0]
+    until(lambda: all(job.state == "finished" for job in list_jobs()) and len(list_jobs()) == 20, 400)
     jobs = list_jobs()
     begun = [job.started_at for job in jobs]
     assert begun == sorted(begun)  # type: ignore[type-var]
@@ -72,7 +73,7 @@ def test_twenty_jobs_from_several_processes_each_run_once_in_order() -> None:
 
 
 def test_stop_of_a_waiting_job_is_immediate_and_leaves_the_running_one() -> None:
-    first, second, third = start(), pause(30), pause(30)
+    first, second, third = start(), pause(600), pause(600)
     assert queue.position(first.job_id) is None
     assert queue.position(second.job_id) == 1
     assert queue.position(third.job_id) == 2
@@ -84,7 +85,7 @@ def test_stop_of_a_waiting_job_is_immediate_and_leaves_the_running_one() -> None
 def test_a_running_job_obeys_a_stop_and_goes_on_when_resumed() -> None:
     job = start()
     assert queue.stop(job.job_id).state == "stopping"
-    until(lambda: get_job(job.job_id).state == "stopped", 5)
+    until(lambda: get_job(job.job_id).state == "stopped")
     change_job(job.job_id, payload='{"seconds": 0, "device": "cpu"}')
     queue.resume(job.job_id)
     ended = queue.wait(job.job_id, poll_seconds=0.05)
@@ -95,14 +96,14 @@ def test_sigterm_is_a_stop_request() -> None:
     job = start()
     assert job.pid is not None
     os.kill(job.pid, signal.SIGTERM)
-    until(lambda: get_job(job.job_id).state == "stopped", 5)
+    until(lambda: get_job(job.job_id).state == "stopped")
 
 
 def test_kill_9_makes_a_job_lost_the_next_one_runs_and_it_can_be_resumed() -> None:
     job, following = start(), pause(0)
     assert job.pid is not None
     os.kill(job.pid, signal.SIGKILL)
-    until(lambda: bool(queue.dispatch()) or get_job(job.job_id).state == "lost", 5)
+    until(lambda: bool(queue.dispatch()) or get_job(job.job_id).state == "lost")
     lost = get_job(job.job_id)
     assert lost.state == "lost"
     assert lost.error
@@ -119,7 +120,7 @@ def test_force_ends_a_worker_that_does_not_listen() -> None:
     assert job.pid is not None
     os.kill(job.pid, signal.SIGSTOP)  # alive, but deaf
     queue.stop(job.job_id, force=True)
-    until(lambda: bool(queue.dispatch()) or get_job(job.job_id).state == "stopped", 5)
+    until(lambda: bool(queue.dispatch()) or get_job(job.job_id).state == "stopped")
 
 
 def test_a_worker_of_which_no_process_is_known_is_lost_when_its_heartbeat_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,3 +246,19 @@ def test_a_device_that_another_dispatcher_claimed_a_moment_before_is_waited_for(
     queue.dispatch()
     assert failures == []
     assert queue.wait(job.job_id, poll_seconds=0.05).state == "finished"
+
+
+def test_a_job_outlives_the_server_that_started_it() -> None:
+    code = (
+        "import time\nfrom core.jobs import queue\n"
+        "print(queue.enqueue('pause', {'seconds': 3}).job_id, flush=True)\nqueue.dispatch()\ntime.sleep(60)\n"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert server.stdout is not None
+    job = server.stdout.readline().strip()
+    until(lambda: bool(read_metrics(job)))
+    os.killpg(server.pid, signal.SIGKILL)  # the server and all that belongs to its session
+    server.wait()
+    assert get_job(job).state == "running"
+    ended = queue.wait(job, poll_seconds=0.05)
+    assert (ended.state, ended.progress.done, ended.progress.total) == ("finished", 60, 60)

@@ -35,7 +35,7 @@ def chat_holds_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_train(run: str = "", **session: Any) -> AppTest:
-    page = AppTest.from_file(str(ROOT / PAGES["train"]), default_timeout=60)
+    page = AppTest.from_file(str(ROOT / PAGES["train"]), default_timeout=180)
     if run:
         page.query_params["run"] = run
     for key, value in session.items():
@@ -115,7 +115,7 @@ def test_a_run_is_begun_again_with_a_change_and_chat_is_asked_to_let_go(filled: 
     page.button(key="train_again").click().run()
     key = f"_{filled.run}"
     assert page.radio(key=f"train_method{key}").value == "lora"
-    assert "It is released before the training starts" in words(page)
+    assert "released before the training starts" in words(page)
     page.number_input(key=f"train_lora_r{key}").set_value(8)
     page.run()
     page.button(key="train_start").click().run()
