@@ -46,9 +46,10 @@ OTHERS: dict[str, Any] = {"marker": {"opacity": 0.4}, "textfont": {"color": NEUT
 
 def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", legend: bool = False, **layout: Any) -> go.Figure:
     """An empty figure in the common layout; ``title`` is the finding, ``x`` and ``y`` name the axes with their units."""
+    pad = {"t": 15 * title.count("<br>")}  # Plotly sets a title of several lines too high by half of them
     made = go.Figure()
     made.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
+        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "pad": pad},
         height=height,
         margin={"l": 8, "r": 16, "t": 44 if title else 12, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",

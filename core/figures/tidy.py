@@ -100,8 +100,9 @@ def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.D
 
 
 def ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The columns of a leaderboard for one metric; equal names are told apart, lines without the metric left out."""
-    part = frame[frame[metric].notna()].reset_index(drop=True)
+    """The columns of a leaderboard for one metric, the best first; equal names are told apart, lines without it left out."""
+    lower = not METRICS.get(metric, (metric, True))[1]
+    part = frame[frame[metric].notna()].sort_values(metric, ascending=lower, kind="stable").reset_index(drop=True)
     made = part[["key", "kind"]].assign(
         value=part[metric].astype(float), low=part[f"{metric}_low"].astype(float), high=part[f"{metric}_high"].astype(float)
     )

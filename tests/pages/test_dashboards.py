@@ -139,6 +139,12 @@ def test_rows_of_a_cell_and_of_an_element_that_changed(open_page: Callable[..., 
     assert set(shown["row_id"]) == set(cell) != set()
 
 
+@pytest.mark.parametrize(("metric", "best"), [("micro_f1", 1), ("perplexity", 0)])
+def test_the_best_come_first_whichever_way_is_better(filled: Filled, metric: str, best: int) -> None:
+    ranked = tidy.ranked(tidy.evaluations(list_evaluations()[::-1]), metric)
+    assert ranked["key"].iloc[0] == (filled.base, filled.tuned)[best]
+
+
 def test_equal_names_are_told_apart(filled: Filled) -> None:
     records = [get_evaluation(filled.base), get_evaluation(filled.tuned)]
     same = [e.model_copy(update={"name": "same"}) for e in records]
