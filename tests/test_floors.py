@@ -151,7 +151,7 @@ def modules_left_with_torch(modules: list[str]) -> dict[str, list[str]]:
         "print(json.dumps([n for n in ('torch', 'streamlit', 'evaluate', 'peft', 'trl') if n in sys.modules]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(modules)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, json.dumps(modules)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -42,7 +42,7 @@ FLAGS = (
 Theme = Literal["light", "dark"]
 HEIGHT = 800
 _PATIENCE_MS = 60_000
-_START_SECONDS = 60
+_START_SECONDS = 180
 _SETTLED = """() => {
   const app = document.querySelector('[data-testid="stApp"]');
   if (!app || app.dataset.testScriptState !== 'notRunning') return false;

@@ -52,15 +52,20 @@ def answering(words: str, arm: int = 0, **how: object) -> Answering:
 
 
 def test_all_arms_speak_at_once_and_their_numbers_are_kept() -> None:
-    said = [answering("abcd", arm, pause=0.02) for arm in range(4)]
-    begun = time.monotonic()
+    said = [answering("abcd" * 10, arm, pause=0.02) for arm in range(4)]
     both = False
     for _ in together(said, every=0.01):
-        both = both or (0 < len(said[0].text) < 4 and 0 < len(said[3].text) < 4)
+        both = both or all(0 < len(said[arm].text) < 40 for arm in (0, 3))
     assert both
-    assert time.monotonic() - begun < 4 * 5 * 0.02
     turn = said[2].turn
-    assert (turn.content, turn.arm, turn.tokens_in, turn.tokens_out, turn.stopped, turn.cut) == ("abcd", 2, 7, 4, False, True)
+    assert (turn.content, turn.arm, turn.tokens_in, turn.tokens_out, turn.stopped, turn.cut) == (
+        "abcd" * 10,
+        2,
+        7,
+        40,
+        False,
+        True,
+    )
     assert 0.02 <= turn.first_token_seconds < turn.seconds
 
 
@@ -71,7 +76,7 @@ def test_a_stop_keeps_what_was_said_and_ends_the_others() -> None:
         for _ in going:
             if len(said[0].text) > 3:
                 break
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 6  # to their end they would speak for 8 seconds
     assert [one.turn.stopped for one in said] == [True, True, False]
     assert said[0].turn.content.startswith("abcd")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tunewise-answer")]

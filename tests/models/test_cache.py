@@ -81,7 +81,7 @@ def test_what_is_in_use_stays_and_others_wait_for_it(log: Log) -> None:
         thread = threading.Thread(target=lambda: (entered.set(), use(patient, B)))
         thread.start()
         entered.wait()
-    thread.join(5)
+    thread.join(60)
     assert patient.loaded == [B]
 
 
@@ -97,9 +97,9 @@ def test_many_at_once_load_once(log: Log) -> None:
 
 def test_idle_engines_go_by_a_timer(log: Log) -> None:
     cache = EngineCache(2, load=log.load, size=lambda ref: 1, idle_seconds=0.1)
-    use(cache, A)
     with cache.using(B):
-        deadline = time.monotonic() + 5
+        use(cache, A)
+        deadline = time.monotonic() + 60
         while A in cache.loaded and time.monotonic() < deadline:
             time.sleep(0.01)
         assert cache.loaded == [B]
@@ -107,22 +107,22 @@ def test_idle_engines_go_by_a_timer(log: Log) -> None:
         assert cache.loaded == [B]
     while cache.loaded and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert log == ["+a", "+b", "-a", "-b"]
+    assert log == ["+b", "+a", "-a", "-b"]
 
 
 def test_what_went_and_why_is_told(log: Log) -> None:
-    cache = EngineCache(load=log.load, size=lambda ref: 7, idle_seconds=0.05)
+    cache = EngineCache(load=log.load, size=lambda ref: 7, idle_seconds=1)
     with cache.using(A, "cpu"):
         (held,) = cache.held
         assert (held.ref, held.device, held.bytes, held.users, held.idle_seconds) == (A, "cpu", 7, 1, 0.0)
     use(cache, B)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while cache.loaded and time.monotonic() < deadline:
         time.sleep(0.01)
     use(cache, C)
     assert cache.release(reason="a job wanted the device")
     found = [(gone.ref, gone.reason) for gone in cache.released]
-    assert found == [(C, "a job wanted the device"), (B, "nobody asked it for 0.05 s"), (A, "b was asked for")]
+    assert found == [(C, "a job wanted the device"), (B, "nobody asked it for 1 s"), (A, "b was asked for")]
 
 
 def test_an_engine_goes_where_the_free_memory_would_not_hold_both(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def narrow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def until(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
         time.sleep(0.005)
     return true()

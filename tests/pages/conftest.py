@@ -26,7 +26,7 @@ def open_page() -> Callable[..., AppTest]:
     """``open_page("pages/1_Data.py", dataset="notices")`` runs the app, turns to the page and returns it."""
 
     def opened(path: str = "", **state: str) -> AppTest:
-        app = AppTest.from_file(str(HOME), default_timeout=30)
+        app = AppTest.from_file(str(HOME), default_timeout=180)
         for key, value in state.items():
             app.session_state[key] = value
         app.run()

@@ -39,7 +39,7 @@ def there(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 
 def chat(*arms: str, **state: object) -> AppTest:
-    page = AppTest.from_file(PAGE, default_timeout=60)
+    page = AppTest.from_file(PAGE, default_timeout=180)
     if arms:
         page.session_state["chat_arms"] = [f"endpoint:{arm}" for arm in arms]
     for key, value in state.items():
@@ -201,7 +201,7 @@ def test_conversations_are_linked_renamed_and_deleted_after_a_second_look(there:
     page = ask(chat("there"), TEXT)
     key = talk().conversation_id
     assert page.query_params["conversation"] == key
-    other = AppTest.from_file(PAGE, default_timeout=60)
+    other = AppTest.from_file(PAGE, default_timeout=180)
     other.query_params["conversation"] = key
     other.run()
     assert "1 question" in other.header[0].value
@@ -213,7 +213,7 @@ def test_conversations_are_linked_renamed_and_deleted_after_a_second_look(there:
     press(other, "chat_delete")
     assert list_conversations() == []
     assert "conversation" not in other.query_params
-    lost = AppTest.from_file(PAGE, default_timeout=60)
+    lost = AppTest.from_file(PAGE, default_timeout=180)
     lost.query_params["conversation"] = "chat-none"
     lost.run()
     assert "no conversation" in lost.error[0].value

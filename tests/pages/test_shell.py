@@ -57,12 +57,12 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from tests.pages.filled import fill
 fill(Path({str(tmp_path)!r}))
-app = AppTest.from_file({str(ROOT / "Home.py")!r}, default_timeout=60).run()
+app = AppTest.from_file({str(ROOT / "Home.py")!r}, default_timeout=180).run()
 for path in ("1_Data", "3_Train", "5_Compare", "6_Metrics", "4_Chat"):
     app.switch_page(f"pages/{{path}}.py").run()
     assert not app.exception, (path, [e.value for e in app.exception])
 print([name for name in ("torch", "peft", "datasets", "evaluate", "accelerate") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1] == "[]"

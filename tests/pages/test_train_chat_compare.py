@@ -18,7 +18,7 @@ PAGES = {"train": "pages/3_Train.py", "chat": "pages/4_Chat.py", "compare": "pag
 
 
 def open_page(name: str) -> AppTest:
-    page = AppTest.from_file(str(ROOT / PAGES[name]), default_timeout=30).run()
+    page = AppTest.from_file(str(ROOT / PAGES[name]), default_timeout=180).run()
     assert not page.exception, page.exception
     return page
 
@@ -96,7 +96,7 @@ def test_chat_shows_a_kept_conversation_with_its_elements(filled: Filled) -> Non
         ),
     )
     save_conversation(talk)
-    page = AppTest.from_file(str(ROOT / PAGES["chat"]), default_timeout=30)
+    page = AppTest.from_file(str(ROOT / PAGES["chat"]), default_timeout=180)
     page.session_state["conversation"] = "chat-1"
     page.run()
     assert not page.exception
@@ -114,7 +114,7 @@ def test_no_page_reaches_torch_before_an_answer_is_asked_for(filled: Filled) -> 
     code = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
         f"for page in {list(PAGES.values())!r}:\n"
-        "    ran = AppTest.from_file(page, default_timeout=60).run(); assert not ran.exception, ran.exception\n"
+        "    ran = AppTest.from_file(page, default_timeout=180).run(); assert not ran.exception, ran.exception\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

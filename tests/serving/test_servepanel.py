@@ -34,7 +34,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AppTest]:
     monkeypatch.setattr(registry, "launch", lambda run, also: LAUNCHED)
     spec = TrainSpec(data=(DatasetUse(dataset="d"),))
     save_run(Run(run_id="run-1", name="tuned", spec=spec, template=find_template("chat"), complete=True))
-    return lambda: AppTest.from_function(script, default_timeout=30)
+    return lambda: AppTest.from_function(script, default_timeout=180)
 
 
 def words(app: AppTest) -> str:

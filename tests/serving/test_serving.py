@@ -97,13 +97,13 @@ class FakeBackend:
 @pytest.fixture
 def holder() -> Any:
     FakeBackend.opened = 0
-    made = Holder(Plan(ModelRef(), ()), "cpu", FakeBackend, patience=0.5, watch_every=0.05)
+    made = Holder(Plan(ModelRef(), ()), "cpu", FakeBackend, patience=2, watch_every=0.05)
     yield made
     made.close()
 
 
 def until(true: Any) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
     return bool(true())
@@ -139,7 +139,7 @@ def test_a_job_that_has_the_device_is_named_and_nobody_waits_twice(holder: Holde
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="Train x"), holder.using():
         pass
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < 1.5
 
 
 def test_an_idle_chat_gives_way(holder: Holder) -> None:
