@@ -15,6 +15,7 @@ from core.prompts.templates import list_templates
 from core.records import Run, SilentReporter
 from core.store import runs
 from core.store.files import is_complete
+from core.store.runs import run_folder
 from core.training.export import export_folder, export_run, parity_lines, read_export, served_template
 from tests.training.conftest import Keeper, rows_table
 from tests.training.test_runner import make_run, train
@@ -59,6 +60,39 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
         assert values["loss_difference"] == pytest.approx(values["loss"] - parity["adapter"]["loss"])
         assert values["micro_f1_difference"] == pytest.approx(values["micro_f1"] - parity["adapter"]["micro_f1"])
     assert "On the same 6 rows" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_plain_transformers_answers_from_the_folder_as_tunewise_does(
+    tiny: Path, people: str, tmp_path: Path, merge: bool
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from core.models.engine import Engine
+    from core.models.load import load_model
+    from core.records import GenerationSettings, ModelRef
+
+    run = train(make_run(tiny, people, max_steps=12, dtype="bfloat16" if merge else "float32"), Keeper())
+    export_run(run, tmp_path / "out", SilentReporter(), merge=merge, check=0)
+    row = rows_table(1).to_pylist()[0]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").is_file()
+    messages = [{"role": "system", "content": row["instruction"]}, {"role": "user", "content": row["input"]}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == render(run.template, row, tokenizer=tokenizer).prompt
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="bfloat16" if merge else "float32").eval()
+    with torch.inference_mode():
+        plain = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :].tolist()
+    reference = ModelRef(source="path", name=str(tmp_path / "out"), dtype="bfloat16") if merge else run.spec.model
+    with Engine(load_model(reference)) as engine:
+        name = None if merge else engine.attach(run.run_id, run_folder(run.run_id) / "adapter") or run.run_id
+        answer = engine.generate([ids[0].tolist()], GenerationSettings(max_new_tokens=8), adapter=name)[0]
+    assert tokenizer.decode(plain, skip_special_tokens=True).strip() == answer.text.strip()
+    if not merge:
+        config = json.loads((tmp_path / "out" / "adapter_config.json").read_text("utf-8"))
+        assert Path(config["base_model_name_or_path"]) == tiny
 
 
 def test_a_job_exports_into_the_runs_own_folder_and_says_what_it_found(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
