@@ -85,7 +85,7 @@ def likelihoods(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         )  # fmt: skip
     low, high = (float(end) for end in np.log10([frame["perplexity"].min(), frame["perplexity"].max()]))
     ticks = [m * 10.0**k for k in range(int(low) - 1, int(high) + 2) for m in (1, 2, 5) if low <= np.log10(m) + k <= high]
-    made.update_xaxes(type="log", tickvals=ticks[:: 1 if len(ticks) < 9 else 3], tickformat=",")
+    made.update_xaxes(type="log", tickvals=ticks[:: 1 if len(ticks) < 9 else 3] if len(ticks) > 2 else None, tickformat=",")
     made.update_yaxes(range=[0, 1.02], tickformat=".0%")
     made.update_layout(margin=top(title, 12), legend=BELOW)
     return made

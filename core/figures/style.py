@@ -84,7 +84,7 @@ def folded(title: str, width: int = 46) -> str:
 
 def top(title: str, bare: int = 34) -> dict[str, int]:
     """The margin above a figure: ``bare`` pixels for what stands there, and the title's lines."""
-    return {"t": bare + (32 + 19 * title.count("<br>") if title else 0)}
+    return {"t": bare + (32 + 23 * title.count("<br>") if title else 0)}
 
 
 def errors(part: pd.DataFrame, colour: str, thickness: float = 2.5) -> dict[str, Any]:

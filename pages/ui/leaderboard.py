@@ -102,10 +102,12 @@ def focus(kept: list[Evaluation], ranked: pd.DataFrame, names: dict[str, str]) -
 
 
 def peers(record: Evaluation, kept: list[Evaluation], ranked: pd.DataFrame, most: int = 4) -> list[Evaluation]:
-    """The best others on the same rows and last the one that is looked into, ``most`` in all, names told apart."""
+    """The one that is looked into, last; before it the best others on the same rows, a prompt beside a fine-tune among them."""
     by_id = {e.evaluation_id: e for e in kept}
     same = [by_id[key] for key in ranked["key"] if key in by_id and place(by_id[key]) == place(record)]
-    others = [e for e in same if e.evaluation_id != record.evaluation_id][: most - 1]
+    others = [e for e in same if e.evaluation_id != record.evaluation_id]
+    unlike = [e for e in others if bool(e.spec.arm.run) != bool(record.spec.arm.run)][:1]
+    others = ([e for e in others if e not in unlike][: most - 1 - len(unlike)] + unlike)[: most - 1]
     return told_apart([*others[::-1], record])
 
 
