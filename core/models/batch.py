@@ -62,9 +62,14 @@ class Request:
         """Tokens so far, prompt and answer."""
         return len(self.ids) + len(self.made)
 
+    @property
+    def whole_text(self) -> bool:
+        """Whether the text is decoded once, at its end: token by token, 512 rows took a CPU 10 ms a step."""
+        return self.text.lazy and not self.interactive
+
     def end(self, finish: Finish, error: BaseException | None = None) -> None:
         """Close the request; its last text goes out with the event."""
-        rest = "" if finish == "stopped" or error is not None else self.text.finish()
+        rest = self.text.finish() if self.whole_text or (finish != "stopped" and error is None) else ""
         self.ended = time.perf_counter()
         self.error = error
         self.finish = finish
@@ -80,8 +85,9 @@ class Request:
             return
         if self.follow is not None:
             self.follow.advance(token)
-        piece = self.text.push(token)
-        if piece and self.interactive:
+        if self.whole_text:
+            self.text.put(token)
+        elif (piece := self.text.push(token)) and self.interactive:
             self.events.put((self, piece, False))
         if self.text.stopped:
             self.end("stop")
@@ -221,11 +227,12 @@ class Batch:
             logits = logits.clone()
             for place, follow in bound:
                 logits[place].masked_fill_(~follow.allowed(logits.shape[-1], logits.device), float("-inf"))
-        groups: dict[GenerationSettings, list[int]] = {}
+        groups: dict[int, list[int]] = {}  # by the settings' identity: comparing them for every row and step adds up
         for place, request in enumerate(self.requests):
-            groups.setdefault(request.settings, []).append(place)
+            groups.setdefault(id(request.settings), []).append(place)
         tokens = [0] * len(self)
-        for settings, places in groups.items():
+        for places in groups.values():
+            settings = self.requests[places[0]].settings
             members = [self.requests[p] for p in places]
             part = logits if len(places) == len(self) else logits[places]
             seen = [[*r.ids, *r.made] for r in members] if settings.repetition_penalty != 1.0 else []

@@ -22,6 +22,10 @@ def stop_tokens(tokenizer: PreTrainedTokenizerFast, stop: Iterable[str]) -> froz
     return frozenset(number for text in stop for token, number in specials.items() if token and token in text)
 
 
+def _special_texts(tokenizer: PreTrainedTokenizerFast) -> set[str]:
+    return {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+
+
 class TextStream:
     """The text of an answer while its tokens come.
 
@@ -38,6 +42,8 @@ class TextStream:
         self._held = ""  # complete text that may be the start of a stop string
         self._pieces: list[str] = []
         self.stopped = False
+        self.lazy = not self._stop or set(self._stop) <= _special_texts(tokenizer)
+        """Nothing can stop it but a token, so who doesn't stream may ``put`` all and decode once, in ``finish``."""
 
     @property
     def text(self) -> str:
@@ -54,6 +60,10 @@ class TextStream:
             return ""
         self._start, self._settled = self._settled, len(self._ids)
         return self._give(self._held + after[len(before) :], last=False)
+
+    def put(self, token: int) -> None:
+        """Add a token without looking at the text."""
+        self._ids.append(token)
 
     def finish(self) -> str:
         """The text that was held back; call once, at the end."""
