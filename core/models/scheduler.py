@@ -61,6 +61,7 @@ class Scheduler:
         self._ceiling = 2**30  # rows; lowered when memory ran out
         self._steps = 0
         self._closed = False
+        self._working = False  # between two waits, a prompt that is being read among it
         self._thread = threading.Thread(target=self._loop, name="tunewise-engine", daemon=True)
         self._thread.start()
 
@@ -105,7 +106,7 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether anything is waiting or under way."""
         with self._changed:
-            return bool(self._waiting or self._calls or self._batches)
+            return bool(self._working or self._waiting or self._calls)
 
     def close(self) -> None:
         """End everything that is under way as stopped, and the thread."""
@@ -128,10 +129,12 @@ class Scheduler:
             torch.cuda.set_device(self._device)
         while True:
             with self._changed:
+                self._working = bool(self._batches)
                 while not (self._closed or self._calls or self._waiting or self._batches):
                     self._changed.wait()
                 if self._closed:
                     break
+                self._working = True
                 calls = list(self._calls)
                 self._calls.clear()
             for work, future in calls:

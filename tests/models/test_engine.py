@@ -280,3 +280,24 @@ def test_too_long_and_closed(engine: Engine) -> None:
     engine.close()
     with pytest.raises(ModelError, match="released"):
         engine.generate([[5]], GREEDY)
+
+
+def test_an_adapter_with_whole_modules_is_switched_too(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    """``modules_to_save``: peft's own way of switching, and no mixing in one batch."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["norm"], init_lora_weights=False, task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(folder), config)
+    with torch.no_grad():
+        model.base_model.model.model.norm.modules_to_save["default"].weight.mul_(torch.linspace(-1, 2, 64))
+    model.save_pretrained(tmp_path / "whole")
+    asked = prompts(engine)
+    base = [a.ids for a in engine.generate(asked, GREEDY)]
+    engine.attach("whole", tmp_path / "whole")
+    tuned = [a.ids for a in engine.generate(asked, GREEDY, adapter="whole")]
+    for ids, found in zip(asked, tuned, strict=True):
+        whole = model.generate(input_ids=torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :].tolist()
+        assert [*found] == [t for t in whole if t not in engine._ends]
+    assert [a.ids for a in engine.generate(asked, GREEDY)] == base
