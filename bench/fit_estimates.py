@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from core.training.costs import FITTED, MEMORY_TERMS, TIME_TERMS, Work, time_terms
+from core.training.costs import FITTED, MEMORY_TERMS, TIME_TERMS, Work, tflops, time_terms
 from core.training.measured import MEASURED, MeasuredRun, read_runs, write_runs
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -206,13 +206,15 @@ def work_of(run: MeasuredRun) -> Work:
 
 
 def fit_seconds(runs: Sequence[MeasuredRun]) -> dict[str, float]:
-    """Constants of time: non-negative least squares on relative errors."""
+    """Constants of time: least squares on relative errors, none below zero, no product quicker than the card's data sheet."""
     from scipy.optimize import nnls
 
+    peak = tflops(runs[0].card) if runs[0].gpu else None
+    least = np.array([1 / peak if peak and name in ("products", "attention", "head") else 0.0 for name in TIME_TERMS])
     terms = np.array([time_terms(work_of(run)) for run in runs])
     seconds = np.array([_one_core(run) for run in runs])
-    found, _ = nnls(terms / seconds[:, None], np.ones(len(runs)))
-    return {name: float(f"{value:.4g}") for name, value in zip(TIME_TERMS, found, strict=True)}
+    found, _ = nnls(terms / seconds[:, None], 1 - terms @ least / seconds)
+    return {name: float(f"{value:.4g}") for name, value in zip(TIME_TERMS, found + least, strict=True)}
 
 
 def _one_core(run: MeasuredRun) -> float:
@@ -245,7 +247,8 @@ def foretold_memory(constants: dict[str, float], run: MeasuredRun) -> float:
     from core.training.costs import peak_bytes
 
     assert run.peak_gb is not None
-    return float(peak_bytes(work_of(run), constants) / 1e9 / run.peak_gb - 1)
+    work = dataclasses.replace(work_of(run), tokens=run.largest_pass or run.tokens_a_pass)
+    return float(peak_bytes(work, constants) / 1e9 / run.peak_gb - 1)
 
 
 def left_out(runs: Sequence[MeasuredRun], fit: Callable[..., Any], foretell: Callable[..., float]) -> list[float]:

@@ -285,7 +285,7 @@ def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> 
     trainer.train()
     wait(str(loaded.device))
     seconds = time.perf_counter() - began
-    lines.append(f"{len(sizes)} passes of {sum(sizes) / len(sizes):.1f} tokens on average")
+    lines.append(f"{len(sizes)} passes of {sum(sizes) / len(sizes):.1f} tokens on average, at most {max(sizes)}")
     return seconds
 
 
@@ -509,7 +509,7 @@ def record(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
     card = machine()["device"]
     for name, values in found.items():
         log = "\n".join(values.get("log", ()))
-        passes = re.search(r"(\d+) passes of ([\d.]+) tokens", log)
+        passes = re.search(r"(\d+) passes of ([\d.]+) tokens on average, at most (\d+)", log)
         if not name.startswith("ours") or passes is None or "out of memory" in log:
             continue
         recomputed = re.search(r"(\d+) of \d+ layers recomputed", log)
@@ -520,6 +520,7 @@ def record(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
             shape=shape_of(SHAPES[arguments.shape] | {"tie_word_embeddings": False}),
             method="qlora",
             tokens_a_pass=float(passes[2]),
+            largest_pass=float(passes[3]),
             row_tokens=values["tokens"] / arguments.rows,
             passes_a_step=int(passes[1]) / math.ceil(arguments.rows / ROWS_A_STEP),
             recomputed=int(recomputed[1]) if recomputed else 0,

@@ -13,6 +13,8 @@ from core.figures.style import AXIS, BASE, FAULT, HATCH, NEUTRAL, OTHER_SERIES, 
 
 LONG_TAIL = 4
 """From this many times the 95th percentile on, the longest row makes the axis logarithmic."""
+MOST_STEPS = 1_000
+"""Points of an ECDF: more can't be seen."""
 TICKS = tuple(base * 10**power for power in range(6) for base in (1, 2, 5))
 
 
@@ -22,12 +24,14 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     Bars beyond the line are red and hatched. ``tokens``: one length a row, at least one. No row is hidden: the axis
     reaches the longest row or the line, and is logarithmic where a few rows are far longer than the rest.
     """
-    lengths = np.sort(np.asarray(tokens, dtype=np.int64))
-    top = max(int(lengths[-1]), max_length)
-    skewed = _is_skewed(lengths, top)
-    low = max(1, int(lengths[0])) if skewed else 0
+    values, rows = _counted(tokens)
+    total = int(rows.sum())
+    top = max(int(values[-1]), max_length)
+    skewed = _is_skewed(values, rows, top)
+    low = max(1, int(values[0])) if skewed else 0
     edges = _edges(low, top, bins, skewed)
-    counts, _ = np.histogram(lengths, bins=edges)
+    counts, _ = np.histogram(values, bins=edges, weights=rows)
+    counts = counts.astype(np.int64)
     made = figure(title, height=360, x="Tokens of a whole row (prompt and answer)", y="Rows")
     over = edges[:-1] > max_length
     for mask, colour, shape, words in ((~over, BASE, "", "fits"), (over, FAULT, "/", "too long")):
@@ -42,16 +46,17 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
             customdata=np.stack([edges[:-1][mask], edges[1:][mask] - 1], axis=1).tolist(),
             hovertemplate="%{customdata[0]} to %{customdata[1]} tokens: %{y:,} rows<extra></extra>",
         )
+    at, shares = _ecdf(values, rows)
     made.add_scatter(
-        x=[low, *lengths.tolist(), top],
-        y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist(), 1.0],
+        x=[low, *at, top],
+        y=[0.0, *shares, 1.0],
         mode="lines",
         line={"color": NEUTRAL, "width": 2.5, "shape": "hv"},
         name="share of rows up to this length",
         yaxis="y2",
         hovertemplate="%{y:.1%} of rows have at most %{x:,} tokens<extra></extra>",
     )
-    fits = float(np.searchsorted(lengths, max_length, side="right")) / len(lengths)
+    fits = float(rows[values <= max_length].sum()) / total
     made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
     left = max_length > 0.6 * top
     made.add_annotation(
@@ -78,9 +83,29 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     return made
 
 
-def _is_skewed(lengths: npt.NDArray[np.int64], top: int) -> bool:
-    """Whether a few of the ordered lengths, or the line, lie so far out that the rest would be squeezed together."""
-    return top > LONG_TAIL * max(1, int(lengths[int(0.95 * (len(lengths) - 1))]))
+def _counted(tokens: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The different lengths, ascending, and how many rows have each."""
+    counts = np.bincount(np.asarray(tokens, dtype=np.int64))
+    values = np.flatnonzero(counts)
+    return values, counts[values]
+
+
+def _ecdf(values: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> tuple[list[int], list[float]]:
+    """Where the share of rows steps up, and to what: a point for each different length, thinned out beyond ``MOST_STEPS``.
+
+    A point a row would be twelve megabytes of a million rows.
+    """
+    shares = np.cumsum(rows) / rows.sum()
+    if len(values) > MOST_STEPS:
+        wanted = np.unique(np.searchsorted(shares, np.linspace(shares[0], 1.0, MOST_STEPS)).clip(0, len(values) - 1))
+        values, shares = values[wanted], shares[wanted]
+    return values.tolist(), shares.tolist()
+
+
+def _is_skewed(values: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], top: int) -> bool:
+    """Whether a few of the lengths, or the line, lie so far out that the rest would be squeezed together."""
+    most = values[np.searchsorted(np.cumsum(rows), int(0.95 * (rows.sum() - 1)), side="right")]
+    return top > LONG_TAIL * max(1, int(most))
 
 
 def _make_logarithmic(made: go.Figure, low: int, top: int) -> None:
@@ -101,12 +126,12 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
     """ECDFs of several templates or tokenizers over each other, labelled at their ends; at most four."""
     made = figure(title, height=320, x=x, y="Share of rows")
     for place, (name, tokens) in enumerate(list(series.items())[: len(OTHER_SERIES)]):
-        lengths = np.sort(np.asarray(tokens, dtype=np.int64))
-        if not len(lengths):
+        if not len(tokens):
             continue
+        at, shares = _ecdf(*_counted(tokens))
         made.add_scatter(
-            x=[int(lengths[0]), *lengths.tolist()],
-            y=[0.0, *(np.arange(1, len(lengths) + 1) / len(lengths)).tolist()],
+            x=[at[0], *at],
+            y=[0.0, *shares],
             mode="lines",
             name=name,
             line={
@@ -117,9 +142,10 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
             },
             hovertemplate=f"{wrapped(name)}: %{{y:.1%}} of rows have at most %{{x:,}} tokens<extra></extra>",
         )
-    drawn = np.sort(np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in series.values()]))
-    if len(drawn) and _is_skewed(drawn, int(drawn[-1])):
-        _make_logarithmic(made, max(1, int(drawn[0])), int(drawn[-1]))
+    drawn = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in series.values()])
+    values, rows = _counted(drawn) if len(drawn) else (drawn, drawn)
+    if len(drawn) and _is_skewed(values, rows, int(values[-1])):
+        _make_logarithmic(made, max(1, int(values[0])), int(values[-1]))
     made.update_layout(showlegend=True, margin={"t": 60 if title else 30})
     made.update_yaxes(tickformat=".0%", range=[0, 1.04])
     return made

@@ -5,6 +5,7 @@ Knows nothing of how the lengths were counted.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,12 @@ def by_group(
     }
 
 
+@lru_cache(maxsize=2)
+def _languages(dataset: str, version: int, _content: str) -> Any:
+    """Languages of a version's inputs, kept: a million take seconds, and a slider asks again and again."""
+    return languages(datasets.read_rows(dataset, version, columns=("input",))["input"].combine_chunks())
+
+
 def _groups(dataset: str, version: int | None, table: pa.Table, by: By, found: Places | None) -> dict[str, Any]:
     if by == "element":
         if found is None:
@@ -40,8 +47,8 @@ def _groups(dataset: str, version: int | None, table: pa.Table, by: By, found: P
         rows, names = found.values["row"].to_numpy(), found.values["element"].to_numpy(zero_copy_only=False)
         return {str(name): np.unique(rows[names == name]) for name in np.unique(names.astype(str))}
     if by == "language":
-        texts = datasets.read_rows(dataset, version, columns=("input",))["input"].combine_chunks()
-        labels = languages(texts)
+        of = datasets.get_version(dataset, version)
+        labels = _languages(dataset, of.number, of.content_hash)
     elif by == "source":
         labels = datasets.read_rows(dataset, version, columns=("source",))["source"].to_numpy(zero_copy_only=False)
     else:

@@ -35,7 +35,7 @@ class Looked:
     @property
     def whole(self) -> bool:
         """Whether every row was counted."""
-        return self.table.num_rows == self.rows
+        return bool(self.table.num_rows == self.rows)
 
     def figures(self, max_length: int | None = None) -> dict[str, Any]:
         """``summary`` with totals and counts scaled to all rows; ``total_error``: half of the 95 % interval of the total.

@@ -218,10 +218,14 @@ def estimate_lengths(
     per_epoch = math.ceil(examples / spec.batch_size)
     steps = spec.max_steps or max(1, math.ceil(spec.epochs * per_epoch))
     step_tokens = int(spec.batch_size * all_tokens / examples)
-    plan = plan_memory(spec, shape, max(lengths), step_tokens, device, free, learnt_share)
     gpu = device.startswith("cuda")
     packed = gpu and spec.packing is not False
-    processed, passes = _processed(lengths, spec, plan.pass_tokens, packed)
+    if not gpu:  # a pass holds some rows of a step, not all
+        processed, passes = _processed(lengths, spec, PASS_TOKENS, packed)
+        step_tokens = int(processed / passes)
+    plan = plan_memory(spec, shape, max(lengths) if gpu else step_tokens, step_tokens, device, free, learnt_share)
+    if gpu:
+        processed, passes = _processed(lengths, spec, plan.pass_tokens, packed)
     tokens = int(steps * all_tokens / per_epoch)
     basis = device_basis(device)
     rate, runs = measured_rate(spec, device)

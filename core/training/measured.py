@@ -32,6 +32,7 @@ class MeasuredRun(Record):
     method: Method
     lora_r: int = 16
     tokens_a_pass: float = Field(gt=0)
+    largest_pass: float | None = Field(default=None, gt=0, description="tokens of the pass that made the peak; none: the mean")
     row_tokens: float = Field(gt=0)
     passes_a_step: float = Field(default=1, gt=0)
     recomputed: int = Field(default=0, ge=0)

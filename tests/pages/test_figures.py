@@ -57,6 +57,18 @@ def test_white_figures_can_be_read_on_their_squares(ground: str) -> None:
     assert contrast("#ffffff", ground) >= 4
 
 
+def test_an_ecdf_has_a_point_for_each_different_length() -> None:
+    many = np.random.default_rng(1).integers(1, 300, 50_000)
+    for made in (lengths.histogram(many, 128), lengths.ecdf_overlay({"a": many, "b": many[:9]})):  # type: ignore[arg-type]
+        curve = next(trace for trace in made.data if isinstance(trace, go.Scatter))
+        assert len(curve.x) <= 302
+        at = dict(zip(curve.x, curve.y, strict=True))
+        assert at[150] == pytest.approx(np.mean(many <= 150))
+    wide = lengths.histogram(np.arange(1, 20_000), 128)  # type: ignore[arg-type]
+    assert len(next(trace for trace in wide.data if isinstance(trace, go.Scatter)).x) <= lengths.MOST_STEPS + 2
+
+
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=200), st.integers(8, 6000))
 def test_histogram_counts_every_row_once(tokens: list[int], limit: int) -> None:
     made = lengths.histogram(tokens, limit)
@@ -142,3 +154,10 @@ def test_smoothing_is_the_corrected_moving_average(values: list[float]) -> None:
         kept = 0.8 * kept + 0.2 * value
         wanted.append(kept / (1 - 0.8 ** (place + 1)))
     assert training.smoothed(pd.Series(values)).tolist() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_runs_are_laid_over_each_other_smoothed_but_for_looks_at_dev() -> None:
+    runs = {name: pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 1.0, 2.0], "dev_loss": [None, 1.5, 1.0]}) for name in "ab"}
+    loss, looks = training.overlay(runs), training.overlay(runs, column="dev_loss")
+    assert loss.data[1].y[1] == pytest.approx(float(training.smoothed(runs["b"]["loss"])[1]))
+    assert (list(looks.data[0].x), list(looks.data[0].y), looks.data[0].mode) == ([2, 3], [1.5, 1.0], "lines+markers")
