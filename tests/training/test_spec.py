@@ -20,11 +20,11 @@ def write(folder: Path, text: str) -> Path:
 
 def test_short_forms_and_overrides(tmp_path: Path) -> None:
     path = write(tmp_path, "data: people\ndev: people\nlearning_rate: 1e-3\n")
-    overrides = ["epochs=3", "model=./m", "model.quantisation=nf4", "data.0.limit=5", "lora_dropout=0", "name=甲"]
+    overrides = ["epochs=3", "model=./m", "model.quantisation=nf4", "data.0.limit=5", "lora_dropout=0.1", "name=甲"]
     spec = load_spec(path, overrides)
     assert spec.data == (DatasetUse(dataset="people", limit=5),)
     assert spec.dev == DatasetUse(dataset="people", split="dev")
-    assert (spec.learning_rate, spec.epochs, spec.lora_dropout, spec.name) == (0.001, 3.0, 0.0, "甲")
+    assert (spec.learning_rate, spec.epochs, spec.lora_dropout, spec.name) == (0.001, 3.0, 0.1, "甲")
     assert spec.model == ModelRef(source="path", name=str(Path("m").absolute()), quantisation="nf4")
 
 
