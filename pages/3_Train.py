@@ -13,6 +13,12 @@ from core.store.runs import list_runs
 from core.training.spec import dump_spec, validate
 from pages.ui import charts, formats, registry, rundetails, runview, shell, states, tables, traincost, trainform
 
+AGAINST = {
+    "loss": "Loss, smoothed (lower is better)",
+    "dev_loss": "Dev loss (lower is better)",
+    "dev_micro_f1": "Dev micro-F1 (higher is better)",
+    "tokens_per_second": "Tokens per second, smoothed",
+}
 selection = shell.begin("Train")
 dispatch()
 runs = list_runs()
@@ -104,9 +110,15 @@ def against() -> None:
         "Runs", list(labels), list(labels)[:2], format_func=labels.__getitem__, max_selections=7, key="against_runs"
     )
     curves = {by_id[key].name: runview.measured(get_job(by_id[key].job_id))[0] for key in chosen}
-    curves = {name: steps for name, steps in curves.items() if "loss" in steps}
-    if curves:
-        charts.show(figures.overlay(curves), key="overlay", alt="Smoothed training loss of the chosen runs over their steps")
+    there = [name for name in AGAINST if any(name in steps for steps in curves.values())]
+    if there:
+        shown = st.segmented_control(
+            "Shown", there, default=there[0], required=True, format_func=AGAINST.__getitem__, key="against_shown",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        curves = {name: steps for name, steps in curves.items() if shown in steps}
+        made = figures.overlay(curves, column=shown, y=AGAINST[shown])
+        charts.show(made, key="overlay", alt=f"{AGAINST[shown]} of the chosen runs over their steps")
     if len(chosen) == 2:
         frame = rundetails.difference(by_id[chosen[0]], by_id[chosen[1]])
         if len(frame):

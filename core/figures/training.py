@@ -83,13 +83,17 @@ def curves(
 def overlay(
     runs: dict[str, pd.DataFrame], *, column: str = "loss", title: str = "", y: str = "Loss, smoothed (lower is better)"
 ) -> go.Figure:
-    """A measured value of several runs over each other, smoothed; at most seven. Frames: ``step`` and ``column``."""
+    """A measured value of several runs over each other; at most seven. Frames: ``step`` and ``column``.
+
+    Values of every step are smoothed; those of looks at dev (``dev_…``), which are few, stand as they are, with markers.
+    """
+    looks = column.startswith("dev_")
     made = figure(title, height=340, x="Step", y=y, legend=len(runs) > 1)
     for place, (name, frame) in enumerate(list(runs.items())[: len(SERIES)]):
         there = frame[frame[column].notna()]
-        part = thinned(there.assign(**{column: smoothed(there[column])}), column)
+        part = there if looks else thinned(there.assign(**{column: smoothed(there[column])}), column)
         made.add_scatter(
-            x=part["step"].tolist(), y=part[column].tolist(), mode="lines", name=wrapped(name, 40),
+            x=part["step"].tolist(), y=part[column].tolist(), mode="lines+markers" if looks else "lines", name=wrapped(name, 40),
             line={"color": SERIES[place], "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[place % 4]},
             hovertemplate=f"{wrapped(name, 40)}, step %{{x}}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip

@@ -14,7 +14,7 @@ from core.data.importing import import_file
 from core.jobs import queue
 from core.records import DatasetUse, Progress, now
 from core.store.files import MANIFEST, write_json, write_text
-from core.store.jobs import add_metrics, change_job, get_job, list_jobs
+from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.spec import make_spec
@@ -232,3 +232,23 @@ def test_a_run_with_several_datasets_keeps_them_when_begun_again(filled: Filled,
     page = open_train(train_base=filled.run, dataset=filled.dataset)
     assert [use["dataset"] for use in spec_of(page)["data"]] == [filled.dataset, "more"]
     assert "2 times an epoch" in words(page)
+
+
+def test_runs_against_each_other_show_any_curve_and_what_differs(filled: Filled) -> None:
+    run = get_run(filled.run)
+    job = add_job("train", {}, title="other", subject="run-other")
+    add_metrics(job.job_id, [(step, {"loss": 2.0 / step}) for step in range(1, 6)])
+    change_job(job.job_id, state="finished", ended_at=now())
+    other = run.spec.model_copy(update={"lora_r": 64, "name": "wide"})
+    save_run(run.model_copy(update={"run_id": "run-other", "name": "wide", "spec": other, "job_id": job.job_id}))
+    page = open_train(filled.run)
+    [table] = [frame.value for frame in page.dataframe if "key" in frame.value]
+    assert table["key"].tolist() == ["lora_r"]
+    assert sorted(table.iloc[0].tolist()[1:]) == ["16", "64"]
+    overlaid = [json.loads(chart.proto.spec)["data"] for chart in page.get("plotly_chart")][-1]
+    assert {trace["name"] for trace in overlaid} == {"lora-r16", "wide"}
+    page.session_state["against_shown"] = "dev_micro_f1"
+    page.run()
+    assert not page.exception
+    overlaid = [json.loads(chart.proto.spec)["data"] for chart in page.get("plotly_chart")][-1]
+    assert [(trace["name"], len(trace["x"])) for trace in overlaid] == [("lora-r16", 2)]
