@@ -32,6 +32,7 @@ def tokens(
     version: Annotated[int | None, typer.Option(help="Version of the dataset; the latest by default.")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="What longer rows lose under each policy, and batches.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step, for --simulate.")] = 8,
+    method: Annotated[str, typer.Option(help="qlora, lora or full: what --simulate tells time and memory of.")] = "qlora",
     parity: Annotated[bool, typer.Option("--parity", help="Check that every use reads the same ids; exit 1 if not.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -55,6 +56,7 @@ def tokens(
         lines += ["", *_beside_lines(result["beside"])]
     if simulate:
         result.update(_simulated(name, version, found[0], refs[0], max_length, batch_size, counted))
+        result["epoch"] = _epoch(name, version, found[0], refs[0], max_length, batch_size, method, counted)
         lines += ["", *_simulated_lines(result)]
     emit(result, as_json, lines)
 
@@ -110,6 +112,58 @@ def _simulated(
     }
 
 
+def _epoch(
+    name: str,
+    version: int | None,
+    template: Template,
+    model: ModelRef,
+    max_length: int,
+    batch_size: int,
+    method: str,
+    counted: Table,
+) -> dict[str, Any]:
+    """Time and peak memory of an epoch over the rows that fit, on the device that a training would get, and their basis."""
+    from core.errors import UserError
+    from core.jobs.queue import default_device
+    from core.lengths.statistics import lengths, summary
+    from core.models.catalogue import resolve
+    from core.training.estimate import estimate_lengths, free_bytes, read_shape
+    from core.training.spec import make_spec
+
+    whole = lengths(counted, "whole")
+    kept = whole[(whole > 0) & (whole <= max_length)].tolist()
+    if not kept:
+        return {"problem": "No row fits."}
+    told = {"method": method, "batch_size": batch_size, "max_length": max(8, max_length)}
+    spec = make_spec({"data": name, "template": template.ref, "model": model.model_dump(), **told})
+    device, all_of = default_device(), summary(counted)
+    try:
+        shape = read_shape(resolve(model))
+    except UserError as error:
+        return {"problem": error.message}
+    share = all_of["answer"]["total"] / max(1, all_of["whole"]["total"])
+    found = estimate_lengths(spec, kept, len(whole) - len(kept), shape, device, free_bytes(device), share)
+    return {
+        "method": method,
+        "device": device,
+        "steps": found.steps,
+        "seconds": round(found.seconds, 1),
+        "peak_gb": round(found.memory.total / 1e9, 2),
+        "fits": found.memory.fits,
+        "basis": found.how_sure,
+    }
+
+
+def _epoch_line(epoch: dict[str, Any]) -> str:
+    if "problem" in epoch:
+        return f"Time and memory can't be told: {epoch['problem']}"
+    fits = "" if epoch["fits"] else ", which is more than is free"
+    return (
+        f"An epoch with {epoch['method']} on {epoch['device']}: about {epoch['seconds']:,.0f} s for {epoch['steps']:,} steps, "
+        f"{epoch['peak_gb']:.2f} GB at the peak{fits}. {epoch['basis']}"
+    )
+
+
 def _simulated_lines(result: dict[str, Any]) -> list[str]:
     keys = ("over", "dropped", "shortened", "losing", "values_lost", "json_broken", "end_lost")
     rows = []
@@ -122,7 +176,8 @@ def _simulated_lines(result: dict[str, Any]) -> list[str]:
         for way, b in result["batching"].items()
     ]
     advice = f"Recommended: {result['recommended']['max_length']:,} tokens. {result['recommended']['reason']}"
-    return [*table(heads, rows), advice, "", *table(["batches", "steps", "tokens", "processed", "padding"], ways)]
+    batches = table(["batches", "steps", "tokens", "processed", "padding"], ways)
+    return [*table(heads, rows), advice, "", *batches, _epoch_line(result["epoch"])]
 
 
 def _parity(name: str, version: int | None, models: Sequence[str], templates: Sequence[str] | None, as_json: bool) -> None:

@@ -17,8 +17,12 @@ from tests.test_lengths_simulated import rows
 
 
 @pytest.fixture
-def dataset(monkeypatch: pytest.MonkeyPatch) -> str:
-    """40 extraction rows, counted by a toy tokenizer."""
+def dataset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """40 extraction rows, counted by a toy tokenizer; the default model is a folder with sizes alone."""
+    monkeypatch.setattr("core.models.catalogue.default_model_path", lambda progress=None: tmp_path)
+    (tmp_path / "config.json").write_text(
+        '{"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 512}'
+    )
     for module in ("measuring", "places", "compare"):
         monkeypatch.setattr(f"core.lengths.{module}.load_tokenizer", lambda ref: byte_level())
     monkeypatch.setattr("core.parity.load_tokenizer", lambda ref: byte_level())
@@ -56,6 +60,16 @@ def test_side_by_side_and_simulated(dataset: str, capsys: pytest.CaptureFixture[
     assert found["batching"]["grouped"]["waste"] <= found["batching"]["random"]["waste"]
     assert main(["tokens", dataset, *options]) == 0
     assert "Recommended" in capsys.readouterr().out
+
+
+def test_an_epoch_is_estimated_with_its_basis(dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ran(capsys, "tokens", dataset, "--simulate", "--method", "lora", "--max-length", "4096")
+    epoch = found["epoch"]
+    assert (epoch["method"], epoch["steps"]) == ("lora", 5)
+    assert epoch["seconds"] > 0
+    assert epoch["peak_gb"] > 0
+    assert "measured runs" in epoch["basis"]
+    assert ran(capsys, "tokens", dataset, "--simulate", "--max-length", "1")["epoch"]["problem"] == "No row fits."
 
 
 def test_parity(dataset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
