@@ -204,7 +204,9 @@ class TrainSpec(Record):
     max_grad_norm: float = Field(default=1.0, gt=0)
     lora_r: int = Field(default=16, ge=1)
     lora_alpha: int = Field(default=32, ge=1)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the adapter's inputs left out at random; 0 is quickest")
+    lora_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the adapter's inputs left out at random; 0 is quickest"
+    )
     target_modules: tuple[str, ...] | None = None
     use_dora: bool = Field(default=False, description="weight-decomposed LoRA: a little better, slower")
     use_rslora: bool = Field(default=False, description="scale LoRA by alpha over the root of r: for large r")
