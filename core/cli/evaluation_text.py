@@ -47,6 +47,10 @@ def score_lines(scores: Mapping[str, Any]) -> list[str]:
     if "per_label" in scores:
         rows = [(name, *(number(value) for value in part.values())) for name, part in scores["per_label"].items()]
         lines += ["", *table(("label", "precision", "recall", "F1", "gold"), rows)]
+    if "passages" in scores:
+        from core.evaluation.passages import told_sentence
+
+        lines += ["", told_sentence(scores["passages"])]
     return [*lines, "", *(f"{name}: {how}" for name, how in scores["signature"].items())]
 
 

@@ -24,6 +24,7 @@ from core.prompts.bm25 import K1, B, Bm25
 from core.prompts.retrieval import same_text
 from core.records import Evaluation, Passages, Task
 from core.store.files import area, atomic_folder, is_complete, write_parquet
+from core.store.runs import evaluation_folder
 
 FOUND = pa.schema(
     [
@@ -175,3 +176,17 @@ def found_table(found: Mapping[str, Sequence[Retrieved]]) -> pa.Table:
         for rank, one in enumerate(several, 1)
     ]
     return pa.Table.from_pylist(lines, schema=FOUND)
+
+
+def read_found(evaluation_id: str) -> pa.Table:
+    """What was found for each row of an evaluation with passages, columns of ``FOUND``."""
+    return pq.read_table(evaluation_folder(evaluation_id) / "passages.parquet")
+
+
+def told_sentence(told: Mapping[str, int]) -> str:
+    """The guard's counts in words."""
+    size = f"{told['passages']:,} passages of {told['documents']:,} documents"
+    library = f"{size}; {told['with_passages']:,} of {told['rows']:,} rows got some."
+    held = f"Rows from which a passage was withheld that lists their answer: {told['withheld_rows']:,}."
+    stands = f"Rows whose text stands in what was found for them: {told['text_in_passages']:,}."
+    return " ".join([library, *([held] if told["withheld_rows"] else []), *([stands] if told["text_in_passages"] else [])])

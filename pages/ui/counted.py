@@ -10,7 +10,7 @@ import streamlit as st
 from core.evaluation.rescore import without_leaks
 from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, states, tables
+from pages.ui import charts, formats, retrieved, states, tables
 
 
 @st.cache_data(show_spinner="Looking for test rows that stand in the training data", max_entries=16)
@@ -22,6 +22,7 @@ def show(record: Evaluation) -> None:
     """Signatures, and on demand the scores with and without the rows that stand in the training data."""
     rows = formats.plural(record.rows, "row")
     st.markdown(f"**{states.plain(record.name)}**, {rows}, answered with the template `{record.template.ref}`.")
+    retrieved.show(record)
     frame = pd.DataFrame(list(record.signature.items()), columns=["score", "how"])
     columns = {"score": tables.text("Score"), "how": tables.text("How it was counted", width="large")}
     tables.show(frame, columns, alt="How each score was counted", key="counted_table")

@@ -1,4 +1,4 @@
-"""Strict extraction scores against nervaluate, where values are spans: texts whose words all differ, so that a value names its span."""
+"""Strict extraction scores against nervaluate, where values are spans: all words of a text differ, so a value names its span."""
 
 from __future__ import annotations
 

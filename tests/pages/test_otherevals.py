@@ -141,3 +141,27 @@ def test_a_learning_curve_is_started(open_page: Callable[..., AppTest], filled: 
     button.click().run()
     check(app)
     assert queued == [get_evaluation(filled.tuned).evaluation_id]
+
+
+def test_what_was_retrieved_is_shown(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    from core.evaluation.documents import Passage
+    from core.evaluation.passages import Retrieved, found_table
+    from core.store.files import write_parquet
+    from core.store.runs import evaluation_folder, save_evaluation
+
+    told = {
+        "documents": 2, "passages": 9, "rows": 20, "with_passages": 18, "withheld_rows": 1, "withheld_passages": 1,
+        "text_in_passages": 0,
+    }  # fmt: skip
+    found = {"r-1": [Retrieved(Passage("加班工资", "劳动", "劳动.txt", 0, 4), 1.5)]}
+    for key in (filled.base, filled.tuned):
+        evaluation = get_evaluation(key)
+        save_evaluation(evaluation.model_copy(update={"scores": {**evaluation.scores, "passages": told}}))
+        write_parquet(evaluation_folder(key) / "passages.parquet", found_table(found))
+    app = open_page(METRICS, metrics_view="How it was counted")
+    check(app)
+    said = " ".join(texts(app))
+    assert (
+        "9 passages of 2 documents; 18 of 20 rows got some. Passages that list a row's answer were withheld from 1 rows." in said
+    )
+    assert any("加班工资" in str(frame.value.to_dict()) for frame in app.dataframe)
