@@ -106,9 +106,8 @@ def _state(job: Job | None) -> str:
 def against() -> None:
     """Curves of several runs over each other, and what differs between two specs."""
     labels = {run.run_id: f"{run.name} · {run.created_at:%m-%d %H:%M}" for run in runs}
-    chosen = st.multiselect(
-        "Runs", list(labels), list(labels)[:2], format_func=labels.__getitem__, max_selections=7, key="against_runs"
-    )
+    begun = [run.run_id for run in runs if get_job(run.job_id).progress.done]
+    chosen = st.multiselect("Runs", list(labels), begun[:2], format_func=labels.__getitem__, max_selections=7, key="against_runs")
     curves = {by_id[key].name: runview.measured(get_job(by_id[key].job_id))[0] for key in chosen}
     there = [name for name in AGAINST if any(name in steps for steps in curves.values())]
     if there:

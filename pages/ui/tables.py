@@ -74,7 +74,8 @@ def pick(
 def _look(frame: pd.DataFrame, columns: dict[str, Column], height: Any) -> dict[str, Any]:
     if isinstance(height, int) and LINE * (len(frame) + 1) + BORDER <= height:
         height = "auto"
-    return {"column_config": columns, "column_order": list(columns), "hide_index": True, "width": "stretch", "height": height}
+    shared = {"hide_index": True, "width": "stretch", "height": height, "placeholder": "–"}  # in a cell that holds nothing
+    return {"column_config": columns, "column_order": list(columns), **shared}
 
 
 def page_of(total: int, *, key: str, size: int = 20) -> tuple[int, int]:
