@@ -69,7 +69,8 @@ with states.catching("Your data is as it was."):
         if at is not None:
             tokenloss.reason(at, limit)
     with head:
-        shell.answer(*tokenview.sentence(whole, limit, over, overflow))
+        dropped = at.simulate(limit, overflow).dropped if at is not None else None
+        shell.answer(*tokenview.sentence(whole, limit, over, overflow, dropped))
 
     every = measured["whole"].fill_null(0).to_numpy()
     kept = at.kept(limit, overflow) if at is not None else np.where(every <= limit, every, 0)

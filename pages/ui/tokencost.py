@@ -80,8 +80,9 @@ def _batches(made: Simulated, limit: int, size: int) -> None:
     title = (
         f"Padding is {formats.percent(made.random.waste)} of shuffled batches, {formats.percent(made.packed.waste)} when packed"
     )
+    st.markdown(f"**{title}**")
     charts.show(
-        figures.budget_bars({name: (w.tokens, w.processed - w.tokens) for name, w in ways.items()}, title=title),
+        figures.budget_bars({name: (w.tokens, w.processed - w.tokens) for name, w in ways.items()}),
         key="budget", alt="Tokens of an epoch, useful and padding, by way of batching", table=frame,
         columns={
             "way": tables.text("Way"), "tokens": tables.whole("Tokens of rows"), "padding": tables.whole("Padding"),

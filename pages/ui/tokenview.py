@@ -69,8 +69,10 @@ def slider(options: list[int], default: int) -> int:
     return limit
 
 
-def sentence(whole: npt.NDArray[np.int64], limit: int, over: int, overflow: Overflow) -> tuple[str, str]:
-    """Whether it fits, with the numbers behind it."""
+def sentence(
+    whole: npt.NDArray[np.int64], limit: int, over: int, overflow: Overflow, dropped: int | None = None
+) -> tuple[str, str]:
+    """Whether it fits, with the numbers behind it. ``dropped``: of the ``over`` rows those that can't be shortened, if known."""
     rows = len(whole)
     p50, p95 = np.percentile(whole, [50, 95], method="inverted_cdf")
     detail = (
@@ -80,8 +82,12 @@ def sentence(whole: npt.NDArray[np.int64], limit: int, over: int, overflow: Over
     if not over:
         return f"All {formats.plural(rows, 'row')} fit in {formats.count(limit)} tokens.", detail
     fits = f"{formats.percent(1 - over / rows)} of {formats.plural(rows, 'row')} fit in {formats.count(limit)} tokens"
-    loss = "would be left out" if overflow == "drop" else "would have a shortened input"
-    return f"{fits}; {formats.count(over)} {loss}.", detail
+    if overflow == "drop" or dropped == over:
+        return f"{fits}; {formats.count(over)} would be left out.", detail
+    if not dropped:
+        return f"{fits}; {formats.count(over)} would have a shortened input.", detail
+    lost = f"{formats.count(over - dropped)} would have a shortened input, {formats.count(dropped)} would be left out"
+    return f"{fits}; {lost}.", detail
 
 
 def percentiles(table: pa.Table, limit: int) -> pd.DataFrame:

@@ -136,7 +136,9 @@ def test_what_is_lost_depends_on_the_policy(open_page: Callable[..., AppTest], t
     assert f"teach {at.simulate(128, 'cut').end_lost} answers without an end" in shown
     app.selectbox(key="overflow").set_value("shorten_input").run()
     check(app)
-    assert "would have a shortened input" in app.header[0].value
+    cut = at.simulate(128, "shorten_input")
+    assert f"{cut.shortened} would have a shortened input" in app.header[0].value
+    assert (f"{cut.dropped} would be left out" in app.header[0].value) == bool(cut.dropped)
     app.button(key="tokens_losing").click().run()
     check(app)
     assert [frame for frame in app.dataframe if "output" in frame.value.columns]
