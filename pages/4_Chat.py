@@ -8,12 +8,13 @@ from core.chat.talk import before, branch, exchanges
 from core.errors import UserError
 from core.store.runs import list_runs
 from pages.ui import answers, chatsettings, engine, formats, servepanel, shell, speakers, states, talks
-from pages.ui.asking import ask
+from pages.ui.asking import ask, settled
 
 AGAIN, FAULT = "chat_again", "chat_fault"
 
 selection = shell.begin("Chat")
 runs = list_runs()
+settled()
 talk = talks.current()
 head = st.container()
 with st.container(horizontal=True, vertical_alignment="center", key="chat_bar"):

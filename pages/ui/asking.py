@@ -6,6 +6,7 @@ A stop, a closed tab or a fault keeps what was said until then; one arm's fault 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -29,6 +30,8 @@ from pages.ui import engine, formats, marks, states, talks
 from pages.ui.chatsettings import Choice
 from pages.ui.speakers import Speaker
 
+_GOING = "chat_going"
+_SETTLES_SECONDS = 5.0
 GONE_SECONDS = 5.0
 """A tab that has been away for so long is taken for closed."""
 
@@ -59,6 +62,8 @@ def ask(talk: Conversation, text: str, choice: Choice, *, instead: Sequence[Conv
     with st.chat_message("user", avatar=":material/person:"):
         st.html(marks.marked(text, []))
     with ExitStack() as held:
+        ended = st.session_state[_GOING] = threading.Event()
+        held.callback(ended.set)
         said = _speaking(asked, held)
         if instead is not None:
             for other in instead:
@@ -68,6 +73,14 @@ def ask(talk: Conversation, text: str, choice: Choice, *, instead: Sequence[Conv
             _draw(said, arms, choice.streamed)
         finally:  # nothing of Streamlit can be used in here: a stop comes as an exception from it
             save_conversation(talk.model_copy(update={"turns": (*talk.turns, *(one.turn for one in said))}))
+
+
+def settled() -> None:
+    """Wait until an answer that this session has just stopped is kept: Streamlit begins the next run beside it."""
+    going: threading.Event | None = st.session_state.get(_GOING)
+    if going is not None:
+        going.wait(_SETTLES_SECONDS)
+        st.session_state.pop(_GOING, None)
 
 
 def _arm(choice: Choice, one: Speaker) -> Arm:
@@ -168,7 +181,8 @@ def _draw(said: list[Answering], arms: Sequence[Arm], streamed: bool) -> None:
         with cell:
             st.markdown(f"**{states.plain(arm.name)}**")
             holes.append(st.empty())
-    st.button("Stop", icon=":material/stop_circle:", key="chat_stop")  # a press ends this run of the page
+    with st.bottom:  # where it stays while the answers grow; a press ends this run of the page
+        st.button("Stop", icon=":material/stop_circle:", key="chat_stop")
     shown = [""] * len(said)
     seen = time.monotonic()
     with closing(together(said)) as going:

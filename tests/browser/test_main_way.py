@@ -107,7 +107,10 @@ def test_from_an_empty_workspace_to_a_comparison(browser: Browser, tmp_path: Pat
 
         go(page, "Chat")
         button(page, "chat_settings")
-        number(page, "chat_tokens_Greedy", 16)
+        field = page.locator("[class*=st-key-chat_tokens_own] input").first
+        field.fill("16")
+        field.press("Enter")
+        settle(page)
         page.keyboard.press("Escape")
         page.get_by_test_id("stChatInputTextArea").fill("Dana Holt joined Harbor Mills on 3 May 2021.")
         page.get_by_test_id("stChatInputSubmitButton").click()
