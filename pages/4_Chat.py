@@ -60,9 +60,10 @@ if resent:
     st.rerun()
 if fault_before := st.session_state.pop(FAULT, None):
     states.error(fault_before, kept="Nothing was replaced; your question is kept.")
+below = st.empty()
 if shown.turns and not again:
     last = exchanges(talk)[-1]
-    st.button(
+    below.button(
         "Ask the last question again", icon=":material/refresh:", type="tertiary", key="chat_regenerate",
         on_click=ask_again, args=(last.place, last.question.content, False), help="The new answers take the place of the last.",
     )  # fmt: skip
@@ -75,6 +76,7 @@ typed = st.chat_input("Type or paste a text", key="chat_text", submit_mode="disa
 text = again["text"] if again else tried or typed
 if text:
     offered.empty()
+    below.empty()
     try:
         if again:
             left = branch(talk, again["place"]) if again["edited"] else None
