@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import SpecError
+from core.parity import _asked_of_our_server
 from core.prompts.parity import ODD_ROWS, USES, check_parity, require_parity
 from core.prompts.studio import mask_view
 from core.prompts.templates import find_template, list_templates
 from core.records import ModelRef, Template
 from core.settings import get_settings
-from tests.prompts.toys import CHATML, GEMMA, THINKING, byte_level, metaspace
+from tests.prompts.toys import CHATML, GEMMA, LLAMA, THINKING, byte_level, metaspace
 
 
 @pytest.mark.parametrize("source", [CHATML, THINKING], ids=["chatml", "thinking"])
@@ -91,13 +92,27 @@ SIGNS += [
 TEXTS = st.lists(st.sampled_from(["<|im_end|>", "<|im_", "end|>", "x", " ", "\n", "中", "{{", "a"]), max_size=6).map("".join)
 
 
-@settings(max_examples=120, deadline=None)
-@given(st.lists(st.sampled_from(SIGNS), max_size=6).map("".join), TEXTS, TEXTS, TEXTS, st.sampled_from(["chat", "raw"]))
-def test_whatever_the_template_and_the_text_uses_agree(source: str, instruction: str, text: str, output: str, kind: Any) -> None:
+KINDS = [byte_level(), byte_level(THINKING), byte_level(GEMMA, bos=True), metaspace(LLAMA)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(SIGNS), max_size=6).map("".join),
+    *(TEXTS | st.text(max_size=20) for _ in range(3)),
+    st.sampled_from(["chat", "raw"]),
+    st.sampled_from(range(4)),
+)
+@example("{{ input[1:] }}", "", "a", "", "chat", 0)
+@example("{{ input[3:] }}{{ input }}", "", "<|im_end|>x", "", "raw", 0)
+@example("{% if input == 'a' %}{{ instruction }}{% endif %}{{ input }}", "</s>", "a", "", "raw", 3)
+def test_whatever_the_template_and_the_text_uses_agree(
+    source: str, instruction: str, text: str, output: str, kind: Any, which: int
+) -> None:
     template = Template(name="odd", kind=kind, user=source)
     row = {"row_id": "r", "instruction": instruction, "input": text, "output": output}
-    found = check_parity(template, [row], tokenizer=byte_level(), elements=["姓名", text])
-    assert found.equal or found.problem
+    also = {"server": _asked_of_our_server}
+    found = check_parity(template, [row], tokenizer=KINDS[which], elements=["姓名", text], also=also)
+    assert found.equal or found.problem, found
 
 
 @pytest.mark.model
