@@ -46,7 +46,8 @@ def issue_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     made.update_layout(
         barmode="overlay", bargap=0.32, yaxis={"categoryorder": "array", "categoryarray": ordered["label"].tolist()}
     )
-    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.22])
+    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.04])
+    made.update_layout(margin_r=84)  # the longest bar's words, also in a narrow window
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made
 

@@ -148,8 +148,9 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
     start, end = tables.page_of(len(places), key=f"issue_page_{key}_{text}", size=WINDOW)
     details = found.details_at(key, places[start:end])
     rows = read_window(dataset.name, version.number, places, offset=start, limit=end - start).to_pandas().assign(detail=details)
-    columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="large")}
-    if rows["detail"].astype(bool).any():
+    told = rows["detail"].astype(bool).any()
+    columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="medium" if told else "large")}
+    if told:
         columns |= {"detail": tables.text("What was found", width="medium")}
     columns |= {"output": tables.text("Answer", width="medium")}
     place = tables.pick(rows, columns, alt=f"Rows: {issues.label(key)}", key=f"issue_rows_{key}_{start}_{text}", height=230)

@@ -14,6 +14,9 @@ from core.data.answers import Answer, parse_answer
 from pages.ui import marks
 from pages.ui.marks import Mark
 
+LONG, HEIGHT = 800, 560
+"""Characters from which on a row scrolls within so many pixels, so that what is below it stays within reach."""
+
 
 def show(
     text: str,
@@ -35,7 +38,8 @@ def show(
     """
     names = ["Row", "Against gold", "Raw text"] if predicted is not None else ["Row", "Raw text"]
     shown, *middle, source = st.tabs(names, key=f"{key}_tabs")
-    with shown:
+    long = len(messages or text) > LONG
+    with shown, st.container(height=HEIGHT if long else "content", border=False, key=f"{key}_body"):
         if messages:
             _turns(messages)
         elif extraction:

@@ -16,6 +16,8 @@ from core.records import ENDED_STATES, Job
 from core.store.jobs import get_job, log_tail
 from pages.ui import formats
 
+WORDS_WIDTH = 600
+"""Pixels of the words of an empty page, less where the window is narrower."""
 _PICTURES = Path(__file__).with_name("pictures")
 STATE_WORDS = {
     "queued": "Waiting for its turn",
@@ -38,11 +40,11 @@ def empty(
     ``also`` is a second, quieter way. Returns the words of the button that was pressed in this run, or nothing.
     ``on_action`` runs before the page does.
     """
-    row: dict[str, Any] = {"horizontal": True, "wrap": False, "vertical_alignment": "center", "gap": "large"}
+    row: dict[str, Any] = {"horizontal": True, "vertical_alignment": "center", "gap": "large"}  # narrow: words below the picture
     pressed = ""
     with st.container(key="answer"), st.container(key="empty_state", **row):
         st.image(_PICTURES / f"{picture}.svg", width=260, alt="")
-        with st.container(width="stretch", gap="small", key="empty_words"):
+        with st.container(width=WORDS_WIDTH, gap="small", key="empty_words"):
             st.header(head, anchor=False)
             st.markdown(words)
             with st.container(horizontal=True):

@@ -234,10 +234,12 @@ def test_a_folder_is_imported(open_page: Callable[..., AppTest], tmp_path: Path)
         lines = [json.dumps({"question": f"{split} {n}", "answer": "yes"}) for n in range(amount)]
         (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     app = _open_import(open_page, str(folder))
-    assert any("2 documents" in text for text in texts(app))
+    assert any("2 files" in text for text in texts(app))
+    assert [app.selectbox(key=f"import_split_of_both/{name}.jsonl").value for name in ("train", "test")] == ["train", "test"]
+    app.selectbox(key="import_split_of_both/test.jsonl").set_value("dev").run()
     app.button(key="import_go").click().run()
     assert not app.exception
-    assert get_version("both").split_sizes == {"train": 3, "test": 2}
+    assert get_version("both").split_sizes == {"train": 3, "dev": 2}
 
 
 @pytest.mark.parametrize("host", ["hub", "modelscope"])
