@@ -32,7 +32,7 @@ from core.store.jobs import add_job, add_metrics, change_job
 from core.store.runs import save_run
 from samples.compose import ELEMENTS, Composer
 from samples.dirt import to_row
-from tests.browser.prepared import answers_table, spoiled
+from tests.browser.prepared import answers_table, measures, spoiled
 
 NAME = "contracts"
 SIZES = (250, 500, 1000)
@@ -116,15 +116,7 @@ def _evaluation(place: int, total: int, version: int, table: pa.Table, runs: Seq
 def _answered(table: pa.Table, quality: float, shots: int, rng: random.Random) -> pa.Table:
     inputs, gold = table["input"].to_pylist(), table["output"].to_pylist()
     predictions = [spoiled(text, answer, quality, rng) for text, answer in zip(inputs, gold, strict=True)]
-    tokens_out = [len(text) // 3 + 3 for text in predictions]
-    measured = {
-        "tokens_in": [70 + 60 * shots + len(text) // 3 for text in inputs],
-        "tokens_out": tokens_out,
-        "seconds": [0.05 * n for n in tokens_out],
-        "nll": [n * (1.6 - 1.5 * quality) * rng.lognormvariate(0, 0.5) for n in tokens_out],
-        "nll_tokens": tokens_out,
-    }
-    return answers_table(table, predictions, measured)
+    return answers_table(table, predictions, measures(inputs, predictions, quality, shots, rng))
 
 
 def main() -> None:

@@ -117,16 +117,23 @@ def _evaluation(name: str, version: int, run: str | None, *, quality: float, see
     rng = random.Random(seed)
     inputs, gold = table["input"].to_pylist(), table["output"].to_pylist()
     predictions = [spoiled(text, answer, quality, rng) for text, answer in zip(inputs, gold, strict=True)]
+    measured = measures(inputs, predictions, quality, shots, rng)
+    arm = Arm(model=ModelRef(quantisation="nf4"), run=run, template="chat", shots=shots, name=name)
+    return _save(EXTRACTION, version, "test", arm, table, predictions, measured)
+
+
+def measures(
+    inputs: Sequence[str], predictions: Sequence[str], quality: float, shots: int, rng: random.Random
+) -> dict[str, Sequence[float]]:
+    """Tokens, seconds and likelihoods as a model of that quality would have them."""
     tokens_out = [len(text) // 3 + 3 for text in predictions]
-    measured = {
+    return {
         "tokens_in": [70 + 60 * shots + len(text) // 3 for text in inputs],
         "tokens_out": tokens_out,
         "seconds": [0.05 * n for n in tokens_out],
         "nll": [n * (1.6 - 1.5 * quality) * rng.lognormvariate(0, 0.4) for n in tokens_out],
         "nll_tokens": tokens_out,
     }
-    arm = Arm(model=ModelRef(quantisation="nf4"), run=run, template="chat", shots=shots, name=name)
-    return _save(EXTRACTION, version, "test", arm, table, predictions, measured)
 
 
 def _intents(name: str, right: float, seed: int) -> str:
