@@ -18,7 +18,7 @@ from core.figures import training as figures
 from core.jobs.queue import enqueue_export
 from core.records import ENDED_STATES, Job, Run
 from core.store.datasets import get_dataset
-from core.store.jobs import list_jobs, log_tail
+from core.store.jobs import list_jobs, log_path, log_tail
 from core.store.runs import run_folder
 from core.training.export import PARITY_HEADINGS, export_folder, parity_lines, read_export
 from core.training.samples import read_samples
@@ -33,6 +33,8 @@ LINES = (
     ("gpu_percent", "GPU use, %"),
     ("cpu_percent", "CPU use, %"),
 )
+CHOICES = (" numbers are learnt", " attention: ", " at the peak")
+"""Parts of the log's lines that say what was chosen."""
 WEIGHTS = {"adapter": "Adapter on its base", "merged": "Merged, bf16", "merged_nf4": "Merged, loaded in 4 bits"}
 
 
@@ -43,6 +45,8 @@ def show(run: Run, job: Job, steps: pd.DataFrame) -> None:
     with answers:
         _answers(run)
     with machine:
+        for line in _chosen(job):
+            st.caption(states.plain(line))
         _lines(steps)
     with rows:
         _rows(run)
@@ -119,6 +123,17 @@ def _right(gold: str, answer: str, extraction: bool) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 80 else f"{line[:79]}…"
+
+
+def _chosen(job: Job) -> list[str]:
+    """What the training chose for the machine, as its log says it: number formats, attention, passes, memory."""
+    path = log_path(job.job_id)
+    if not path.is_file():
+        return []
+    with path.open("rb") as handle:
+        begin = handle.read(20_000).decode("utf-8", "replace").splitlines()
+    told = [line.partition(" ")[2] for line in begin if any(mark in line for mark in CHOICES)]
+    return [line[0].upper() + line[1:] for line in dict.fromkeys(told)]
 
 
 def _lines(steps: pd.DataFrame) -> None:

@@ -67,6 +67,7 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     """The page's answer on a run, and a quieter second line."""
     loss = figures.smoothed(steps["loss"].dropna()) if "loss" in steps else pd.Series(dtype=float)
     fell = f"loss {loss.iloc[0]:.2f} → {loss.iloc[-1]:.2f}" if len(loss) > 1 else "no loss measured yet"
+    fell = f"loss {loss.iloc[0]:.2f}" if len(loss) == 1 else fell
     best = ""
     if "micro_f1" in dev and dev["micro_f1"].notna().any():
         best = f", best dev micro-F1 {formats.score(dev['micro_f1'].max())}"

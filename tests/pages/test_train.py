@@ -14,7 +14,7 @@ from core.data.importing import import_file
 from core.jobs import queue
 from core.records import DatasetUse, Progress, now
 from core.store.files import MANIFEST, write_json, write_text
-from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs
+from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs, log_path
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.spec import make_spec
@@ -190,6 +190,17 @@ def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
     assert str(folder) in [code.value for code in page.code]
     assert page.button(key="export_False").label == "Write the folder"
     assert [job.kind for job in list_jobs()] == ["train"]
+
+
+def test_what_was_chosen_for_the_machine_is_shown(filled: Filled) -> None:
+    lines = (
+        "10:00:00 lora on cpu, weights in torch.bfloat16: 4,884,480 of 139,400,064 numbers are learnt",
+        "10:00:01 attention: eager, rows padded",
+    )
+    write_text(log_path(filled.job), "\n".join(lines))
+    shown = [caption.value for caption in open_train(filled.run).caption]
+    assert "Attention: eager, rows padded" in [line.replace("\\", "") for line in shown]
+    assert any("4,884,480 of 139,400,064" in line for line in shown)
 
 
 def test_the_command_names_the_workspace_and_reads_back_the_same_spec(filled: Filled, workspace: Path) -> None:
