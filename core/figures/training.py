@@ -69,7 +69,7 @@ def curves(
             line={"color": TUNED, "width": 2.5}, marker={"symbol": "diamond", "size": 9},
             hovertemplate=f"step %{{x}}: {named} %{{y:.3f}}<extra></extra>", row=2, col=1,
         )  # fmt: skip
-        made.update_yaxes(title=f"{named} (higher is better)", range=[0, 1.02], row=2, col=1)
+        made.update_yaxes(title=f"{named} (higher is better)", range=[-0.05, 1.05], row=2, col=1)
     made.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
     made.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
     made.update_yaxes(title="Loss (lower is better)", rangemode="tozero", row=1, col=1)
