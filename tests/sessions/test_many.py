@@ -48,9 +48,10 @@ class Figures:
     memory: list[float] = field(default_factory=list)
 
     def told(self) -> str:
+        memory = ", ".join(f"{size:.0f}" for size in self.memory)
         return (
             f"first token {min(self.first):.2f} to {max(self.first):.2f} s, whole answers {min(self.whole):.2f} to "
-            f"{max(self.whole):.2f} s (median {median(self.whole):.2f} s); memory {', '.join(f'{m:.0f}' for m in self.memory)} MiB"
+            f"{max(self.whole):.2f} s (median {median(self.whole):.2f} s); memory {memory} MiB"
         )
 
 
