@@ -22,6 +22,8 @@ CHUNK = 2_000
 """Texts hashed at a time: small enough to stay in the processor's cache."""
 BUCKET = 48
 """Texts of a larger bucket of the banding aren't paired each with each, but with the first and their neighbours."""
+PILE = 4_000_000
+"""Proposed pairs from which on those that are proposed again are dropped at once."""
 NEIGHBOURS = 8
 TRIES = 24
 """A text of crowded buckets is compared with at most so many others of them."""
@@ -121,12 +123,20 @@ def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: flo
             key ^= key >> np.uint64(31)
         order = np.argsort(key, kind="stable")
         _bucket_pairs(key[order], order, small, crowded)
+        _once(small)
+        _once(crowded)
     pairs = np.unique(np.concatenate(small))
     more = np.setdiff1d(np.unique(np.concatenate(crowded)), pairs, assume_unique=True)
     left, right, _ = _promising(signature, pairs, threshold)
     crowded_left, crowded_right, likeness = _promising(signature, more, threshold)
     best = _best_of_each(crowded_right, likeness)
     return _Candidates(left, right, crowded_left[best], crowded_right[best])
+
+
+def _once(piled: list[Codes]) -> None:
+    """Keep pairs that several bands propose once, whenever as many again have come, to hold them only about twice."""
+    if sum(map(len, piled[1:])) > max(PILE, len(piled[0])):
+        piled[:] = [np.unique(np.concatenate(piled))]
 
 
 def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, small: list[Codes], crowded: list[Codes]) -> None:

@@ -103,3 +103,12 @@ def test_spacing_alone_makes_a_near_duplicate_and_exact_ones_are_left_to_others(
 def test_rows_of_other_instructions_are_not_compared() -> None:
     rows = [{"instruction": i, "input": f"{LONG}{n}"} for i in ("A", "B") for n in range(3)]
     assert found_in(*rows) == [1, 2, 4, 5]
+
+
+def test_pairs_are_the_same_however_often_proposals_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"the same long sentence with a number at its end, {number % 40} {number}" for number in range(200)]
+    whole = near_pairs(texts, 0.8)
+    monkeypatch.setattr("core.data.duplicates.PILE", 0)
+    thinned = near_pairs(texts, 0.8)
+    assert len(whole.left) > 200
+    assert [pairs.tolist() for pairs in (whole.left, whole.right)] == [pairs.tolist() for pairs in (thinned.left, thinned.right)]
