@@ -1,21 +1,27 @@
 """QLoRA at 7B shape: our default against the course's recipe and unsloth, real tokens a second and peak memory, in one run.
 
-    python bench/train_gpu.py [--rows 1024] [--course-rows 512] [--only course,ours-10gb,…] [--out DIR] [--record FILE]
+    python bench/train_gpu.py [--two-gpus] [--rows 1024] [--course-rows 512] [--only course,…] [--out DIR] [--record FILE]
+    python bench/train_gpu.py --tiny                the same code small and on the CPU, to try it out; its times mean nothing
 
 Qwen2.5-7B's shape with random weights (none are downloaded), NF4 with double quantisation, LoRA r=16 on all linear
-layers, dropout 0.05, loss on answers. Rows of log-normal lengths (median 160, p95 600, at most 1,024 tokens), 40 rows
-(about 8k tokens) a step. Each contender trains one epoch in a process of its own after two steps to warm up:
+layers, loss on answers. Rows of log-normal lengths (median 160, p95 600, at most 1,024 tokens), 40 rows (about 8k
+tokens) a step. Each contender trains one epoch in a process of its own after two steps to warm up:
 
 - bound: bf16 matrix products at the model's shapes, and the tokens a second that they allow;
-- course: transformers' Trainer, DataCollatorForSeq2Seq padded to 8, 8 rows a pass, gradient checkpointing;
+- checks: packed against padded loss and logits, fused against peft's path, whether rows see one another, and an out-of-memory
+  that is survived;
+- course: transformers' Trainer, DataCollatorForSeq2Seq padded to 8, 8 rows a pass, gradient checkpointing, dropout 0.05;
+- peft-recomputed, peft-kept: as TRL packs: rows end to end in our trainer, but peft's own layers with dropout 0.05, every
+  layer recomputed or none;
 - ours-10gb, ours-60gb, ours-free: our runner told to use at most 10 GB, 60 GB, or what is free;
+- ours-10gb-dropout, ours-10gb-plain: with dropout 0.05; without Liger;
 - unsloth: its model and LoRA with TRL's padding-free trainer, where it is installed;
-- checks: packed against padded loss and logits, whether rows see one another, and an out-of-memory that is survived.
+- two-gpus: ours-60gb in two processes (NCCL), twice the rows a step; its figure is to be held against ours-60gb.
 
-Needs beside torch, transformers, peft, accelerate, bitsandbytes and what Tunewise imports (pydantic-settings, sqlmodel,
-platformdirs, filelock); liger-kernel is used where it is installed. Prints a table and one JSON line; exits 1 when
-ours is under 5 times the course's recipe at 10 GB, under 7 times at 60 GB, or a check fails.
-``--shape tiny --device cpu`` runs the same code small, to try it out. ``--record core/training/measured.json`` adds our
+For ours and peft's it prints kernel launches, tokens and seconds of a pass, and GB as planned and as measured. Needs beside
+torch, transformers, peft, accelerate, bitsandbytes and what Tunewise imports (pydantic-settings, sqlmodel, platformdirs,
+filelock); liger-kernel is used where it is installed. Prints a table and one JSON line; exits 1 when ours is under 5 times the
+course's recipe at 10 GB, under 7 times at 60 GB, or a check fails. ``--record core/training/measured.json`` adds our
 contenders to the runs that estimates are fitted to (then ``python bench/fit_estimates.py --only-fit``).
 """
 
@@ -54,10 +60,18 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2,
     },
 }
-CONTENDERS = ("bound", "checks", "course", "ours-10gb", "ours-60gb", "ours-free", "unsloth")
+USUAL = ("bound", "checks", "course", "peft-recomputed", "peft-kept", "ours-10gb", "ours-60gb", "unsloth")
+CONTENDERS = (*USUAL, "ours-free", "ours-10gb-dropout", "ours-10gb-plain", "two-gpus")
+CHANGES: dict[str, dict[str, Any]] = {
+    "peft-recomputed": {"lora_dropout": 0.05, "gradient_checkpointing": True},
+    "peft-kept": {"lora_dropout": 0.05, "gradient_checkpointing": False},
+    "ours-10gb-dropout": {"lora_dropout": 0.05},
+    "two-gpus": {"batch_size": 80, "gpus": 2},
+}
+"""What differs from our defaults."""
 ROWS_A_STEP = 40
 COURSE_ROWS_A_PASS = 8
-LIMITS = {"ours-10gb": 10.0, "ours-60gb": 60.0, "ours-free": None}
+LIMITS = {"ours-10gb": 10.0, "ours-10gb-dropout": 10.0, "ours-10gb-plain": 10.0, "ours-60gb": 60.0, "two-gpus": 60.0}
 WARM_UP_STEPS = 2
 
 
@@ -211,18 +225,45 @@ def course(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Our runner's trainer on the same model, with the limit that the parent set."""
+    """Our runner's trainer on the same model, with the limit that the parent set; or the same with peft's own layers."""
     import torch
 
-    run, loaded = our_run(arguments)
-    examples = make_rows(arguments.rows, SHAPES[arguments.shape]["vocab_size"])
+    from core.training import fused, prepare, trainer
+    from core.training.fused_weights import Workspace
+
+    name = arguments.contender
+    if name.startswith("peft"):
+        trainer.fuse = lambda model: fused.Fused(Workspace())  # type: ignore[assignment]
+    if name == "ours-10gb-plain":
+        prepare.use_kernels = lambda model: False  # type: ignore[assignment]
+    run, loaded = our_run(arguments, **CHANGES.get(name, {}))
+    rows = run.spec.batch_size
+    examples = make_rows(arguments.rows * run.spec.gpus, SHAPES[arguments.shape]["vocab_size"])
     lines: list[str] = []
-    train_ours(run, loaded, examples[: WARM_UP_STEPS * ROWS_A_STEP], lines)
+    train_ours(run, loaded, examples[: WARM_UP_STEPS * rows], lines)
     reset_peak(arguments.device)
     lines.clear()
-    seconds = train_ours(run, loaded, examples, lines)
-    found = result(sum(len(e.input_ids) for e in examples), seconds, torch, arguments.device)
+    told = train_ours(run, loaded, examples, lines)
+    found = result(sum(len(e.input_ids) for e in examples), told["seconds"], torch, arguments.device)
+    found |= {key: told[key] for key in ("passes", "tokens_a_pass", "planned_gb", "fused_layers")}
+    found["seconds_a_pass"] = told["seconds"] / told["passes"]
+    found["launches_a_step"] = launches(lambda: train_ours(run, loaded, examples[:rows], []), arguments.device)
     return {**found, "log": [line for line in lines if "step " not in line and "checkpoint" not in line]}
+
+
+def launches(work: Any, device: str) -> int | None:
+    """Kernels that a GPU is asked to run by ``work``, counted by torch's profiler; none where it can't be had."""
+    if not device.startswith("cuda"):
+        return None
+    from torch.profiler import ProfilerActivity, profile
+
+    try:
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            work()
+        return sum(event.count for event in seen.key_averages() if "LaunchKernel" in event.key)
+    except RuntimeError as error:  # a driver that forbids it: everything else is measured already
+        print(f"launches weren't counted: {error}", file=sys.stderr)
+        return None
 
 
 def our_run(arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
@@ -233,15 +274,9 @@ def our_run(arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
     from core.records import DatasetUse, ModelRef, Run, Template, TrainSpec
     from core.training.prepare import put_method_on
 
-    spec = TrainSpec(
-        data=(DatasetUse(dataset="bench"),),
-        method="qlora",
-        batch_size=ROWS_A_STEP,
-        learning_rate=1e-4,
-        save_every=10**6,
-        **changes,
-    )
-    model = make_model(arguments.shape, arguments.device)
+    values = {"method": "qlora", "batch_size": ROWS_A_STEP, "learning_rate": 1e-4, "save_every": 10**6, **changes}
+    spec = TrainSpec(data=(DatasetUse(dataset="bench"),), **values)
+    model = make_model(arguments.shape, full_name(arguments.device))
     plain = LoadedModel(
         ModelRef(quantisation="nf4"),
         Path(),
@@ -253,8 +288,8 @@ def our_run(arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
     return Run(run_id="bench", name="bench", spec=spec, template=Template(name="bench")), put_method_on(plain, spec)
 
 
-def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> float:
-    """Seconds of one epoch."""
+def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> dict[str, float]:
+    """Train one epoch: its seconds, its passes and their size, and what was planned."""
     from core.records import SilentReporter
     from core.training.callbacks import Watcher
     from core.training.data import TrainingData
@@ -286,7 +321,13 @@ def train_ours(run: Any, loaded: Any, examples: list[Any], lines: list[str]) -> 
     wait(str(loaded.device))
     seconds = time.perf_counter() - began
     lines.append(f"{len(sizes)} passes of {sum(sizes) / len(sizes):.1f} tokens on average, at most {max(sizes)}")
-    return seconds
+    return {
+        "seconds": seconds,
+        "passes": len(sizes),
+        "tokens_a_pass": sum(sizes) / len(sizes),
+        "planned_gb": watcher.estimated_bytes / 1e9,
+        "fused_layers": len(trainer._fused.names),
+    }
 
 
 def unsloth(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -363,6 +404,7 @@ def checks(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = make_rows(24, SHAPES[arguments.shape]["vocab_size"])
     head = Head(model)
     learnt = sum(map(learnt_tokens, rows))
+    gradients = fused_against_peft(loaded, run, rows)
     with torch.no_grad(), torch.autocast(device.type, autocast_dtype(loaded, run.spec), enabled=device.type == "cuda"):
         model.set_attn_implementation("sdpa")
         alone = 0.0
@@ -392,12 +434,46 @@ def checks(arguments: argparse.Namespace) -> dict[str, Any]:
         "loss_difference": abs(packed - alone),
         "logits_error": max(errors),
         "leak": leak,
+        **gradients,
     }
     found["ok"] = found["loss_difference"] < 0.005 and found["logits_error"] < 0.05 and leak < 0.05
+    found["ok"] = found["ok"] and found["fused_loss_difference"] < 0.005 and found["fused_gradient_error"] < 0.1
     if device.type == "cuda":
         found |= survive(run, loaded)
         found["ok"] = found["ok"] and found["survived"]
     return found
+
+
+def fused_against_peft(loaded: Any, run: Any, rows: list[Any]) -> dict[str, float]:
+    """Loss a token and gradients of a pass by the fused layers and by peft's own, on the same adapters (B not zero)."""
+    import torch
+
+    from core.training.attention import NAME, choose_attention
+    from core.training.fused import fuse, unfuse
+    from core.training.loss import Head, learnt_tokens, packed_batch
+    from core.training.prepare import autocast_dtype
+
+    name, _ = choose_attention(loaded, 1024, True)
+    short, head, found = autocast_dtype(loaded, run.spec), Head(loaded.model), []
+    learnt = {key: p for key, p in loaded.model.named_parameters() if p.requires_grad}
+    for key, parameter in learnt.items():
+        if "lora_B" in key:
+            torch.nn.init.normal_(parameter, std=0.01)
+    for form in (unfuse, fuse):
+        form(loaded.model)
+        loaded.model.zero_grad()
+        with torch.autocast(loaded.device.type, short, enabled=short is not None):
+            loss = head.loss_sum(loaded.model, *packed_batch(rows, loaded.device, borders=name == NAME))
+        (loss / sum(map(learnt_tokens, rows))).backward()
+        found.append((float(loss) / sum(map(learnt_tokens, rows)), [p.grad for p in learnt.values()]))
+    unfuse(loaded.model)
+    for key, parameter in learnt.items():
+        parameter.grad = None
+        if "lora_B" in key:
+            torch.nn.init.zeros_(parameter)
+    (one, peft), (other, ours) = found
+    errors = [float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(ours, peft, strict=True)]
+    return {"fused_loss_difference": abs(one - other), "fused_gradient_error": sorted(errors)[len(errors) // 2]}
 
 
 def survive(run: Any, loaded: Any) -> dict[str, Any]:
@@ -444,7 +520,8 @@ def reset_peak(device: str) -> None:
 
 
 def full_name(device: str) -> str:
-    return "cuda:0" if device == "cuda" else device
+    """``cuda`` with the number of this process's card."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
 
 
 def child(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -454,6 +531,9 @@ def child(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if limit := LIMITS.get(name):
         environment["TUNEWISE_GPU_MEMORY_GB"] = str(limit)
     command = [sys.executable, __file__, "--contender", name, "--shape", arguments.shape, "--device", arguments.device]
+    if name == "two-gpus":
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        environment["TUNEWISE_LAUNCHED_BY"] = str(os.getpid())
     command += ["--rows", str(arguments.rows), "--course-rows", str(arguments.course_rows)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -471,32 +551,56 @@ def main() -> int:
     parser.add_argument("--course-rows", type=int, default=512)
     parser.add_argument("--shape", choices=SHAPES, default="7b")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--only", default=",".join(CONTENDERS))
+    parser.add_argument("--only", default=",".join(USUAL))
+    parser.add_argument("--two-gpus", action="store_true", help="two processes beside, on two cards")
+    parser.add_argument("--tiny", action="store_true", help="small and on the CPU, to try it out")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")))
     parser.add_argument("--record", type=Path, help="add our contenders to this file of measured runs")
     parser.add_argument("--contender", choices=CONTENDERS)
     arguments = parser.parse_args()
+    if arguments.tiny:
+        arguments.shape, arguments.device, arguments.rows, arguments.course_rows = "tiny", "cpu", 80, 40
     if arguments.contender:
+        if arguments.device == "cuda":
+            import torch
+
+            torch.cuda.set_device(full_name("cuda"))
         work = {"bound": bound, "checks": checks, "course": course, "unsloth": unsloth}.get(arguments.contender, ours)
-        print("RESULT " + json.dumps(work(arguments)), flush=True)
+        values = work(arguments)
+        if os.environ.get("RANK", "0") == "0":
+            print("RESULT " + json.dumps(values), flush=True)
         return 0
     found: dict[str, dict[str, Any]] = {}
-    for name in arguments.only.split(","):
+    for name in [*arguments.only.split(","), *(["two-gpus"] if arguments.two_gpus else [])]:
         began = time.perf_counter()
         found[name] = child(name, arguments)
         print(f"{name}: {json.dumps(found[name])} ({time.perf_counter() - began:.0f} s in all)", flush=True)
     base = found.get("course", {}).get("tokens_per_second")
-    print(f"\n{'contender':12} {'tokens/s':>9} {'GB':>6} {'× course':>9}")
-    for name, values in found.items():
-        if rate := values.get("tokens_per_second"):
-            ratio = f"{rate / base:9.2f}" if base else ""
-            print(f"{name:12} {rate:9,.0f} {values.get('peak_gb', 0):6.1f} {ratio}")
+    table(found, base)
     report = {"machine": machine(), "rows": arguments.rows, "shape": arguments.shape, "results": found}
     print(json.dumps(report))
     (arguments.out / "train_gpu.json").write_text(json.dumps(report, indent=1))
     if arguments.record:
         record(found, arguments)
     return verdict(found, base)
+
+
+def table(found: dict[str, dict[str, Any]], base: float | None) -> None:
+    """Print what was measured, a line for each contender."""
+    heads = ("contender", "tokens/s", "× course", "GB", "planned", "passes", "tokens", "s a pass", "launches a step")
+    print("\n" + f"{heads[0]:18}" + "".join(f"{head:>{max(9, len(head) + 1)}}" for head in heads[1:]))
+    for name, values in found.items():
+        if rate := values.get("tokens_per_second"):
+            shown = [f"{rate:,.0f}", f"{rate / base:.2f}" if base else "", f"{values.get('peak_gb', 0):.1f}"]
+            if "passes" in values:
+                shown += [f"{values['planned_gb']:.1f}", f"{values['passes']}", f"{values['tokens_a_pass']:,.0f}"]
+                shown += [f"{values['seconds_a_pass']:.3f}", f"{values['launches_a_step'] or ''}"]
+            print(
+                f"{name:18}" + "".join(f"{cell:>{max(9, len(head) + 1)}}" for cell, head in zip(shown, heads[1:], strict=False))
+            )
+    alone, both = (found.get(name, {}).get("tokens_per_second") for name in ("ours-60gb", "two-gpus"))
+    if alone and both:
+        print(f"two GPUs: {both / alone:.2f} times one")
 
 
 def record(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> None:
@@ -525,6 +629,7 @@ def record(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
             passes_a_step=int(passes[1]) / math.ceil(arguments.rows / ROWS_A_STEP),
             recomputed=int(recomputed[1]) if recomputed else 0,
             packed=True,
+            fused=values.get("fused_layers", 0) > 0,
             peak_gb=values["peak_gb"] or None,
             seconds_a_pass=values["seconds"] / int(passes[1]),
             source=f"bench/train_gpu.py {name}",

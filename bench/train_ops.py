@@ -296,7 +296,7 @@ def in_nf4(layer: Any, code: torch.Tensor) -> Any:
         dtype=torch.bfloat16,
         blocksize=64,
         quant_type="nf4",
-        offset=0.0,
+        offset=torch.tensor(0.0),
         state2=second,
     )
     return small

@@ -140,6 +140,12 @@ def flat_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return x.reshape(-1, x.shape[-1]).to(dtype)
 
 
+def like_rows(answer: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[rows, width] with the first dimensions of ``x``. For autograd no view, so that a model may change it in place."""
+    found: torch.Tensor = torch.ops.aten._unsafe_view(answer, [*x.shape[:-1], answer.shape[-1]])
+    return found
+
+
 def out_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.dtype:
     """The number format of an answer to ``x`` that was computed in ``dtype``: the input's, or what autocast says."""
     return dtype if torch.is_autocast_enabled(x.device.type) else x.dtype
@@ -158,7 +164,7 @@ class LoraProducts(torch.autograd.Function):  # type: ignore[misc]
         answers = group.answers(rows, inner)
         ctx.save_for_backward(rows, inner, kept, *matrices)
         ctx.group, ctx.shape, ctx.dtype = group, x.shape, x.dtype
-        return tuple(answer.view(*x.shape[:-1], -1).to(out_dtype(x, dtype)) for answer in answers)
+        return tuple(like_rows(answer, x).to(out_dtype(x, dtype)) for answer in answers)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

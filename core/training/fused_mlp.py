@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import silu
 
-from core.training.fused_lora import LoraGroup, flat_rows, out_dtype
+from core.training.fused_lora import LoraGroup, flat_rows, like_rows, out_dtype
 
 _state = threading.local()
 
@@ -111,7 +111,7 @@ class MlpProducts(torch.autograd.Function):  # type: ignore[misc]
             answer = mlp.finish(gate, up, kept_down)
         ctx.save_for_backward(rows, inner, gate, up, kept, kept_down, *matrices)
         ctx.mlp, ctx.shape, ctx.dtype = mlp, x.shape, x.dtype
-        return answer.view(*x.shape[:-1], -1).to(out_dtype(x, dtype))
+        return like_rows(answer, x).to(out_dtype(x, dtype))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -38,6 +38,7 @@ class MeasuredRun(Record):
     recomputed: int = Field(default=0, ge=0)
     learnt_share: float = Field(default=0.25, ge=0, le=1)
     packed: bool = False
+    fused: bool = Field(default=False, description="LoRA by core.training.fused; earlier runs went by peft's own path")
     peak_gb: float | None = Field(default=None, gt=0)
     seconds_a_pass: float | None = Field(default=None, gt=0)
     source: str

@@ -183,6 +183,25 @@ def test_rslora_is_fused_and_dora_is_left_to_peft() -> None:
     assert distance(look(model), wanted) == 0
 
 
+def test_an_answer_may_be_changed_in_place() -> None:
+    """As OLMo clamps queries."""
+    import torch
+
+    from core.training.fused import fuse
+
+    model = make()
+    attention = model.base_model.model.model.layers[0].self_attn
+    found = []
+    for form in (lambda model: None, fuse):
+        form(model)
+        x = torch.linspace(-1, 1, 5 * 128).view(1, 5, 128).requires_grad_()
+        answer = attention.q_proj(x)
+        answer.clamp_(-0.5, 0.5)
+        (answer * attention.v_proj(x).repeat(1, 1, 2)).sum().backward()
+        found.append(x.grad)
+    assert far(*found) < 1e-5
+
+
 def test_some_layers_or_unlike_ranks_are_fused_by_themselves() -> None:
     from core.training.fused import fuse
 
