@@ -66,6 +66,7 @@ class Lane:
         self._warmed: dict[tuple[int, str | None], int] = {}
         self._graphs: dict[tuple[int, str | None], torch.cuda.CUDAGraph] = {}
         self._pool: Any = None
+        self._stream: Any = None
         self._logits: torch.Tensor | None = None
         self._length = 0  # columns that are written
 
@@ -77,10 +78,10 @@ class Lane:
     @property
     def state(self) -> str:
         """How single rows are decoded, for people."""
-        if not self.capture:
-            return "steps over fixed buffers, uncaptured"
         if self.reason:
             return f"plain steps: no CUDA graph ({self.reason})"
+        if not self.capture:
+            return "steps over fixed buffers, uncaptured"
         return f"CUDA graphs ({self.graphs} captured)" if self.graphs else "CUDA graphs, warming up while plain steps answer"
 
     @property
@@ -100,8 +101,8 @@ class Lane:
         held = self._owner() if self._owner is not None else None
         if not self.usable or (held is not None and held is not owner) or most > self._room(layers):
             return False
-        if not self._layers:
-            self._allocate(layers)
+        if not self._layers and not self._allocated(layers):
+            return False
         for (keys, values), (own_keys, own_values) in zip(layers, self._layers, strict=True):
             own_keys[:, :, :length].copy_(keys)
             own_values[:, :, :length].copy_(values)
@@ -150,7 +151,7 @@ class Lane:
             graph.reset()
         self._graphs.clear()
         self._warmed.clear()
-        self._layers, self._pool, self._logits, self._owner = [], None, None, None
+        self._layers, self._pool, self._stream, self._logits, self._owner = [], None, None, None, None
         self._ids = self._place = self._mask = torch.empty(0)
 
     def _run(self, width: int, forward: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -178,8 +179,9 @@ class Lane:
             with torch.cuda.device(self.device):
                 graph = torch.cuda.CUDAGraph()
                 if self._pool is None:
-                    self._pool = torch.cuda.graph_pool_handle()
-                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(self.device)
+                capture = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+                with torch.cuda.stream(self._stream), capture:  # the outer one restores the stream where a capture breaks off
                     self._run(key[0], forward, arguments)
         except Exception as error:  # whatever a model does that can't be captured: it answers without
             self.reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))[:200]
@@ -199,6 +201,15 @@ class Lane:
             free = torch.cuda.mem_get_info(self.device)[0]
             self._capacity = min(self._capacity, int(free * MEMORY_SHARE) // self._bytes // 8 * 8)
         return self._capacity
+
+    def _allocated(self, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+        """Make the buffers; False, with ``reason`` set, where there is no memory for them: rows go the plain way."""
+        try:
+            self._allocate(layers)
+        except (torch.OutOfMemoryError, MemoryError):
+            self._layers, self.reason = [], "no memory for its buffers"
+            return False
+        return True
 
     def _allocate(self, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         def room(like: torch.Tensor) -> torch.Tensor:

@@ -200,6 +200,20 @@ def test_running_out_of_memory_in_the_lane_is_told(engine: Engine, plain: Engine
     assert engine.generate([ids], GREEDY)[0].ids == plain.generate([ids], GREEDY)[0].ids
 
 
+def test_without_memory_for_the_buffers_rows_go_the_plain_way(
+    engine: Engine, plain: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert engine._lane is not None
+    engine._lane.clear()
+    monkeypatch.setattr(engine._lane, "_allocate", fails)
+    ids = prompts(plain)[0]
+    assert engine.generate([ids], GREEDY)[0].ids == plain.generate([ids], GREEDY)[0].ids
+    assert engine.decoding == "plain steps: no CUDA graph (no memory for its buffers)"
+
+
 @CUDA
 @pytest.mark.parametrize("quantisation", ["none", "nf4"])
 def test_graphs_are_captured_and_memory_comes_back(folder: Path, quantisation: str) -> None:
