@@ -1,4 +1,4 @@
-"""The answers that a run's looks at dev have left: the same few rows at each look, so that they can be seen to change. No torch."""
+"""The answers that a run's looks at dev have left: the same few rows each time, so that they are seen to change. No torch."""
 
 from __future__ import annotations
 

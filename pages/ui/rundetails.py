@@ -198,7 +198,10 @@ def _parity(found: dict[str, dict[str, float]]) -> None:
     rows = round(found["adapter"]["rows"])
     worst = min(found["merged"]["micro_f1_difference"], found["merged_nf4"]["micro_f1_difference"])
     told = "answer as well as the adapter" if worst >= -0.01 else f"lose up to {formats.score(-worst)} of micro-F1"
-    st.markdown(f"On the same {rows} rows the merged weights {told}.")
+    if found["adapter"]["micro_f1"] > 0:
+        st.markdown(f"On the same {rows} rows the merged weights {told}.")
+    else:
+        st.markdown(f"On the same {rows} rows the adapter found no value, so only the loss tells how the merged weights compare.")
     keys = ["weights", "f1", "f1_difference", "exact", "loss", "loss_difference", "same"]
     frame = pd.DataFrame([dict(zip(keys, line, strict=True)) for line in parity_lines(found)])
     frame["weights"] = frame["weights"].map(WEIGHTS)

@@ -188,6 +188,10 @@ def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
     shown = words(page)
     assert "On the same 32 rows the merged weights lose up to 0.08 of micro-F1" in shown
     assert str(folder) in [code.value for code in page.code]
+    nothing = {name: values | {"micro_f1": 0.0, "micro_f1_difference": 0.0} for name, values in parity.items()}
+    write_json(folder / "tunewise.json", {"chat_template": "chat@1", "parity": nothing})
+    page.run()
+    assert "the adapter found no value" in words(page)
     assert page.button(key="export_False").label == "Write the folder"
     assert [job.kind for job in list_jobs()] == ["train"]
 
