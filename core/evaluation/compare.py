@@ -88,6 +88,16 @@ class Comparison:
         return len(self.row_ids)
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """Elements (or labels) that gold or the dataset's schema has; not those that only answers made up."""
+        found: dict[str, None] = {}
+        for arm in self.arms:
+            counted = arm.evaluation.scores.get("per_element") or arm.evaluation.scores.get("per_label", {})
+            found |= dict.fromkeys(arm.evaluation.elements)
+            found |= dict.fromkeys(name for name, part in counted.items() if part.get("gold"))
+        return tuple(found)
+
+    @property
     def difference(self) -> dict[str, dict[str, float]]:
         """The second arm minus the first: ``{metric: {"value", "low", "high", "p"}}``."""
         return self.versus[0].difference

@@ -47,7 +47,9 @@ def _section(comparison: Comparison, n: int) -> dict[str, Any]:
     versus = comparison.versus[n - 1]
     prefix = "f1:"
     forest: list[dict[str, Any]] = [
-        {"name": name[len(prefix) :], **d} for name, d in versus.difference.items() if name.startswith(prefix)
+        {"name": name[len(prefix) :], **d}
+        for name, d in versus.difference.items()
+        if name.removeprefix(prefix) in comparison.named
     ]
     reach = max([1e-9, *(max(abs(line["low"]), abs(line["high"])) for line in forest)])
     return {

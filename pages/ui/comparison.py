@@ -130,17 +130,17 @@ def headline(found: Comparison, versus: Versus) -> str:
     return f"{ours} answers {right} of {formats.count(found.rows)} rows exactly against {before} by {theirs}: {change_of}"
 
 
-def differences(versus: Versus) -> pd.DataFrame:
+def differences(found: Comparison, versus: Versus) -> pd.DataFrame:
     """Differences worth a line in the forest plot: overall scores first, then each element, the largest change first."""
     lines = [(OVERALL[m], d) for m in OVERALL if (d := versus.difference.get(m))]
-    each = [(m.removeprefix("f1:"), d) for m, d in versus.difference.items() if m.startswith("f1:")]
+    each = [(m.removeprefix("f1:"), d) for m, d in versus.difference.items() if m.removeprefix("f1:") in found.named]
     lines += sorted(each, key=lambda line: -abs(line[1]["value"]))[:20]
     return pd.DataFrame([{"label": name, **{k: d[k] for k in ("value", "low", "high", "p")}} for name, d in lines])
 
 
 def forest(found: Comparison, versus: Versus) -> None:
     """Differences with their intervals; a click on an element shows the rows in which its values fared otherwise."""
-    frame = differences(versus)
+    frame = differences(found, versus)
     name = name_of(found, versus)
     charts.show(
         figures.forest(frame, x=f"Difference (right of the line: {name} is better)"),

@@ -142,6 +142,15 @@ def test_a_report_without_texts_names_rows_and_quotes_none(comparison: Compariso
     assert comparison.verdict in html.unescape(page)
 
 
+def test_elements_that_only_answers_have_are_not_named(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    for name, answer in (("base", '{"王小二": ["x"]}'), ("tuned", "{}")):
+        run_evaluation(make_evaluation(name, perplexity=False), SilentReporter(), engine(lambda p, said=answer: said))
+    found = compare(["base", "tuned"])
+    assert "f1:王小二" in found.difference
+    assert set(found.named) == {"人", "地"}
+    assert "王小二" not in render_report(found, texts=False)
+
+
 def test_a_report_cuts_long_texts(make_evaluation: Make, engine: Callable[..., Any]) -> None:
     run_evaluation(make_evaluation("base", perplexity=False), SilentReporter(), engine(lambda p: "{broken " + "x" * 50_000))
     run_evaluation(make_evaluation("tuned", perplexity=False), SilentReporter(), engine())
