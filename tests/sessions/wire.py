@@ -22,6 +22,11 @@ _LABEL = re.compile(r'<span class="tw-label">.*?</span>')
 _TAG = re.compile(r"<[^>]+>")
 
 
+def text_of(marked: str) -> str:
+    """A marked text without its labels and tags."""
+    return html.unescape(_TAG.sub("", _LABEL.sub("", marked)))
+
+
 class Session:
     """One session of a running app, on one page."""
 
@@ -110,4 +115,4 @@ class Session:
             self._numbers[body.label] = body.id  # type: ignore[union-attr]
         elif kind == "html" and body.body.startswith('<div class="tw-text'):  # type: ignore[union-attr]
             self.first_text = self.first_text or time.monotonic()
-            self.texts.append(html.unescape(_TAG.sub("", _LABEL.sub("", body.body))))  # type: ignore[union-attr]
+            self.texts.append(text_of(body.body))  # type: ignore[union-attr]
