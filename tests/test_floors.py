@@ -28,7 +28,8 @@ FLOORS = (
     ("training",),
     ("jobs",),
     ("figures",),
-    ("serving", "parity", "chat", "demo", "doctor"),
+    ("serving", "chat"),
+    ("parity", "demo", "doctor"),
     ("cli",),
     ("__main__",),
 )
