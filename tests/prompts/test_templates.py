@@ -23,7 +23,10 @@ from core.records import Template
 from core.store.runs import mark_template_used, save_template
 from tests.prompts.toys import GEMMA, byte_level
 
-BUILT_IN = {"chat", "chat-zh", "chat-en", "instruct", "instruct-en", "json-zh", "json-en", "few-shot-zh", "few-shot-en", "rag-zh", "rag-en"}
+LANGUAGES = ("zh", "en")
+BUILT_IN = {"chat", "instruct", "instruct-en"} | {
+    f"{kind}-{tongue}" for kind in ("chat", "json", "few-shot", "rag") for tongue in LANGUAGES
+}
 
 
 def test_built_in_templates_are_sound_and_need_no_database(workspace: Path) -> None:
