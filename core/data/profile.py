@@ -70,11 +70,6 @@ class Profile:
         told: list[str] = part["detail"].take(pa.array(np.searchsorted(part["position"].to_numpy(), positions))).to_pylist()
         return told
 
-    def issues_at(self, position: int) -> dict[str, str]:
-        """The issues of one row with what is to be said of them."""
-        found = self._found.filter(pc.equal(self._found["position"], position)).to_pylist()
-        return {entry["issue"]: entry["detail"] for entry in found}
-
     def _of(self, issue: str) -> pa.Table:
         names = self._found["issue"].combine_chunks()
         code = pc.index(names.dictionary, issue) if len(names) else pa.scalar(-1)
