@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.ui import registry
 from pages.ui.registry import Entry
-from pages.ui.selection import Selection, strip
+from pages.ui.selection import KEYS, Selection, strip
 
 _STYLE = Path(__file__).with_name("style.css")
 _LOGO = Path(__file__).with_name("logo.svg")
@@ -56,9 +56,12 @@ def answer(sentence: str, detail: str = "") -> None:
 
 def go(page: Entry, **selection: str) -> NoReturn:
     """Change to a page, with another selection if given (keys of the strip: dataset, version, template, model)."""
-    select(**selection)
+    held = {key: st.session_state[key] for key in KEYS if st.session_state.get(key)}
+    if "dataset" in selection:
+        held.pop("version", None)
+    select(**{**held, **st.session_state.get("_pending_selection", {}), **selection})
     try:
-        st.switch_page(page.path)
+        st.switch_page(page.path, query_params={})  # without it Streamlit refuses while a widget is bound to the address
     except StreamlitAPIException:
         st.rerun()
 

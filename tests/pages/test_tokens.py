@@ -234,8 +234,24 @@ def test_what_is_chosen_here_is_taken_along_to_train(open_page: Callable[..., Ap
     app.session_state["_held_tokens_turns"] = "last"
     app.button(key="tokens_train").click().run()
     state = app.session_state
+    assert any(caption.value.startswith("Train — ") for caption in app.caption)
     handed = [state[f"train_{name}"] for name in ("length", "overflow", "batch_size", "method", "turns")]
     assert handed == [128, "shorten_around", 24, "lora", "last"]
+
+
+def test_a_bound_choice_does_not_keep_from_going_to_another_page(
+    open_page: Callable[..., AppTest], tmp_path: Path, small: Path
+) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page()
+    app.query_params |= {"tokens_view": "Groups"}
+    app.switch_page(TOKENS).run()
+    app.selectbox(key="template").set_value("json-en@1").run()
+    check(app)
+    assert app.query_params["tokens_view"] == "Groups"
+    app.button(key="tokens_train").click().run()
+    assert any(caption.value.startswith("Train — ") for caption in app.caption)
+    assert app.selectbox(key="template").value == "json-en@1"
 
 
 def test_an_empty_answer_is_told(open_page: Callable[..., AppTest], tmp_path: Path, small: Path) -> None:
