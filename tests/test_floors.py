@@ -52,6 +52,7 @@ TORCH_MODULES = frozenset(
         "core.training.fused",
         "core.training.fused_lora",
         "core.training.fused_mlp",
+        "core.training.fused_proof",
         "core.training.fused_weights",
         "core.training.loss",
         "core.training.prepare",

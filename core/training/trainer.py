@@ -21,7 +21,7 @@ from core.errors import UserError
 from core.models.memory import release_memory
 from core.prompts.examples import Example
 from core.training.batches import even_fit, split_step
-from core.training.fused import fuse
+from core.training.fused_proof import fuse_what_holds
 from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
 
 PASS_OVERHEAD_TOKENS = 64
@@ -99,8 +99,10 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.passes = passes
         self.last = StepReport()
         self._head = Head(self.model)
-        self._fused = fuse(self.model)
+        self._fused, fault = fuse_what_holds(self.model, passes.autocast, prove=self.args.device.type == "cuda")
         self._say = say
+        if fault:
+            say(fault)
 
     def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step, summed over its passes; returns the mean loss of its learnt tokens."""
