@@ -60,8 +60,9 @@ def three(imports: str, body: str, *arguments: object) -> None:
 
 
 def test_a_new_database_is_opened_by_several_at_once(tmp_path: Path) -> None:
-    three("from core.store.database import engine", OPEN_EACH, tmp_path, ROUNDS)
-    assert get_settings().database.startswith("postgresql") or len(list(tmp_path.glob("*/tunewise.db"))) == ROUNDS
+    new = tmp_path / "new"
+    three("from core.store.database import engine", OPEN_EACH, new, ROUNDS)
+    assert get_settings().database.startswith("postgresql") or len(list(new.glob("*/tunewise.db"))) == ROUNDS
 
 
 def test_imports_into_one_dataset_at_once_come_one_behind_the_other(tmp_path: Path) -> None:
