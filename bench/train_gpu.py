@@ -228,12 +228,11 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """Our runner's trainer on the same model, with the limit that the parent set; or the same with peft's own layers."""
     import torch
 
-    from core.training import fused, prepare, trainer
-    from core.training.fused_weights import Workspace
+    from core.training import fused_proof, prepare, trainer
 
     name = arguments.contender
     if name.startswith("peft"):
-        trainer.fuse = lambda model: fused.Fused(Workspace())  # type: ignore[assignment]
+        trainer.fuse_what_holds = lambda *_, **__: (fused_proof.fuse_nothing(), "")  # type: ignore[assignment]
     if name == "ours-10gb-plain":
         prepare.use_kernels = lambda model: False  # type: ignore[assignment]
     run, loaded = our_run(arguments, **CHANGES.get(name, {}))

@@ -35,7 +35,7 @@ def test_a_contender_trains_small(name: str, monkeypatch: pytest.MonkeyPatch) ->
     from bench import train_gpu
     from core.training import trainer
 
-    monkeypatch.setattr(trainer, "fuse", trainer.fuse)  # the bench puts another in its place
+    monkeypatch.setattr(trainer, "fuse_what_holds", trainer.fuse_what_holds)  # the bench puts another in its place
     monkeypatch.setattr(train_gpu, "ROWS_A_STEP", 6)
     found = train_gpu.ours(argparse.Namespace(contender=name, shape="tiny", device="cpu", rows=6))
     assert found["tokens"] == sum(train_gpu.lengths(6))

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
+from core.models import cache
 from core.models.engine import Engine
 from core.models.load import load_model
 from core.prompts.templates import find_template
@@ -81,6 +82,14 @@ def engine(plan: Plan) -> Iterator[Engine]:
             if model.adapter and model.folder:
                 made.attach(model.adapter, model.folder)
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache() -> Iterator[None]:
+    """A server's process has engines of its own; those of tests before it in this one claim devices as chats do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "_process", None)
+        yield
 
 
 @pytest.fixture(scope="module")
