@@ -3,12 +3,13 @@
     python bench/fit_estimates.py [--only-fit | --configs 0,3,…]
 
 Measures trainings on this machine's processor (the default model and three made-up shapes; full, LoRA and QLoRA; short and
-long rows; padded and end to end), each in a process of its own with one thread, and puts them into
+long rows; padded and end to end), each in a process of its own with as many threads as the machine has cores, and puts them into
 ``core/training/measured.json`` in place of earlier ones; those of cards, which ``bench/train_gpu.py --record`` adds,
-stay. A step's seconds are processor time, so that other work on the machine disturbs them little; memory is the process's
-largest resident set. Then fits, for each card, what a launch, an operation, an unpacked number and so on cost (non-negative
-least squares on relative errors), and writes ``core/training/fitted.json``. Each run is foretold once by constants that were
-fitted to the others of its card: the root mean square of those relative errors is the error that pages show.
+stay. Seconds are those of the clock, as a user waits for them, so nothing else may run on the machine: it refuses to begin
+under load. (Processor time of one thread shared over two cores promised 1.7 times the speed of a real run.) Memory is the
+process's largest resident set. Then fits, for each card, what a launch, an operation, an unpacked number and so on cost
+(non-negative least squares on relative errors), and writes ``core/training/fitted.json``. Each run is foretold once by
+constants that were fitted to the others of its card: the root mean square of those relative errors is the error that pages show.
 
 Exits 1 when a card with ten or more runs is off by more than 25 % in time or memory.
 """
@@ -32,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import psutil
 
 from core.training.costs import FITTED, MEMORY_TERMS, TIME_TERMS, Work, tflops, time_terms
 from core.training.measured import MEASURED, MeasuredRun, read_runs, write_runs
@@ -115,7 +117,7 @@ def measure_one(number: int) -> MeasuredRun:
 
     from core.records import DatasetUse, ModelRef, Run, SilentReporter, Template, TrainSpec
     from core.training.callbacks import Watcher
-    from core.training.costs import processor
+    from core.training.costs import cores, processor
     from core.training.data import TrainingData
     from core.training.dev import Looks
     from core.training.prepare import load_for_training
@@ -124,7 +126,7 @@ def measure_one(number: int) -> MeasuredRun:
 
     name, wanted, rows, length, share, packed = CONFIGS[number]
     method: Any = wanted
-    torch.set_num_threads(1)
+    torch.set_num_threads(cores())
     work = Path(tempfile.mkdtemp())
     folder = model_folder(name)
     shape = read_shape(folder)
@@ -153,17 +155,17 @@ def measure_one(number: int) -> MeasuredRun:
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.process_time()
+            self.began = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.process_time() - self.began)
+            seconds.append(time.perf_counter() - self.began)
 
     trainer.add_callback(Clock())
     trainer.train()
     passes = sum(len(step) for step in sizes[WARM_UP:])
     return MeasuredRun(
         card=processor(),
-        cores=1,
+        cores=cores(),
         model="SmolLM2-135M-Instruct" if name == "default" else f"Llama of {name} shape, random weights",
         shape=shape,
         method=method,
@@ -181,7 +183,9 @@ def measure_one(number: int) -> MeasuredRun:
 
 def measure_all(chosen: Sequence[int]) -> list[MeasuredRun]:
     """Configurations, each in a process of its own."""
-    environment = {**os.environ, "TUNEWISE_WORKSPACE": tempfile.mkdtemp(), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment = {**os.environ, "TUNEWISE_WORKSPACE": tempfile.mkdtemp()}
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment.pop(name, None)
     found = []
     for number in chosen:
         config = CONFIGS[number]
@@ -212,19 +216,15 @@ def fit_seconds(runs: Sequence[MeasuredRun]) -> dict[str, float]:
     peak = tflops(runs[0].card) if runs[0].gpu else None
     least = np.array([1 / peak if peak and name in ("products", "attention", "head") else 0.0 for name in TIME_TERMS])
     terms = np.array([time_terms(work_of(run)) for run in runs])
-    seconds = np.array([_one_core(run) for run in runs])
+    seconds = np.array([run.seconds_a_pass or 0.0 for run in runs])
     found, _ = nnls(terms / seconds[:, None], 1 - terms @ least / seconds)
     return {name: float(f"{value:.4g}") for name, value in zip(TIME_TERMS, found + least, strict=True)}
-
-
-def _one_core(run: MeasuredRun) -> float:
-    return (run.seconds_a_pass or 0.0) * max(1, run.cores)
 
 
 def foretold_seconds(constants: dict[str, float], run: MeasuredRun) -> float:
     """Relative error of time."""
     value = sum(constants[name] * term for name, term in zip(TIME_TERMS, time_terms(work_of(run)), strict=True))
-    return float(value / _one_core(run) - 1)
+    return float(value / (run.seconds_a_pass or 0.0) - 1)
 
 
 def fit_memory(runs: Sequence[MeasuredRun]) -> dict[str, float]:
@@ -272,7 +272,7 @@ def fit_all(runs: Sequence[MeasuredRun]) -> dict[str, Any]:
             print(f"{label:52} {figures}")
         cards[card] = {
             "gpu": (timed + weighed)[0].gpu,
-            "cores": 0 if (timed + weighed)[0].gpu else 1,
+            "cores": (timed + weighed)[0].cores,
             "seconds": fit_seconds(timed) if timed else {},
             "seconds_runs": len(timed),
             "seconds_error": _rms(times),
@@ -308,6 +308,11 @@ def main() -> int:
     if not options.only_fit:
         from core.training.costs import processor
 
+        if (busy := psutil.cpu_percent(2)) > 15:
+            print(
+                f"Other work takes {busy:.0f} % of this machine: seconds measured now would be wrong. Try again when it is quiet."
+            )
+            return 2
         chosen = [int(n) for n in options.configs.split(",")] if options.configs else range(len(CONFIGS))
         measured = measure_all(chosen)
         again = {run.source for run in measured}

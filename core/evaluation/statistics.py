@@ -173,8 +173,10 @@ def randomisation_p(swapped: Floats, value: float) -> float:
     """Two-sided mid-p: how often a random swap of the arms' answers differs more, and half as often as much; never 0.
 
     Half, because a share of rows takes few values: counted whole, ties made the test give 3 false alarms in 100 at 60 rows
-    where 5 are promised (Lancaster 1961 on mid-p). What was observed counts as one swap.
+    where 5 are promised (Lancaster 1961 on mid-p). What was observed counts as one swap. Arms without a difference get 1.
     """
+    if abs(value) <= 1e-12:
+        return 1.0  # no swap can differ less: half of them would say 0.5 of two arms that are the same
     sizes = np.abs(swapped[~np.isnan(swapped)])
     more = int(np.count_nonzero(sizes > abs(value) + 1e-12))
     as_much = int(np.count_nonzero(sizes >= abs(value) - 1e-12)) - more

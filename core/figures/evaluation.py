@@ -210,7 +210,8 @@ def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: st
     """
     step = 58 if len(lines) <= 12 else 30
     title = folded(title)
-    made = figure(title, height=110 + step * max(2, len(lines)), x=x, y=y)
+    room = step * max(3, len(lines))
+    made = figure(title, height=110 + room, x=x, y=wrapped(y, room // 7))  # 7 px a letter; the hover has the whole name
     most = float(frame["rows"].max()) if len(frame) else 1.0
     smallest, widest = (26, 26) if step == 58 else (18, 10)
     made.add_scatter(

@@ -240,3 +240,8 @@ def test_clustered_interval_agrees_with_the_sandwich() -> None:
     found = inference.intervals(rows, {"mean": lambda s: s["x"] / s["rows"]}, clusters=groups.tolist())["mean"]
     fit = sm.OLS(values, np.ones(600)).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
     assert (found.high - found.low) / 3.92 == pytest.approx(float(fit.bse[0]), rel=0.05)
+
+
+def test_arms_without_a_difference_get_a_p_of_one() -> None:
+    assert inference.randomisation_p(np.zeros(1000), 0.0) == 1.0
+    assert inference.randomisation_p(np.linspace(-1, 1, 1000), 0.0) == 1.0
