@@ -9,20 +9,21 @@ import streamlit as st
 from core.jobs.queue import dispatch, enqueue_evaluation
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import armform, comparison, formats, pairrows, quickab, registry, shell, states, sureness, views
+from pages.ui import armform, comparison, formats, pairrows, quickab, registry, shell, states, sureness, unfinished, views
 
 selection = shell.begin("Compare")
 dispatch()
 runs = list_runs()
 everything = list_evaluations(selection.dataset.name if selection.dataset else None)
 evaluations = [e for e in everything if e.complete]
-by_id = {e.evaluation_id: e for e in evaluations}
+broken = unfinished.jobs(everything)
 
 
 def new_arm() -> None:
     """Let another arm answer, and what is at work."""
     for job in [j for j in list_jobs(["queued", "starting", "running", "stopping"]) if j.kind == "evaluate"]:
         states.working(job.job_id)
+    unfinished.show(broken)
     spec = armform.form(selection, runs, key="arm")
     if spec is None:
         st.caption("This dataset has no rows to answer.")
@@ -98,6 +99,7 @@ with states.catching():
     pairrows.rows(found, number)
     sureness.take(found)
     st.divider()
+    unfinished.line(broken, view="compare_view", words="Another arm")
     views.tabs(
         {
             "How sure": partial(sureness.tests, found, versus),

@@ -16,14 +16,13 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def jobs(limit: Annotated[int, typer.Option(help="Show this many of the newest.")] = 50, as_json: AsJson = False) -> None:
         """List jobs with their state; dead ones are found and waiting ones started on the way."""
-        from core.jobs.queue import dispatch, position
+        from core.jobs.queue import dispatch
         from core.store.jobs import list_jobs
 
         dispatch()
         listed = list_jobs()[-limit:] if limit > 0 else list_jobs()
         lines = [
-            (job.job_id, job.kind, job.state, job.device, job.title, progress_text(job.progress) or _ahead(position(job.job_id)))
-            for job in listed
+            (job.job_id, job.kind, job.state, job.device, job.title, progress_text(job.progress) or _place(job)) for job in listed
         ]
         text = table(("job", "kind", "state", "device", "title", "progress"), lines) if listed else ["No jobs yet."]
         faults = [f"{job.job_id}: {job.error} {job.hint}".rstrip() for job in listed if job.error]
@@ -63,14 +62,13 @@ def follow(job: Job) -> Job:
 
     Ctrl-C leaves the job running.
     """
-    from core.jobs.queue import position, wait
+    from core.jobs.queue import wait
 
     last = ""
 
     def show(now: Job) -> None:
         nonlocal last
-        place = position(now.job_id)
-        line = f"{now.state}: {_ahead(place) if place else progress_text(now.progress)}".rstrip(": ")
+        line = f"{now.state}: {_place(now) or progress_text(now.progress)}".rstrip(": ")
         if line != last:
             say(line)
             last = line
@@ -106,7 +104,14 @@ def progress_text(progress: Progress) -> str:
     return ", ".join([*parts, *filter(None, [progress.message])])
 
 
-def _ahead(place: int | None) -> str:
-    if place is None:
+def _place(job: Job) -> str:
+    """Where a waiting job stands; empty for one that doesn't wait."""
+    from core.jobs.queue import position, predecessor
+
+    if job.state != "queued":
         return ""
-    return "next in the queue" if place == 1 else f"number {place} in the queue"
+    before = predecessor(job)
+    if before is not None and before.state != "finished":
+        return f"after {before.job_id}"
+    place = position(job.job_id)
+    return "" if place is None else "next in the queue" if place == 1 else f"number {place} in the queue"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from core.errors import SpecError
 from core.evaluation.learning import curve_candidates, smaller_specs
 from core.jobs.queue import enqueue_evaluation, enqueue_training
-from core.records import ENDED_STATES, Evaluation, Job
+from core.records import LIVE_STATES, Evaluation, Job
 from core.store.jobs import list_jobs
 from core.store.runs import get_evaluation, get_run, list_evaluations, list_runs
 
 SHARES = (0.25, 0.5)
 _SAME = 0.03
 """Sizes that differ by less of the whole are one point of the curve."""
+UNDER_WAY = frozenset({"queued", *LIVE_STATES})
 
 
 def enqueue_curve(evaluation_id: str, shares: Sequence[float] = SHARES) -> list[tuple[Job, Job]]:
@@ -39,10 +40,10 @@ def enqueue_curve(evaluation_id: str, shares: Sequence[float] = SHARES) -> list[
     return queued
 
 
-def curve_jobs(evaluation: Evaluation) -> list[Job]:
-    """The jobs that aren't over yet of the trainings and evaluations of an evaluation's curve, in the queue's order."""
+def curve_jobs(evaluation: Evaluation, states: Collection[str] = UNDER_WAY) -> list[Job]:
+    """The jobs in these states (not over yet) of the trainings and evaluations of an evaluation's curve, in the queue's order."""
     run = get_run(evaluation.spec.arm.run or "")
     names = {spec.name for spec in smaller_specs(run, [n / 100 for n in range(1, 100)])}
     runs = {r.run_id for r in list_runs() if r.name in names}
     subjects = runs | {e.evaluation_id for e in list_evaluations(evaluation.spec.dataset) if e.spec.arm.run in runs}
-    return [job for job in list_jobs() if job.subject in subjects and job.state not in ENDED_STATES]
+    return [job for job in list_jobs(states) if job.subject in subjects]

@@ -2,6 +2,7 @@
 
 Jobs are served first come, first served for each kind of device: a job that must wait holds back those
 behind it that want the same devices. A dead worker's job becomes ``lost`` and its devices free.
+A job that comes after another ends with it: as failed where that one failed or is gone, as stopped where it was stopped.
 Everything is decided in one transaction; only then is a worker started.
 """
 
@@ -17,6 +18,7 @@ from core.errors import UserError
 from core.jobs.backends import backend_of
 from core.jobs.devices import candidates
 from core.jobs.processes import is_living
+from core.jobs.successors import may_begin, orphans, predecessors
 from core.records import LIVE_STATES, Job, now
 from core.settings import get_settings
 from core.store.database import read, write
@@ -29,15 +31,16 @@ PATIENCE_WITH_THE_LIVING = 10
 
 @dataclass
 class Plan:
-    """What has to change now; empty when everything is as it should be."""
+    """What has to change now; empty when everything is as it should be. ``orphans``: as they will be once they have ended."""
 
     lost: list[Job] = field(default_factory=list)
+    orphans: list[Job] = field(default_factory=list)
     stale: list[ClaimRow] = field(default_factory=list)
     wanted: list[ClaimRow] = field(default_factory=list)
     start: tuple[Job, tuple[str, ...]] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.lost or self.stale or self.wanted or self.start)
+        return bool(self.lost or self.orphans or self.stale or self.wanted or self.start)
 
 
 def dispatch() -> list[Job]:
@@ -87,8 +90,9 @@ def _plan(session: Session) -> Plan:
     plan.stale = [claim for claim in claims if claim.holder not in running and not _is_held_by_process(claim)]
     held = {claim.device: claim for claim in claims if claim not in plan.stale}
     blocked: set[str] = set()
-    before = _unfinished(session, {str(job.payload["after"]) for job in jobs if job.payload.get("after")})
-    for job in (job for job in jobs if job.state == "queued" and job.payload.get("after") not in before):
+    before = predecessors(session, jobs, [_as_lost(job) for job in plan.lost])
+    plan.orphans = orphans(jobs, before)
+    for job in (job for job in jobs if job.state == "queued" and may_begin(job, before)):
         wish = str(job.payload.get("device", job.device))
         pool = candidates(wish)
         if blocked.intersection(pool):
@@ -104,12 +108,12 @@ def _plan(session: Session) -> Plan:
     return plan
 
 
-def _unfinished(session: Session, job_ids: set[str]) -> set[str]:
-    """Which of these jobs haven't come to their end: what comes after them waits, and holds nobody back."""
-    if not job_ids:
-        return set()
-    finished = session.exec(select(JobRow.job_id).where(col(JobRow.job_id).in_(job_ids), JobRow.state == "finished"))
-    return job_ids - set(finished)
+def _as_lost(job: Job) -> Job:
+    """What becomes of a job whose worker is dead: lost, or stopped where it had been asked to."""
+    if job.state == "stopping":
+        return job.model_copy(update={"state": "stopped", "error": "", "hint": ""})
+    hint = f"Its log: {log_path(job.job_id)}. Resume goes on from the last checkpoint."
+    return job.model_copy(update={"state": "lost", "error": "The worker process ended without a word.", "hint": hint})
 
 
 def _is_held_by_process(claim: ClaimRow) -> bool:
@@ -123,13 +127,9 @@ def _carry_out(session: Session, plan: Plan) -> None:
     for claim in plan.wanted:
         claim.wanted = True
         session.add(claim)
-    for job in plan.lost:
+    for job in [*map(_as_lost, plan.lost), *plan.orphans]:
         row = session.exec(select(JobRow).where(JobRow.job_id == job.job_id)).one()
-        stopped = job.state == "stopping"
-        row.state = "stopped" if stopped else "lost"
-        row.ended_at = now()
-        row.error = "" if stopped else "The worker process ended without a word."
-        row.hint = "" if stopped else f"Its log: {log_path(job.job_id)}. Resume goes on from the last checkpoint."
+        row.state, row.error, row.hint, row.ended_at = job.state, job.error, job.hint, now()
         session.add(row)
     session.flush()
     if plan.start is not None:

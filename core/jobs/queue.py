@@ -20,6 +20,7 @@ from core.jobs.dispatcher import dispatch
 from core.jobs.handlers import handler_of
 from core.jobs.measurements import prepare_measurement
 from core.jobs.submissions import prepare_evaluation, prepare_training
+from core.jobs.successors import UNFINISHED, after, ended_with, predecessors, reason
 from core.records import (
     ENDED_STATES,
     LIVE_STATES,
@@ -33,7 +34,7 @@ from core.records import (
     TextSpec,
     TrainSpec,
 )
-from core.store.database import write
+from core.store.database import read, write
 from core.store.jobs import add_job, change_job, get_job, list_jobs
 from core.store.measurements import save_measurement
 from core.store.runs import save_evaluation, save_run
@@ -54,10 +55,12 @@ __all__ = [
     "list_claims",
     "list_devices",
     "position",
+    "predecessor",
     "release_device",
     "resume",
     "set_busy",
     "stop",
+    "to_resume",
     "wait",
     "waits_for",
     "watch_claim",
@@ -182,11 +185,41 @@ def stop(job_id: str, *, force: bool = False) -> Job:
 
 
 def resume(job_id: str) -> Job:
-    """Queue a stopped, failed or lost job again, for the same run; it keeps its old place, so it is soon its turn."""
+    """Queue a stopped, failed or lost job again, for the same run; it keeps its old place, so it is soon its turn.
+
+    Jobs that ended because this one had come back with it. UserError for a job whose predecessor still has to be resumed.
+    """
     job = get_job(job_id)
-    done = change_job(
+    before = predecessor(job)
+    if after(job) and job.state in UNFINISHED and (before is None or before.state in UNFINISHED):
+        raise UserError(*reason(before))
+    if not _requeue(job_id):
+        raise UserError(
+            f"Job {job_id} is {get_job(job_id).state}, so there is nothing to resume",
+            "Only a stopped, failed or lost job can be resumed." if job.state != "queued" else "It waits for its turn.",
+        )
+    for later in ended_with(job, list_jobs(UNFINISHED)):
+        _requeue(later.job_id)
+    dispatch()
+    return get_job(job_id)
+
+
+def predecessor(job: Job) -> Job | None:
+    """The job that this one comes after, as it is now; none where there is none, or none any more."""
+    with read() as session:
+        return predecessors(session, [job]).get(after(job))
+
+
+def to_resume(job: Job) -> Job:
+    """The job to resume so that this one comes to its end: the first before it that didn't finish, else itself."""
+    before = predecessor(job)
+    return to_resume(before) if before is not None and before.state in UNFINISHED else job
+
+
+def _requeue(job_id: str) -> bool:
+    return change_job(
         job_id,
-        expect=["stopped", "failed", "lost"],
+        expect=sorted(UNFINISHED),
         state="queued",
         stop_requested=False,
         pid=None,
@@ -196,13 +229,6 @@ def resume(job_id: str) -> Job:
         error="",
         hint="",
     )
-    if not done:
-        raise UserError(
-            f"Job {job_id} is {get_job(job_id).state}, so there is nothing to resume",
-            "Only a stopped, failed or lost job can be resumed." if job.state != "queued" else "It waits for its turn.",
-        )
-    dispatch()
-    return get_job(job_id)
 
 
 def position(job_id: str) -> int | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from core.jobs.curve import curve_jobs, enqueue_curve
+from core.jobs.queue import to_resume
+from core.jobs.successors import UNFINISHED
 from core.records import Evaluation
 from core.store.runs import get_run
 from pages.ui import formats, states
+
+SHOWN = 4
 
 
 def more(evaluation: Evaluation) -> None:
@@ -20,6 +24,9 @@ def more(evaluation: Evaluation) -> None:
             states.working(job.job_id)
     if working:
         return
+    for job in curve_jobs(evaluation, UNFINISHED)[-SHOWN:]:
+        if to_resume(job).job_id == job.job_id:  # what only waited for it comes back with it
+            states.ended(job)
     run = get_run(str(evaluation.spec.arm.run))
     st.markdown(
         f"One size of training data ({formats.plural(run.trained_rows, 'row')}) makes no curve. The same training on a quarter "

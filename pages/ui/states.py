@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from core.errors import SpecError, UserError
-from core.jobs.queue import dispatch, resume, stop
+from core.jobs.queue import dispatch, predecessor, resume, stop, to_resume
 from core.records import ENDED_STATES, Job
 from core.store.jobs import get_job, log_tail
 from pages.ui import formats
@@ -125,24 +125,30 @@ def ended(job: Job) -> None:
     """A job that is over: a fault with its hint and its log's tail, and a button that takes it up again."""
     if job.state == "finished":
         return
-    if job.state == "failed" and job.error:
+    first = to_resume(job)
+    if first.job_id != job.job_id:
+        st.warning(f"**{plain(job.title)}**: {plain(job.error)}", icon=":material/link_off:")
+    elif job.state == "failed" and job.error:
         error(UserError(job.error, job.hint or "The log says more."), kept="What it had written is kept.")
     else:
         st.warning(f"**{plain(job.title)}**: {STATE_WORDS[job.state].lower()}. What it had written is kept.")
+    label = "Take it up again" if first.job_id == job.job_id else f"Take up “{plain(first.title)}” again, and then this"
     with st.container(horizontal=True):
-        if st.button("Take it up again", key=f"resume_{job.job_id}", icon=":material/resume:"):
+        if st.button(label, key=f"resume_{job.job_id}", icon=":material/resume:"):
             with catching():
-                resume(job.job_id)
+                resume(first.job_id)
                 st.rerun()
     with st.expander("Log"):
-        st.code(log_tail(job.job_id) or "The log is empty.", language=None)
+        st.code(log_tail(first.job_id) or "The log is empty.", language=None)
 
 
 def progress_line(job: Job) -> str:
     """Where a job is, in words: ``120 of 400 rows · 12.3 rows/s · 23 s left``."""
     at = job.progress
     if job.state == "queued":
-        return "Waits for the device to be free."
+        before = predecessor(job)
+        waits = before is not None and before.state != "finished"
+        return f"Waits for the end of “{before.title}”." if before and waits else "Waits for the device to be free."
     parts = [f"{formats.count(at.done)} of {formats.count(at.total)} {at.unit}"] if at.total else []
     if at.rate:
         parts.append(f"{formats.number(at.rate)} {at.unit}/s")

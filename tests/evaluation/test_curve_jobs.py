@@ -1,4 +1,4 @@
-"""Jobs that come after another: they wait for its end, hold nobody back, and a learning curve is queued with them."""
+"""A learning curve is queued as trainings with an evaluation after each, once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import SpecError
-from core.jobs import curve, dispatcher, queue
+from core.jobs import curve, dispatcher
 from core.records import DatasetUse, Evaluation, ModelRef, Run, TrainSpec
 from core.store.files import write_json
 from core.store.jobs import change_job, get_job, list_jobs
@@ -22,19 +22,6 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
     monkeypatch.setattr(dispatcher, "_launch", lambda job, devices: started.append(job.job_id) or False)
     return started
-
-
-def test_it_waits_and_holds_nobody_back(launched: list[str]) -> None:
-    first = queue.enqueue("pause", {"seconds": 0})
-    second = queue.enqueue("pause", {"seconds": 0}, after=first.job_id)
-    change_job(first.job_id, state="failed")
-    third = queue.enqueue("pause", {"seconds": 0})
-    queue.dispatch()
-    assert launched == [third.job_id]
-    change_job(third.job_id, state="finished")
-    change_job(first.job_id, state="finished")
-    queue.dispatch()
-    assert launched == [third.job_id, second.job_id]
 
 
 def test_a_curve_is_queued_once(

@@ -143,6 +143,41 @@ def test_a_learning_curve_is_started(open_page: Callable[..., AppTest], filled: 
     assert queued == [get_evaluation(filled.tuned).evaluation_id]
 
 
+def test_an_arm_whose_training_failed_is_shown_with_its_way_out(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    from core.jobs import dispatcher, queue
+    from core.store.jobs import add_job, change_job, get_job
+    from core.store.runs import save_evaluation
+
+    training = add_job("train", {}, title="Train small", subject="run-small")
+    change_job(training.job_id, state="failed", error="The disk is full.")
+    asking = queue.enqueue("evaluate", title="Evaluate small", subject="evaluation-small", after=training.job_id)
+    old = get_evaluation(filled.tuned)
+    save_evaluation(
+        old.model_copy(
+            update={
+                "evaluation_id": "evaluation-small",
+                "name": "small",
+                "complete": False,
+                "job_id": asking.job_id,
+                "scores": {},
+            }
+        )
+    )
+    dispatcher.dispatch()
+    app = open_page(COMPARE, dataset=filled.dataset)
+    check(app)
+    assert any("1 arm without scores" in text and "The disk is full" in text for text in texts(app))
+    app.button(key="unfinished_look").click().run()
+    check(app)
+    assert any("Train small" in element.value for element in app.warning)
+    button = app.button(key=f"resume_{asking.job_id}")
+    assert button.label == "Take up “Train small” again, and then this"
+    button.click().run()
+    check(app)
+    assert [get_job(job.job_id).state for job in (training, asking)] == ["queued", "queued"]
+    assert not any("without scores" in text for text in texts(app))
+
+
 def test_what_was_retrieved_is_shown(open_page: Callable[..., AppTest], filled: Filled) -> None:
     from core.evaluation.documents import Passage
     from core.evaluation.passages import Retrieved, found_table
