@@ -3,8 +3,8 @@
     python bench/engine_gpu.py [--tokens 128] [--prompt 512] [--only bf16,nf4,release] [--record FILE]
     python bench/engine_gpu.py --tiny          the same code small, on the CPU, to try it out
 
-Qwen2.5-7B's shape with random weights (none are downloaded), sdpa attention. About two minutes on an H100. For bf16 and for
-NF4:
+Qwen2.5-7B's shape with random weights (none are downloaded), sdpa attention. Three to five minutes on an H100, by its host.
+For bf16 and for NF4:
 
 - stream: tokens a second of one answer, by the engine's plain steps and by its captured CUDA graphs, against ``generate``
   bare and with a streamer; and how many seconds of plain steps and capture the warm-up took;
@@ -43,6 +43,7 @@ TARGETS = {
 ONLY_OF_BF16 = ("stream_ratio",)
 PARTS = ("bf16", "nf4", "release")
 ROWS_AN_ARM = 8
+MIXED_TOKENS = 48
 
 
 def main() -> int:
@@ -50,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--record", type=Path, default=None, help="write the figures to this JSON file")
@@ -70,9 +71,9 @@ def main() -> int:
                 release(Path(folder), device, options) if part == "release" else engine_at(part, Path(folder), device, options)
             )
             found[part]["seconds"] = round(time.perf_counter() - began, 1)
+            if options.record:  # after each part, so that a run which is cut off has shown something
+                options.record.write_text(json.dumps(found, indent=1), "utf-8")
     print(json.dumps(found))
-    if options.record:
-        options.record.write_text(json.dumps(found, indent=1), "utf-8")
     missed = shortfalls(found)
     print("\n".join(["missed:", *missed]) if missed else "all targets are met")
     return 1 if missed and not options.tiny else 0
@@ -101,6 +102,7 @@ def engine_at(part: str, folder: Path, device: Any, options: argparse.Namespace)
     prompt = [5 + n % 400 for n in range(options.prompt)]
     bare, streamed = bare_rates(loaded, prompt, options)
     found: dict[str, float] = {"bare": bare, "bare_streamer": streamed}
+    line(part, f"generate bare {bare:.1f} tokens/s, with a streamer {streamed:.1f}")
     with Engine(loaded, capture=False) as engine:
         endless(engine)
         engine._lane = engine._scheduler._lane = None
@@ -110,6 +112,8 @@ def engine_at(part: str, folder: Path, device: Any, options: argparse.Namespace)
         first = [engine_first(engine, prompt) for _ in range(options.repeats + 1)]
         found["first_token_added_ms"] = (statistics.median(first[1:]) - prefill) * 1000
         found["prefill_ms"] = prefill * 1000
+    line(part, f"plain steps {plain:.1f} tokens/s, {plain / max(bare, streamed):.2f} times bare")
+    line(part, f"prefill {prefill * 1000:.0f} ms, the engine adds {found['first_token_added_ms']:.1f} ms to the first token")
     with Engine(loaded, capture=None if device.type == "cuda" else False) as engine:
         endless(engine)
         began = time.perf_counter()
@@ -118,11 +122,9 @@ def engine_at(part: str, folder: Path, device: Any, options: argparse.Namespace)
         found["graphs_seconds"] = time.perf_counter() - began
         found["stream_ratio"] = fast / max(bare, streamed)
         found["agree"] = sum(a == b for a, b in zip(answer, other, strict=False)) / len(answer)
-        print(f"{part}: {engine.decoding}")
+        line(part, f"{engine.decoding}: {fast:.1f} tokens/s, {found['stream_ratio']:.2f} times bare; "
+                   f"{found['agree']:.0%} of the tokens agree with plain steps")  # fmt: skip
         found |= adapters(engine, loaded, folder / part, prompt, settings)
-    line(part, f"bare {bare:.1f}, with a streamer {streamed:.1f}, plain steps {plain:.1f}, graphs {fast:.1f} tokens/s: "
-               f"{found['stream_ratio']:.2f} times bare; {found['agree']:.0%} of the tokens agree")  # fmt: skip
-    line(part, f"prefill {prefill * 1000:.0f} ms, the engine adds {found['first_token_added_ms']:.1f} ms to the first token")
     line(part, f"switch {found['switch_ms']:.2f} ms, mixed batch {found['mixed_ratio']:.2f} times three passes")
     del loaded
     free(device)
@@ -169,11 +171,12 @@ def bare_rates(loaded: Any, prompt: list[int], options: argparse.Namespace) -> t
     rates = []
     for with_streamer in (False, True):
         made = []
-        for _ in range(options.repeats + 1):
+        generate(1)
+        prefill = statistics.median(generate(1) for _ in range(3))
+        for _ in range(options.repeats):
             streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True) if with_streamer else None
-            whole = generate(options.tokens, streamer)
-            made.append((options.tokens - 1) / max(1e-9, whole - generate(1)))
-        rates.append(statistics.median(made[1:]))
+            made.append((options.tokens - 1) / max(1e-9, generate(options.tokens, streamer) - prefill))
+        rates.append(statistics.median(made))
     return rates[0], rates[1]
 
 
@@ -220,6 +223,7 @@ def adapters(engine: Any, loaded: Any, folder: Path, prompt: list[int], settings
     switches = [select(name) for name in ("one", "two") * 6][2:]
     names: list[str | None] = [None, "one", "two"]
     rows = [prompt[: len(prompt) // 2]] * ROWS_AN_ARM
+    settings = settings.model_copy(update={"max_new_tokens": min(settings.max_new_tokens, MIXED_TOKENS)})
 
     def passes() -> None:
         for name in names:

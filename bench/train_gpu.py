@@ -18,11 +18,12 @@ tokens) a step. Each contender trains one epoch in a process of its own after tw
 - unsloth: its model and LoRA with TRL's padding-free trainer, where it is installed;
 - two-gpus: ours-60gb in two processes (NCCL), twice the rows a step; its figure is to be held against ours-60gb.
 
-For ours and peft's it prints kernel launches, tokens and seconds of a pass, and GB as planned and as measured. Needs beside
-torch, transformers, peft, accelerate, bitsandbytes and what Tunewise imports (pydantic-settings, sqlmodel, platformdirs,
-filelock); liger-kernel is used where it is installed. Prints a table and one JSON line; exits 1 when ours is under 5 times the
-course's recipe at 10 GB, under 7 times at 60 GB, or a check fails. ``--record core/training/measured.json`` adds our
-contenders to the runs that estimates are fitted to (then ``python bench/fit_estimates.py --only-fit``).
+For ours and peft's it prints kernel launches, tokens and seconds of a pass, and GB as planned and as measured; its JSON also
+says what a step's GPU time went into. Needs beside torch, transformers, peft, accelerate, bitsandbytes and what Tunewise
+imports (pydantic-settings, sqlmodel, platformdirs, filelock); liger-kernel is used where it is installed. Prints a table, writes
+train_gpu.json; exits 1 when ours is under 5 times the course's recipe at 10 GB, under 7 times at 60 GB, or a check fails.
+``--record core/training/measured.json`` adds our contenders to the runs that estimates are fitted to (then ``python
+bench/fit_estimates.py --only-fit``).
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ ROWS_A_STEP = 40
 COURSE_ROWS_A_PASS = 8
 LIMITS = {"ours-10gb": 10.0, "ours-10gb-dropout": 10.0, "ours-10gb-plain": 10.0, "ours-60gb": 60.0, "two-gpus": 60.0}
 WARM_UP_STEPS = 2
+TOP_KERNELS = 24
+"""Of a step's kernels, those that take the most time: name, launches, milliseconds."""
 
 
 def lengths(count: int, seed: int = 7) -> list[int]:
@@ -246,23 +249,29 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     found = result(sum(len(e.input_ids) for e in examples), told["seconds"], torch, arguments.device)
     found |= {key: told[key] for key in ("passes", "tokens_a_pass", "planned_gb", "fused_layers")}
     found["seconds_a_pass"] = told["seconds"] / told["passes"]
-    found["launches_a_step"] = launches(lambda: train_ours(run, loaded, examples[:rows], []), arguments.device)
+    found |= profiled(lambda: train_ours(run, loaded, examples[:rows], []), arguments.device)
     return {**found, "log": [line for line in lines if "step " not in line and "checkpoint" not in line]}
 
 
-def launches(work: Any, device: str) -> int | None:
-    """Kernels that a GPU is asked to run by ``work``, counted by torch's profiler; none where it can't be had."""
+def profiled(work: Any, device: str) -> dict[str, Any]:
+    """Kernels that a GPU is asked to run by ``work``, its busy seconds and what they went into, by torch's profiler."""
     if not device.startswith("cuda"):
-        return None
+        return {"launches_a_step": None}
     from torch.profiler import ProfilerActivity, profile
 
     try:
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
             work()
-        return sum(event.count for event in seen.key_averages() if "LaunchKernel" in event.key)
+        events = seen.key_averages()
     except RuntimeError as error:  # a driver that forbids it: everything else is measured already
         print(f"launches weren't counted: {error}", file=sys.stderr)
-        return None
+        return {"launches_a_step": None}
+    kernels = sorted((e for e in events if e.device_type.name == "CUDA"), key=lambda e: -e.self_device_time_total)
+    return {
+        "launches_a_step": sum(event.count for event in events if "LaunchKernel" in event.key),
+        "busy_seconds_a_step": sum(e.self_device_time_total for e in kernels) / 1e6,
+        "kernels": [[e.key[:90], e.count, round(e.self_device_time_total / 1e3, 2)] for e in kernels[:TOP_KERNELS]],
+    }
 
 
 def our_run(arguments: argparse.Namespace, **changes: Any) -> tuple[Any, Any]:
@@ -573,11 +582,11 @@ def main() -> int:
     for name in [*arguments.only.split(","), *(["two-gpus"] if arguments.two_gpus else [])]:
         began = time.perf_counter()
         found[name] = child(name, arguments)
-        print(f"{name}: {json.dumps(found[name])} ({time.perf_counter() - began:.0f} s in all)", flush=True)
+        shown = {key: value for key, value in found[name].items() if key != "kernels"}
+        print(f"{name}: {json.dumps(shown)} ({time.perf_counter() - began:.0f} s in all)", flush=True)
     base = found.get("course", {}).get("tokens_per_second")
     table(found, base)
     report = {"machine": machine(), "rows": arguments.rows, "shape": arguments.shape, "results": found}
-    print(json.dumps(report))
     (arguments.out / "train_gpu.json").write_text(json.dumps(report, indent=1))
     if arguments.record:
         record(found, arguments)
