@@ -57,7 +57,7 @@ class DeviceClaims:
 
 
 def chat_engines() -> EngineCache:
-    """The engines of this process."""
+    """The engines of this process, which claim their devices from now on."""
     return engines(DeviceClaims)
 
 

@@ -1,8 +1,9 @@
 """Keeps engines for whoever asks, within bounds: a number, a memory budget, a time of idling.
 
 The old engine is released before the new one loads, never after, so memory never holds both; none is released while it
-answers. What went, when and why is kept to be shown. One cache a process (``engines``), for chat, evaluation, judge and
-serving alike. Imports no torch itself; knows nothing of pages, and of claims only that they are taken and dropped.
+answers. Whoever asks is served in the order of asking: who waits for an engine to be free is not overtaken by others that
+would keep it busy. What went, when and why is kept to be shown. One cache a process (``engines``), for chat, evaluation, judge
+and serving alike. Imports no torch itself; knows nothing of pages, and of claims only that they are taken and dropped.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from core.errors import ModelError
 from core.models.catalogue import resolve
+from core.models.kept import Claims, Held, Line, NoClaims, Released
 from core.models.memory import allocated_memory, free_memory
 from core.models.weights import loaded_bytes
 from core.records import ModelRef, now
@@ -31,44 +31,6 @@ Progress = Callable[[str], None]
 KEPT_RELEASES = 20
 SPARE = 1.1
 """Free memory that a load wants, as a multiple of its weights (``core.models.load`` refuses or offloads below it)."""
-
-
-class Claims(Protocol):
-    """Who may use a device. ``take`` raises UserError while another has it; ``busy``: an engine there is answering."""
-
-    def take(self, device: str | None) -> None: ...
-    def drop(self, device: str | None) -> None: ...
-    def busy(self, device: str | None, busy: bool) -> None: ...
-
-
-class NoClaims:
-    """For a process whose job holds the device already."""
-
-    def take(self, device: str | None) -> None: ...
-    def drop(self, device: str | None) -> None: ...
-    def busy(self, device: str | None, busy: bool) -> None: ...
-
-
-@dataclass(frozen=True)
-class Released:
-    """An engine that went: when, why (for people), and by how many bytes this process's memory of that device fell."""
-
-    ref: ModelRef
-    at: datetime
-    reason: str
-    freed_bytes: int
-
-
-@dataclass(frozen=True)
-class Held:
-    """An engine in memory. ``bytes``: about what its weights take; ``idle_seconds``: since the last answer, 0 in use."""
-
-    ref: ModelRef
-    device: str | None
-    bytes: int
-    users: int
-    idle_seconds: float
-    decoding: str
 
 
 def load_engine(ref: ModelRef, device: str | None, progress: Progress | None = None) -> Engine:
@@ -98,7 +60,7 @@ class EngineCache:
         *,
         budget_bytes: int | None = None,
         idle_seconds: float | None = 900.0,
-        wait_seconds: float = 30.0,
+        wait_seconds: float = 60.0,
         load: Callable[..., Engine] = load_engine,
         size: Callable[[ModelRef], int] = lambda ref: loaded_bytes(resolve(ref), ref.quantisation),
         claims: Claims | None = None,
@@ -109,7 +71,8 @@ class EngineCache:
         self._kept: dict[Key, _Kept] = {}
         self._released: deque[Released] = deque(maxlen=KEPT_RELEASES)
         self._changed = threading.Condition(threading.RLock())
-        self._loading = threading.Lock()
+        self._loading = Line()  # one loads at a time
+        self._making_room = False  # somebody waits for engines that are answering
         self._timer: threading.Timer | None = None
 
     @property
@@ -137,11 +100,34 @@ class EngineCache:
         with self._changed:
             return list(reversed(self._released))
 
+    def claim_by(self, claims: Callable[[], Claims]) -> None:
+        """Claim devices by these from now on, those of engines that are in memory too; once made, they stay.
+
+        UserError where another has the device of an engine that is answering here unclaimed: then nothing has changed.
+        """
+        with self._changed:
+            if not isinstance(self._claims, NoClaims):
+                return
+            for key in [key for key, kept in self._kept.items() if not kept.users]:
+                self._let_go(key, "it was loaded without a claim on its device")
+            made, taken = claims(), list[str | None]()
+            try:
+                for device in {device for _, device in self._kept}:
+                    made.take(device)
+                    taken.append(device)
+                    made.busy(device, True)
+            except BaseException:
+                for device in taken:
+                    made.drop(device)
+                raise
+            self._claims = made
+
     @contextmanager
     def using(self, ref: ModelRef, device: str | None = None, progress: Progress | None = None) -> Iterator[Engine]:
         """The engine of a model, kept from being released while the block runs.
 
-        Many may use it at once. ModelError when the room is taken by engines that stay in use for ``wait_seconds``.
+        Many may use it at once. ModelError when the room is taken by engines that stay in use for ``wait_seconds``; until
+        then nobody else begins to use them.
         ``progress`` hears what there is to wait for, in the calling thread.
         """
         kept = self._take(ref, device, progress)
@@ -173,13 +159,13 @@ class EngineCache:
         found = self._find(key)
         if found is not None:
             return found
-        with self._loading:  # one loads at a time; who waited for the same model finds it
-            found = self._find(key)
+        with self._loading.turn():
+            found = self._find(key)  # who waited for the same model finds it
             if found is not None:
                 return found
             size = self._size(ref)
             with self._changed:
-                self._make_room(ref, size, device)
+                self._make_room(ref, size, device, progress)
                 first = not self._on(device)
             if first:
                 self._claims.take(device)
@@ -197,8 +183,9 @@ class EngineCache:
     def _find(self, key: Key) -> _Kept | None:
         with self._changed:
             kept = self._kept.get(key)
-            if kept is not None:
-                self._use(kept, key[1])
+            if kept is None or self._making_room:  # then it is gone when it is this one's turn, or free again
+                return None
+            self._use(kept, key[1])
             return kept
 
     def _use(self, kept: _Kept, device: str | None) -> None:
@@ -209,18 +196,26 @@ class EngineCache:
     def _on(self, device: str | None) -> list[_Kept]:
         return [kept for (_, where), kept in self._kept.items() if where == device]
 
-    def _make_room(self, ref: ModelRef, size: int, device: str | None) -> None:
+    def _make_room(self, ref: ModelRef, size: int, device: str | None, progress: Progress | None) -> None:
         deadline = time.monotonic() + self._patience
-        while self._kept and not self._fits(size, device):
-            unused = [key for key, kept in self._kept.items() if not kept.users]
-            if unused:
-                self._let_go(min(unused, key=lambda k: self._kept[k].last_used), f"{ref.label} was asked for")
-            elif not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+        try:
+            while self._kept and not self._fits(size, device):
+                unused = [key for key, kept in self._kept.items() if not kept.users]
+                if unused:
+                    self._let_go(min(unused, key=lambda k: self._kept[k].last_used), f"{ref.label} was asked for")
+                    continue
                 busy = ", ".join(r.label for r, _ in self._kept)
-                raise ModelError(
-                    f"There is no room for {ref.label}: {busy} is answering",
-                    "Try again when it is done, or allow more at once with TUNEWISE_ENGINES and TUNEWISE_ENGINE_MEMORY_GB.",
-                )
+                if time.monotonic() >= deadline:
+                    raise ModelError(
+                        f"There is no room for {ref.label}: {busy} is answering",
+                        "Try again when it is done, or allow more at once with TUNEWISE_ENGINES and TUNEWISE_ENGINE_MEMORY_GB.",
+                    )
+                if progress is not None and not self._making_room:
+                    progress(f"{ref.label} waits for {busy}, which is answering.")
+                self._making_room = True
+                self._changed.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            self._making_room = False
 
     def _fits(self, size: int, device: str | None) -> bool:
         if len(self._kept) >= self._most:
@@ -275,12 +270,17 @@ _process: EngineCache | None = None
 _guard = threading.Lock()
 
 
-def engines(claims: Callable[[], Claims] = NoClaims) -> EngineCache:
-    """The cache of this process; ``claims`` are those of whoever asks first."""
+def engines(claims: Callable[[], Claims] | None = None) -> EngineCache:
+    """The cache of this process. ``claims``: its engines take their turn with jobs by these from now on, whoever asked first.
+
+    None: nothing is asked of claims here; there are none unless somebody names some. See ``EngineCache.claim_by``.
+    """
     global _process
     with _guard:
         if _process is None:
-            _process = from_settings(claims())
+            _process = from_settings()
+        if claims is not None:
+            _process.claim_by(claims)
         return _process
 
 

@@ -13,8 +13,6 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from core.errors import ModelError
 from core.models.adapters import Adapters
 from core.models.answers import Answered
@@ -24,9 +22,9 @@ from core.models.lane import WARM_STEPS, is_spread, lane_for
 from core.models.limits import batch_limits, cache_bytes, end_tokens
 from core.models.load import LoadedModel
 from core.models.memory import release_memory
-from core.models.scheduler import Scheduler, out_of_memory, released
-from core.models.score import score_batch
-from core.models.streaming import POLL_SECONDS, Streaming, answered
+from core.models.scheduler import Scheduler, released
+from core.models.score import score_batch, score_rows
+from core.models.streaming import Streaming, answered, collect
 from core.models.text import TextStream, stop_tokens
 from core.records import GenerationSettings, ModelRef
 
@@ -129,7 +127,7 @@ class Engine:
         order = sorted(requests, key=lambda r: ("" if mixed else r.adapter or "", -r.length, r.row))
         self._scheduler.submit(order)
         try:
-            self._collect(requests, events, should_stop, on_row)
+            collect(self._scheduler, requests, events, should_stop, on_row)
         finally:
             self._scheduler.cancel([r for r in requests if not r.finish])
         return [answered(r) for r in requests]
@@ -174,31 +172,18 @@ class Engine:
         An empty answer scores (0.0, 0). exp(sum of the first / sum of the second) is the perplexity. After a stop,
         rows that weren't reached are (nan, 0).
         """
-        done: dict[int, tuple[float, int]] = {row: (0.0, 0) for row, answer in enumerate(answers) if not len(answer)}
-        order = sorted((r for r in range(len(answers)) if r not in done), key=lambda r: -len(prompts[r]) - len(answers[r]))
-        for row in order:
-            self._check_context(len(prompts[row]) + len(answers[row]))
-            if not len(prompts[row]):
-                raise ValueError(f"prompt {row} is empty: its answer's first token follows nothing")
-        size = self._limits.most
-        while order and not (should_stop and should_stop()):
-            width = len(prompts[order[0]]) + len(answers[order[0]])
-            rows = order[: min(size, max(1, self._score_tokens() // width))]
-            try:
-                sums = self._scheduler.run(lambda rows=rows: self._score(rows, prompts, answers, adapter))  # type: ignore[misc]
-            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or len(rows) == 1:
-                    raise
-                size = len(rows) // 2
-                error.__traceback__ = None
-                release_memory()
-                continue
-            for row, value in zip(rows, sums, strict=True):
-                done[row] = (value, len(answers[row]))
-                if on_row:
-                    on_row(row, done[row])
-            order = order[len(rows) :]
-        return [done.get(row, (float("nan"), 0)) for row in range(len(answers))]
+        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            if len(answer):
+                self._check_context(len(prompt) + len(answer))
+                if not len(prompt):
+                    raise ValueError(f"prompt {row} is empty: its answer's first token follows nothing")
+
+        def score(rows: Sequence[int]) -> list[float]:
+            return self._scheduler.run(lambda: self._score(rows, prompts, answers, adapter))
+
+        tokens = 2048 if self.device.type == "cpu" else 16384  # of a batch: its logits are float32 over the whole vocabulary
+        lengths = [(len(prompt), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+        return score_rows(lengths, score, self._limits.most, tokens, should_stop, on_row)
 
     def close(self) -> None:
         """End what is under way and free the memory. The engine can't be used afterwards."""
@@ -241,10 +226,6 @@ class Engine:
             self._constraints[pattern] = Constraint(pattern, self.tokenizer, self._ends)
         return self._constraints[pattern]
 
-    def _score_tokens(self) -> int:
-        """Tokens of a scoring batch: its logits are float32 over the whole vocabulary."""
-        return 2048 if self.device.type == "cpu" else 16384
-
     def _check_context(self, tokens: int) -> None:
         if tokens >= self.context:
             raise ModelError(
@@ -279,28 +260,3 @@ class Engine:
             row=row,
             events=events,
         )
-
-    def _collect(
-        self,
-        requests: Sequence[Request],
-        events: queue.SimpleQueue[Event],
-        should_stop: Callable[[], bool] | None,
-        on_row: Callable[[int, Answered], None] | None,
-    ) -> None:
-        left = len(requests)
-        stopping = False
-        while left:
-            if not stopping and should_stop and should_stop():
-                stopping = True
-                self._scheduler.cancel(requests)
-            try:
-                request, _, last = events.get(timeout=POLL_SECONDS if should_stop else None)
-            except queue.Empty:
-                continue
-            if not last:
-                continue
-            left -= 1
-            if request.error is not None:
-                raise request.error
-            if on_row and request.finish != "stopped":
-                on_row(request.row, answered(request))

@@ -64,6 +64,13 @@ def release_memory() -> None:
             return
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    torch, text = sys.modules.get("torch"), str(error)
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "out of memory" in text or "can't allocate memory" in text
+
+
 def _gpus() -> list[Device]:
     """From nvidia-smi, so that a page can show them without a CUDA context of its own."""
     program = shutil.which("nvidia-smi")

@@ -18,10 +18,13 @@ import torch
 from core.errors import ModelError
 from core.models.batch import Batch, Request
 from core.models.lane import Lane
+from core.models.memory import out_of_memory, release_memory
 
 T = TypeVar("T")
 ALWAYS_ROOM = 16
 """Rows by which chats may go beyond a full batch of an evaluation, so that they needn't wait for it."""
+MOST_OVERTAKEN = 32
+"""Chats that go before rows of an evaluation that wait; then it is those rows' turn, so that none waits for ever."""
 QUANTUM = 8
 """Steps that a batch takes before one with another adapter has its turn."""
 
@@ -55,10 +58,12 @@ class Scheduler:
         self._lane = lane
         self._model, self._adapters, self._limits, self._pad, self._device = model, adapters, limits, pad, device
         self._changed = threading.Condition()
-        self._waiting: deque[Request] = deque()
+        self._chats: deque[Request] = deque()  # interactive requests that wait
+        self._rows: deque[Request] = deque()  # the others that wait
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._batches: list[Batch] = []
         self._ceiling = 2**30  # rows; lowered when memory ran out
+        self._overtaken = 0  # chats that went before rows that wait, since such rows were let in last
         self._steps = 0
         self._closed = False
         self._working = False  # between two waits, a prompt that is being read among it
@@ -66,15 +71,11 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests, in this order; interactive ones go before those that aren't."""
+        """Queue requests, in this order; interactive ones go before those that aren't, ``MOST_OVERTAKEN`` at most."""
         with self._changed:
             self._check_open()
-            if requests and requests[0].interactive:
-                before = sum(r.interactive for r in self._waiting)
-                for place, request in enumerate(requests):
-                    self._waiting.insert(before + place, request)
-            else:
-                self._waiting.extend(requests)
+            for request in requests:
+                self._line_of(request).append(request)
             self._changed.notify_all()
 
     def run(self, work: Callable[[], T]) -> T:
@@ -93,20 +94,21 @@ class Scheduler:
         with self._changed:
             for request in requests:
                 request.cancelled = True
-                if request in self._waiting:
-                    self._waiting.remove(request)
+                if request in (line := self._line_of(request)):
+                    line.remove(request)
                     request.end("stopped")
 
     def position(self, request: Request) -> int:
         """How many requests wait before this one; 0 when it is next or being answered."""
         with self._changed:
-            return self._waiting.index(request) if request in self._waiting else 0
+            line = self._line_of(request)
+            return line.index(request) if request in line else 0
 
     @property
     def busy(self) -> bool:
         """Whether anything is waiting or under way."""
         with self._changed:
-            return bool(self._working or self._waiting or self._calls)
+            return bool(self._working or self._chats or self._rows or self._calls)
 
     def close(self) -> None:
         """End everything that is under way as stopped, and the thread."""
@@ -120,6 +122,9 @@ class Scheduler:
         """After ``close``: hold on to nothing that takes memory."""
         self._model = None
 
+    def _line_of(self, request: Request) -> deque[Request]:
+        return self._chats if request.interactive else self._rows
+
     def _check_open(self) -> None:
         if self._closed:
             raise released()
@@ -130,7 +135,7 @@ class Scheduler:
         while True:
             with self._changed:
                 self._working = bool(self._batches)
-                while not (self._closed or self._calls or self._waiting or self._batches):
+                while not (self._closed or self._calls or self._chats or self._rows or self._batches):
                     self._changed.wait()
                 if self._closed:
                     break
@@ -149,9 +154,9 @@ class Scheduler:
 
     def _finish_all(self) -> None:
         with self._changed:
-            waiting, calls = list(self._waiting), list(self._calls)
-            self._waiting.clear()
-            self._calls.clear()
+            waiting, calls = [*self._chats, *self._rows], list(self._calls)
+            for line in (self._chats, self._rows, self._calls):
+                line.clear()
         for request in [*waiting, *(r for b in self._batches for r in b.requests)]:
             if not request.finish:
                 request.end("stopped")
@@ -179,26 +184,29 @@ class Scheduler:
 
     def _next_group(self) -> list[Request]:
         with self._changed:
-            if not self._waiting:
+            overdue = bool(self._rows) and self._overtaken >= MOST_OVERTAKEN
+            line = self._rows if overdue or not self._chats else self._chats
+            if not line:
                 return []
-            first = self._waiting[0]
+            first = line[0]
             running = [b for b in self._batches if self._adapters.can_mix([first.adapter, *(r.adapter for r in b.requests)])]
             widest = max([first.length + first.max_new_tokens, *(b.width for b in running)])
             held = sum(len(b) for b in self._batches)
             capacity = min(self._ceiling, self._limits.rows(widest, held))
             room = capacity + ALWAYS_ROOM * first.interactive - held
-            if self._batches and room < (1 if first.interactive else max(1, capacity // 4)):
+            if self._batches and room < (1 if first.interactive or overdue else max(1, capacity // 4)):
                 return []
             group: list[Request] = []
             longest = 0
-            for request in list(self._waiting):
+            for request in list(line):
                 names = [r.adapter for r in [*group, request]]
                 longest = max(longest, request.length)
-                if len(group) >= max(1, room) or request.interactive != first.interactive or not self._adapters.can_mix(names):
+                if len(group) >= max(1, room) or not self._adapters.can_mix(names):
                     break
                 if group and not self._limits.fits_pass(len(group) + 1, longest):
                     break  # the rest is read next, after a step of those that are in
-                group.append(self._waiting.popleft())
+                group.append(line.popleft())
+            self._overtaken = self._overtaken + len(group) if first.interactive and self._rows else 0
             return group
 
     def _together(self, host: Batch, fresh: Batch) -> bool:
@@ -239,22 +247,15 @@ class Scheduler:
         else:
             self._ceiling = max(1, len(alive) // 2)
             with self._changed:
-                self._waiting.extendleft(reversed(alive))
+                for request in reversed(alive):
+                    self._line_of(request).appendleft(request)
         error.__traceback__ = None  # it holds the tensors that didn't fit
-        from core.models.memory import release_memory
-
         release_memory()
 
 
 def released() -> ModelError:
     """What those get who ask a closed engine."""
     return ModelError("The model was released while it was asked", "Ask again: it is loaded anew.")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _fail(requests: Sequence[Request], error: BaseException) -> None:

@@ -6,13 +6,13 @@ Imports no torch; knows nothing of models.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from core.models.answers import Answered
 
 if TYPE_CHECKING:
-    from core.models.batch import Finish, Request
+    from core.models.batch import Event, Finish, Request
     from core.models.scheduler import Scheduler
 
 POLL_SECONDS = 0.25
@@ -59,6 +59,35 @@ class Streaming(Iterator[str]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def collect(
+    scheduler: Scheduler,
+    requests: Sequence[Request],
+    events: queue.SimpleQueue[Event],
+    should_stop: Callable[[], bool] | None,
+    on_row: Callable[[int, Answered], None] | None,
+) -> None:
+    """Wait until all requests, which tell ``events``, have ended, and tell ``on_row`` of those that no stop cut short.
+
+    Raises the first request's error.
+    """
+    left, stopping = len(requests), False
+    while left:
+        if not stopping and should_stop and should_stop():
+            stopping = True
+            scheduler.cancel(requests)
+        try:
+            request, _, last = events.get(timeout=POLL_SECONDS if should_stop else None)
+        except queue.Empty:
+            continue
+        if not last:
+            continue
+        left -= 1
+        if request.error is not None:
+            raise request.error
+        if on_row and request.finish != "stopped":
+            on_row(request.row, answered(request))
 
 
 def answered(request: Request) -> Answered:

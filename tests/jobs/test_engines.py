@@ -18,12 +18,12 @@ from core.records import ModelRef
 from core.store.database import write
 from core.store.tables import ClaimRow
 
-A, B = ModelRef(source="path", name="/a"), ModelRef(source="path", name="/b")
+A, B, C = (ModelRef(source="path", name=f"/{name}") for name in "abc")
 
 
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What was loaded and closed."""
+@pytest.fixture(params=["chat asks first", "another asks first"])
+def log(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """What was loaded and closed. Chat's engines are claimed, whoever asked the process's cache before it."""
     said: list[str] = []
 
     def load(ref: ModelRef, device: str | None) -> Any:
@@ -38,8 +38,13 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return Fake()
 
     monkeypatch.setattr(chat, "WATCH_SECONDS", 0.02)
-    made = cache.EngineCache(load=load, size=lambda ref: 1, claims=chat.DeviceClaims())
+    made = cache.EngineCache(load=load, size=lambda ref: 1)
     monkeypatch.setattr(cache, "_process", made)
+    if request.param == "another asks first":
+        with cache.engines().using(C, "cpu"):
+            assert list_claims() == []
+        assert made.release()
+        said.clear()
     yield said
     made.release()
 
@@ -86,3 +91,31 @@ def test_who_has_the_device_is_named(log: list[str], monkeypatch: pytest.MonkeyP
     claims.release_device("cpu", "serve-other")
     with chat.answering(A, device="cpu"):
         assert log == ["+a"]
+
+
+def test_what_was_loaded_without_a_claim_is_loaded_anew_with_one(log: list[str]) -> None:
+    with cache.engines().using(A, "cpu"):
+        pass
+    assert list_claims() == []
+    with chat.answering(A, device="cpu"):
+        assert [claim.busy for claim in list_claims()] == [True]
+    assert log == ["+a", "-a", "+a"]
+    assert cache.engines().released[0].reason == "it was loaded without a claim on its device"
+    with cache.engines().using(B, "cpu"):  # from now on, whoever asks
+        assert [claim.busy for claim in list_claims()] == [True]
+
+
+def test_what_is_answering_without_a_claim_gets_one(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "take_device", functools.partial(claims.take_device, patience=0.2))
+    with cache.engines().using(A, "cpu"):
+        assert claims.claim_device("cpu", "serve-other")
+        with pytest.raises(UserError, match="held by another server"):
+            chat.chat_engines()
+        assert who_holds("cpu") == "serve-other"
+        claims.release_device("cpu", "serve-other")
+        chat.chat_engines()
+        assert [(claim.busy, claim.holder.startswith("chat-")) for claim in list_claims()] == [(True, True)]
+    assert [claim.busy for claim in list_claims()] == [False]
+    assert log == ["+a"]
+    assert chat.chat_engines().release()
+    assert list_claims() == []

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from core.errors import ModelError
 from core.models import cache as cache_module
 from core.models.cache import EngineCache, load_engine
+from core.models.kept import Line
 from core.records import ModelRef
 
 A, B, C = (ModelRef(source="path", name=f"/{letter}") for letter in "abc")
@@ -22,7 +24,7 @@ A, B, C = (ModelRef(source="path", name=f"/{letter}") for letter in "abc")
 class Log(list[str]):
     """What was loaded and closed, in order."""
 
-    def load(self, ref: ModelRef, device: str | None) -> Any:
+    def load(self, ref: ModelRef, device: str | None, progress: Any = None) -> Any:
         log, label = self, ref.label
 
         class Fake:
@@ -38,6 +40,13 @@ class Log(list[str]):
 @pytest.fixture
 def log() -> Log:
     return Log()
+
+
+def until(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()
 
 
 def use(cache: EngineCache, ref: ModelRef) -> None:
@@ -83,6 +92,57 @@ def test_what_is_in_use_stays_and_others_wait_for_it(log: Log) -> None:
         entered.wait()
     thread.join(60)
     assert patient.loaded == [B]
+
+
+def test_who_waits_for_a_model_is_not_overtaken_by_those_who_keep_another_busy(log: Log) -> None:
+    cache = EngineCache(load=log.load, size=lambda ref: 1, wait_seconds=60)
+    told: list[str] = []
+    served: list[str] = []
+
+    def ask(ref: ModelRef) -> None:
+        with cache.using(ref, None, told.append if ref == B else None) as engine:
+            served.append(engine.name)  # type: ignore[attr-defined]
+
+    with cache.using(A):
+        waits = threading.Thread(target=ask, args=(B,))
+        waits.start()
+        assert until(lambda: bool(told))
+        late = [threading.Thread(target=ask, args=(ref,)) for ref in (A, A)]
+        for thread in late:
+            thread.start()
+        time.sleep(0.1)
+        assert served == []  # not even by those whose model is in memory
+    for thread in [waits, *late]:
+        thread.join(60)
+    assert served == ["b", "a", "a"]
+    assert log == ["+a", "-a", "+b", "-b", "+a"]
+    assert told == ["b waits for a, which is answering."]
+
+
+def test_who_gave_up_waiting_holds_nobody_back(log: Log) -> None:
+    cache = EngineCache(load=log.load, size=lambda ref: 1, wait_seconds=0.05)
+    with cache.using(A):
+        with pytest.raises(ModelError, match="no room"), cache.using(B):
+            pass
+        use(cache, A)
+    assert log == ["+a"]
+
+
+def test_a_line_is_had_in_the_order_of_asking() -> None:
+    line, order = Line(), []
+
+    def wait(number: int) -> None:
+        with line.turn():
+            order.append(number)
+
+    threads = [threading.Thread(target=wait, args=(n,)) for n in range(30)]
+    with line.turn():
+        for place, thread in enumerate(threads):
+            thread.start()
+            assert until(lambda place=place: len(line._waiting) == place + 2)  # type: ignore[misc]
+    for thread in threads:
+        thread.join(60)
+    assert order == list(range(30))
 
 
 def test_many_at_once_load_once(log: Log) -> None:

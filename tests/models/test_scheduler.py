@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from core.models import scheduler
+from core.models.batch import Request
 from core.models.engine import Engine
 from core.models.load import load_model
 from core.models.memory import release_memory
@@ -92,6 +95,97 @@ def test_a_chat_does_not_wait_for_an_evaluation_to_end(engine: Engine) -> None:
     thread.join()
 
 
+@contextmanager
+def held_back(engine: Engine) -> Iterator[None]:
+    """The model does nothing while the block runs, so that all that is asked in it waits."""
+    begun, gate = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: engine._scheduler.run(lambda: (begun.set(), gate.wait(60))))
+    thread.start()
+    assert begun.wait(60)
+    try:
+        yield
+    finally:
+        gate.set()
+        thread.join()
+
+
+def test_a_late_short_question_is_answered_at_once_where_there_is_room(engine: Engine) -> None:
+    ids = engine.tokenizer("Anna Berg joined").input_ids
+    with held_back(engine):
+        long = [engine.ask(ids, GenerationSettings(max_new_tokens=150)) for _ in range(20)]
+    assert next(long[0])
+    short = engine.ask(ids, GenerationSettings(max_new_tokens=3))
+    assert list(short)
+    assert all(stream._request.finish == "" for stream in long)
+    assert [len(list(stream)) > 10 for stream in long] == [True] * 20
+
+
+def test_a_late_short_question_gets_the_first_place_after_those_before_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four at once: the 13th begins when the 9th has ended, whatever their lengths, and doesn't wait for the last three."""
+    object.__setattr__(engine._limits, "most", 4)
+    monkeypatch.setattr(scheduler, "ALWAYS_ROOM", 0)
+    ids = engine.tokenizer("Anna Berg joined").input_ids
+    with held_back(engine):
+        long = [engine.ask(ids, GenerationSettings(max_new_tokens=40 + 17 * (n * 5 % 12))) for n in range(12)]
+        short = engine.ask(ids, GenerationSettings(max_new_tokens=3))
+    for stream in [*long, short]:
+        assert list(stream)
+    requests = [stream._request for stream in [*long, short]]
+    begun = [request.started for request in requests]
+    assert begun == sorted(begun)
+    assert sum(request.ended > begun[-1] for request in requests[:-1]) == 3
+    assert requests[-1].ended < max(request.ended for request in requests)
+
+
+def test_no_session_is_overtaken_while_twenty_ask_over_and_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    object.__setattr__(engine._limits, "most", 3)
+    monkeypatch.setattr(scheduler, "ALWAYS_ROOM", 0)
+    ids = engine.tokenizer("Anna Berg joined").input_ids
+    asked: list[Request] = []
+
+    def session(number: int) -> None:
+        for turn in range(4):
+            stream = engine.ask(ids[: 1 + number % 3], GenerationSettings(max_new_tokens=1 + (number * 7 + turn * 3) % 30))
+            assert list(stream)
+            asked.append(stream._request)
+
+    threads = [threading.Thread(target=session, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(asked) == 80
+    at_once = 0.05  # seconds in which two count as asking at the same time: their threads race to the queue
+    overtaken = [(a, b) for a in asked for b in asked if b.submitted > a.submitted + at_once and b.started < a.started]
+    assert overtaken == []
+
+
+def test_rows_of_an_evaluation_are_not_overtaken_for_ever(narrow: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, and more chats than will ever be done: after eight of them a row has its turn."""
+    monkeypatch.setattr(scheduler, "MOST_OVERTAKEN", 8)
+    ids = narrow.tokenizer("Anna").input_ids
+    once = GenerationSettings(max_new_tokens=1)
+    order: list[str] = []
+    step = scheduler.Batch.step
+
+    def told(batch: scheduler.Batch, select: Any) -> None:
+        order.extend("chat" if r.interactive else "row" for r in batch.requests)
+        step(batch, select)
+
+    monkeypatch.setattr(scheduler.Batch, "step", told)
+    with held_back(narrow):
+        rows = threading.Thread(target=lambda: narrow.generate([ids] * 3, once))
+        rows.start()
+        assert until(lambda: len(narrow._scheduler._rows) == 3)
+        chats = [narrow.ask(ids, once) for _ in range(40)]
+    rows.join()
+    for chat in chats:
+        list(chat)
+    assert [place for place, what in enumerate(order) if what == "row"] == [8, 17, 26]
+
+
 @pytest.mark.slow
 def test_memory_is_flat_over_two_hundred_turns(engine: Engine) -> None:
     """Twenty sessions of ten turns each, their histories growing, some of them left in the middle."""
@@ -123,4 +217,4 @@ def test_memory_is_flat_over_two_hundred_turns(engine: Engine) -> None:
     after = rounds(range(10, 20))
     assert after - before < 24 * 2**20
     assert engine._scheduler._batches == []
-    assert len(engine._scheduler._waiting) == 0
+    assert not engine._scheduler._chats
