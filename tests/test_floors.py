@@ -60,7 +60,7 @@ TORCH_MODULES = frozenset(
         "core.training.trainer",
     }
 )
-"""Modules that import torch at their top, or one of these: for workers, and for functions that a request for a generation calls."""
+"""Modules that import torch at their top, or one of these: for workers, and for functions that a user's question calls."""
 
 CORE_FILES = sorted((ROOT / "core").rglob("*.py"))
 PAGE_FILES = sorted(path for path in [ROOT / "Home.py", *(ROOT / "pages").rglob("*.py")] if path.is_file())
