@@ -7,7 +7,7 @@ import streamlit as st
 from core.chat.talk import before, branch, exchanges
 from core.errors import UserError
 from core.store.runs import list_runs
-from pages.ui import answers, chatsettings, engine, formats, servepanel, shell, speakers, states, talks
+from pages.ui import answers, chatsettings, engine, formats, servepanel, shell, speakers, states, talks, took
 from pages.ui.asking import ask, settled
 
 AGAIN, FAULT = "chat_again", "chat_fault"
@@ -63,10 +63,13 @@ if fault_before := st.session_state.pop(FAULT, None):
 below = st.empty()
 if shown.turns and not again:
     last = exchanges(talk)[-1]
-    below.button(
-        "Ask the last question again", icon=":material/refresh:", type="tertiary", key="chat_regenerate",
-        on_click=ask_again, args=(last.place, last.question.content, False), help="The new answers take the place of the last.",
-    )  # fmt: skip
+    with below.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Ask the last question again", icon=":material/refresh:", type="tertiary", key="chat_regenerate",
+            on_click=ask_again, args=(last.place, last.question.content, False),
+            help="The new answers take the place of the last.",
+        )  # fmt: skip
+        took.total_line(talk)
 offered = st.empty()
 tried = None
 if not talk.turns:

@@ -127,11 +127,20 @@ def messages_for(
 class Answering:
     """One arm's answer as it comes. ``run`` in a thread, or ``together``; ``turn`` is what was said so far and how fast."""
 
-    def __init__(self, ask: Callable[[Stopping], Speaking], *, arm: int, tokens_in: int = 0, left_out: int = 0) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Stopping], Speaking],
+        *,
+        arm: int,
+        tokens_in: int = 0,
+        left_out: int = 0,
+        price: Callable[[Answered], float | None] = lambda answer: None,
+    ) -> None:
         self.text = ""
         self.fault: UserError | None = None
         self.bug: Exception | None = None
         self._ask, self._arm, self._tokens_in, self._left_out = ask, arm, tokens_in, left_out
+        self._price = price
         self._speaking: Speaking | None = None
         self._stopping = threading.Event()
         self._started = time.monotonic()
@@ -181,6 +190,7 @@ class Answering:
             cut=bool(self._ended and done and done.finish == "length"),
             error=self.fault.message if self.fault else "",
             hint=self.fault.hint if self.fault else "",
+            cost=self._price(done) if done else None,
         )
 
 

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from core.chat.spent import spent, together
 from core.records import Arm, Conversation, GenerationSettings, ModelRef, Run, Template, Turn, new_id, now
 
 UNNAMED = "New conversation"
@@ -53,8 +54,9 @@ def history_of(conversation: Conversation, arm: int) -> list[dict[str, str]]:
 
 
 def before(conversation: Conversation, place: int) -> Conversation:
-    """The conversation up to a turn, without it."""
-    return conversation.model_copy(update={"turns": conversation.turns[:place]})
+    """The conversation up to a turn, without it; what the answers took that go with it counts as replaced."""
+    replaced = together(conversation.replaced, spent(conversation.turns[place:]))
+    return conversation.model_copy(update={"turns": conversation.turns[:place], "replaced": replaced})
 
 
 def branch(conversation: Conversation, place: int) -> Conversation | None:

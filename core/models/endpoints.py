@@ -76,11 +76,11 @@ class EndpointEngine:
         return EndpointStream(self.endpoint, self._key, body, stops[MOST_STOPS:], should_stop)
 
     def cost(self, answer: Answered) -> float | None:
-        """What an answer cost by its tokens, in the currency of the prices; none where there are none."""
+        """What an answer cost by its tokens, in the currency of the prices; none without prices, or where no tokens were told."""
         own, prices = self.endpoint, get_settings()
         given = own.price_in if own.price_in is not None else prices.price_in
         made = own.price_out if own.price_out is not None else prices.price_out
-        if given is None or made is None:
+        if given is None or made is None or not answer.prompt_tokens:  # a stopped answer's tokens are told by nobody
             return None
         return (answer.prompt_tokens * given + answer.tokens * made) / 1e6
 

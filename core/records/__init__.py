@@ -21,7 +21,7 @@ from core.records.base import (
 )
 from core.records.data import Dataset, Step, Version
 from core.records.evaluation import Arm, Evaluation, EvaluationSpec, Passages
-from core.records.jobs import Conversation, Job, Progress, Reporter, SilentReporter, Turn
+from core.records.jobs import Conversation, Job, Progress, Reporter, SilentReporter, Spent, Turn
 from core.records.measurements import CodeSpec, JudgeSpec, Measurement, TextSpec
 from core.records.models import GenerationSettings, ModelRef, NamedEndpoint, Template
 from core.records.training import DatasetUse, Run, TrainSpec
@@ -53,6 +53,7 @@ __all__ = [
     "Reporter",
     "Run",
     "SilentReporter",
+    "Spent",
     "Split",
     "Step",
     "Stored",

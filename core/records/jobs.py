@@ -15,7 +15,8 @@ class Turn(Record):
     """A message of a chat with how it came about (arm, tokens, seconds); ``arm`` is null for the user's.
 
     ``instruction``: what stood before a user's text. ``left_out``: earlier messages that an answer's prompt had no room
-    for. ``cut``: it reached its longest length. ``error`` and ``hint``: why an arm has no answer.
+    for. ``cut``: it reached its longest length. ``error`` and ``hint``: why an arm has no answer. ``cost``: by the prices of
+    the endpoint when it answered, of no currency; none where there is no price, or the endpoint told no tokens.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -31,16 +32,29 @@ class Turn(Record):
     cut: bool = False
     error: str = ""
     hint: str = ""
+    cost: float | None = None
+
+
+class Spent(Record):
+    """What answers took together. ``seconds``: summed, also over those that came at once; ``cost``: over ``priced`` ones."""
+
+    answers: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    cost: float = 0.0
+    priced: int = 0
 
 
 class Conversation(Stored):
-    """A chat that is kept: one or several arms answer each question."""
+    """A chat that is kept: one or several arms answer each question. ``replaced``: what answers took that are gone by now."""
 
     conversation_id: str
     name: str
     arms: tuple[Arm, ...] = ()
     system: str = ""
     turns: tuple[Turn, ...] = ()
+    replaced: Spent = Spent()
 
 
 class Progress(Record):

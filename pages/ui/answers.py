@@ -13,7 +13,7 @@ from core.data.answers import Break, break_of, parse_answer
 from core.errors import UserError
 from core.records import Conversation, Turn
 from core.store.datasets import read_rows
-from pages.ui import formats, keeping, marks, states
+from pages.ui import formats, keeping, marks, states, took
 from pages.ui.selection import Selection
 
 EDITING, DRAFT = "chat_editing", "chat_draft"
@@ -107,7 +107,7 @@ def _answer(turn: Turn, source: str, *, extraction: bool) -> None:
         _unreadable(turn, parsed.error)
     else:
         st.html(marks.marked(turn.content or "(empty)", []))
-    st.caption(speed(turn))
+    took.answer_line(turn)
 
 
 def _unreadable(turn: Turn, reason: str) -> None:
@@ -139,24 +139,6 @@ def _why(turn: Turn, fault: Break) -> str:
     if not turn.content[: fault.position].strip():
         return "it begins with other text"
     return _WHY.get(fault.reason, fault.reason)
-
-
-def speed(turn: Turn) -> str:
-    """Tokens, rate and time to the first token of an answer, and what is to know about its length."""
-    rate = turn.tokens_out / turn.seconds if turn.seconds else 0.0
-    parts = [
-        (f"{formats.count(turn.tokens_in)} tokens in, " if turn.tokens_in else "")
-        + (f"{formats.count(turn.tokens_out)} out" if turn.tokens_in else formats.plural(turn.tokens_out, "token")),
-        f"{formats.number(rate)} tokens/s",
-        f"first token after {formats.duration(turn.first_token_seconds)}",
-    ]
-    if turn.left_out:
-        parts.append(f"without the {turn.left_out} oldest messages, for which the window has no room")
-    if turn.stopped:
-        parts.append("stopped")
-    if turn.cut:
-        parts.append("cut off at the most tokens allowed")
-    return " · ".join(parts)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -164,7 +164,11 @@ def _from_endpoint(asked: Asked, place: int, endpoint: NamedEndpoint) -> Answeri
         history=_history(asked, place),
     )
     client = EndpointEngine(endpoint, _key(endpoint.key_variable))
-    return Answering(lambda stopping: client.ask(messages, choice.settings, template.stop, stopping), arm=asked.first + place)
+    return Answering(
+        lambda stopping: client.ask(messages, choice.settings, template.stop, stopping),
+        arm=asked.first + place,
+        price=client.cost,
+    )
 
 
 def _key(variable: str) -> str:

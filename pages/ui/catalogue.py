@@ -14,10 +14,10 @@ from core.jobs.queue import dispatch, enqueue
 from core.models.catalogue import list_models, parse_model
 from core.models.code import ModelCode, code_of, distrust, trust, trusted
 from core.models.hub import RemoteModel, describe, local_revision
-from core.records import ENDED_STATES, ModelRef, NamedEndpoint
-from core.store.endpoints import delete_endpoint, list_endpoints, save_endpoint
+from core.records import ENDED_STATES, ModelRef
+from core.store.endpoints import delete_endpoint, list_endpoints
 from core.store.jobs import get_job
-from pages.ui import formats, states
+from pages.ui import endpointform, formats, states
 
 _OPEN, _FOUND, _JOB, _CODE, _FAULT = "models_open", "models_found", "models_job", "models_code", "models_fault"
 _SOURCES = {"default": "bundled", "hub": "Hugging Face", "modelscope": "ModelScope", "path": "folder"}
@@ -146,25 +146,10 @@ def _endpoints() -> None:
             )
             st.button("Forget", key=f"models_forget_{known.name}", type="tertiary", on_click=delete_endpoint, args=(known.name,))
     with st.form("models_endpoint", border=False, clear_on_submit=False):
-        one, two, three = st.columns(3)
-        name = one.text_input("Name", key="models_endpoint_name", help="How it is called here: endpoint:NAME.")
-        url = two.text_input("Address", key="models_endpoint_url", placeholder="https://api.example.com/v1")
-        model = three.text_input("Model", key="models_endpoint_model", help="Its name there.")
-        one, two, three = st.columns(3)
-        variable = one.text_input(
-            "Variable of the key", "TUNEWISE_ENDPOINT_KEY", key="models_endpoint_key",
-            help="The environment variable or Streamlit secret that holds the key. The key itself is kept nowhere.",
-        )  # fmt: skip
-        price_in = two.number_input("A million prompt tokens cost", 0.0, value=None, key="models_endpoint_in")
-        price_out = three.number_input("A million answer tokens cost", 0.0, value=None, key="models_endpoint_out")
+        values = endpointform.fields("models_endpoint", wide=True)
         if st.form_submit_button("Keep this endpoint", icon=":material/add_link:"):
             try:
-                save_endpoint(
-                    NamedEndpoint(
-                        name=name.strip(), url=url.strip(), model=model.strip(), key_variable=variable.strip(),
-                        price_in=price_in, price_out=price_out,
-                    )
-                )  # fmt: skip
+                endpointform.keep(values)
                 st.rerun()
             except UserError as fault:
                 states.error(fault, kept="What you typed is still there.")

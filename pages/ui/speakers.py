@@ -5,25 +5,22 @@ Picks arms; knows nothing of engines and answers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
 from core.chat.settings import PLAIN
-from core.errors import NotFoundError, SpecError
+from core.errors import NotFoundError
 from core.jobs.submissions import run_model
 from core.prompts.templates import find_template, list_templates
 from core.records import Arm, Conversation, ModelRef, NamedEndpoint, Run, Template
-from core.store.endpoints import delete_endpoint, list_endpoints, save_endpoint
-from pages.ui import states
+from core.store.endpoints import delete_endpoint, list_endpoints
+from pages.ui import endpointform, states
 from pages.ui.selection import Selection
 
 BASE = "base"
 MOST_ARMS = 4
-KEY_VARIABLE = "TUNEWISE_ENDPOINT_KEY"
-_KEYS = re.compile(rf"{KEY_VARIABLE}\w*|\w+_API_KEY")
 _ENDPOINT = "endpoint:"
 _PICKED, _ADDED, _PENDING = "chat_arms", "chat_added", "chat_pick"
 
@@ -172,19 +169,10 @@ def _add_template(known: dict[str, Speaker]) -> None:
 
 def _add_endpoint() -> None:
     st.caption("A server that speaks OpenAI's chat protocol: vLLM, Ollama, a provider, or `python -m core serve`.")
-    name = st.text_input("Name", key="chat_endpoint_name", placeholder="qwen-72b")
-    url = st.text_input("Address", key="chat_endpoint_url", placeholder="http://127.0.0.1:8000/v1")
-    model = st.text_input("Its model", key="chat_endpoint_model", placeholder="as the server names it")
-    variable = st.text_input(
-        "Environment variable with its key", KEY_VARIABLE, key="chat_endpoint_key",
-        help="The key is read from the environment or Streamlit's secrets when it is asked, and kept nowhere.",
-    )  # fmt: skip
+    values = endpointform.fields("chat_endpoint", wide=False)
     if st.button("Add", key="chat_add_endpoint"):
         with states.catching():
-            if not _KEYS.fullmatch(variable):
-                raise SpecError(f"{variable!r} is no variable of a key", f"Name it {KEY_VARIABLE}… or …_API_KEY.")
-            save_endpoint(NamedEndpoint(name=name.strip(), url=url.strip(), model=model.strip(), key_variable=variable))
-            _pick_also(f"{_ENDPOINT}{name.strip()}")
+            _pick_also(f"{_ENDPOINT}{endpointform.keep(values).name}")
     for endpoint in list_endpoints():
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{states.plain(endpoint.name)}** {states.plain(endpoint.model)}")

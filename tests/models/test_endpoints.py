@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -102,6 +103,8 @@ def test_an_answer_comes_in_pieces_with_its_numbers(server: StandIn, monkeypatch
     assert 0 < answer.first_token_seconds <= answer.seconds
     assert engine(server, price_in=2.0, price_out=10.0).cost(answer) == pytest.approx((12 * 2 + 7 * 10) / 1e6)
     assert engine(server).cost(answer) is None
+    untold = dataclasses.replace(answer, prompt_tokens=0)  # stopped before the endpoint told how many it read
+    assert engine(server, price_in=2.0, price_out=10.0).cost(untold) is None
     monkeypatch.setenv("TUNEWISE_PRICE_IN", "1")
     monkeypatch.setenv("TUNEWISE_PRICE_OUT", "1")
     assert engine(server).cost(answer) == pytest.approx(19 / 1e6)

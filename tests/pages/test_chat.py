@@ -107,6 +107,26 @@ def test_one_arm_that_is_down_leaves_the_other_alone(there: StandIn) -> None:
     assert KEY not in talk().model_dump_json()
 
 
+def test_an_answer_says_what_it_took_and_cost_and_the_conversation_what_all_did(there: StandIn) -> None:
+    save_endpoint(NamedEndpoint(name="dear", url=there.url, model="m", price_in=2000.0, price_out=10_000.0))
+    there.say = lambda text: "{}"
+    page = ask(chat("there", "dear"), TEXT)
+    free, dear = talk().turns[1:]
+    assert (free.cost, dear.cost) == (None, pytest.approx((11 * 2000 + 2 * 10_000) / 1e6))
+    lines = [caption.value for caption in page.caption if "tokens/s" in caption.value]
+    assert [line.startswith("11 tokens in, 2 out · ") and " s, " in line for line in lines] == [True, True]
+    assert ["cost 0.0420" in line for line in lines] == [False, True]
+    (so_far,) = [caption for caption in page.caption if caption.value.startswith("So far")]
+    assert so_far.value.startswith("So far 2 answers: 22 tokens in, 4 out · ")
+    assert so_far.value.endswith("of answering · cost 0.0420 (1 answer with a price)")
+    assert "dear, chat: 1 answer: 11 tokens in, 2 out" in so_far.help.replace("\\", "")
+    press(page, "chat_regenerate")  # the answers that are gone were paid for, too
+    (so_far,) = [caption for caption in page.caption if caption.value.startswith("So far")]
+    assert so_far.value.startswith("So far 4 answers: 44 tokens in")
+    assert "cost 0.0840" in so_far.value
+    assert "replaced by others since: 2 answers" in so_far.help
+
+
 def test_an_arm_remembers_its_own_answers_and_free_chat_has_nothing_around_it(there: StandIn) -> None:
     page = chat("there")
     page.radio(key="chat_template_chat@1").set_value("plain@1").run()
@@ -251,8 +271,9 @@ def test_four_answer_at_most_and_endpoints_are_added_and_forgotten(there: StandI
     press(page, "chat_add_endpoint")
     assert "'PATH' is no variable of a key" in page.error[0].value
     page.text_input(key="chat_endpoint_key").set_value("TUNEWISE_ENDPOINT_KEY")
+    page.number_input(key="chat_endpoint_in").set_value(0.5)
     press(page, "chat_add_endpoint")
-    assert "mine" in [one.name for one in list_endpoints()]
+    assert {one.name: one.price_in for one in list_endpoints()}["mine"] == 0.5
     assert "endpoint:mine" in page.session_state["chat_arms"]
     press(page, "chat_forget_mine")
     assert "endpoint:mine" not in page.session_state["chat_arms"]

@@ -125,6 +125,10 @@ def test_an_endpoint_is_kept_and_forgotten(app: AppTest) -> None:
     submit.click().run()
     assert any("no address" in error.value for error in app.error)
     app.text_input(key="models_endpoint_url").set_value("https://api.example/v1")
+    app.text_input(key="models_endpoint_key").set_value("PGPASSWORD")
+    next(button for button in app.button if button.label == "Keep this endpoint").click().run()
+    assert any("'PGPASSWORD' is no variable of a key" in error.value for error in app.error)
+    app.text_input(key="models_endpoint_key").set_value("DEEP_API_KEY")
     app.number_input(key="models_endpoint_in").set_value(2.0)
     next(button for button in app.button if button.label == "Keep this endpoint").click().run()
     assert not app.exception
