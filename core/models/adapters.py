@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError
+from core.models.mixing import Mixing, mixing_of
 
 WEIGHTS = "adapter_model.safetensors"
 BASE = "__base__"
@@ -27,6 +28,7 @@ class Adapters:
         self._unmixable: set[str] = set()
         self._active: str | None = None
         self._layers: list[Any] = []
+        self._mixing: Mixing | None = None
 
     @property
     def names(self) -> list[str]:
@@ -45,6 +47,7 @@ class Adapters:
         self._check_fit(folder, config)
         if name in self._folders:
             self.detach(name)
+        self._unmix()
         try:
             if self._peft is None:
                 from peft import PeftModel
@@ -55,9 +58,11 @@ class Adapters:
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             if self._peft is not None and name in self._peft.peft_config:
                 self._peft.delete_adapter(name)
+            self._mixing = mixing_of(self._layers)
             raise _misfit(folder, config, str(error).splitlines()[0]) from error
         self._cast(name)
         self._layers = self._plain_layers()
+        self._mixing = mixing_of(self._layers)
         self._folders[name] = folder
         if config.get("use_dora") or config.get("bias", "none") != "none" or config.get("peft_type") != "LORA":
             self._unmixable.add(name)
@@ -70,12 +75,15 @@ class Adapters:
         """Forget an adapter and free its memory."""
         if name in self._folders:
             self._switch(None)
+            self._unmix()
             self._peft.delete_adapter(name)
             del self._folders[name]
             self._unmixable.discard(name)
+            self._mixing = mixing_of(self._layers)
 
     def clear(self) -> None:
         """Let go of the base and all adapters."""
+        self._unmix()
         self._base = self._peft = None
         self._layers = []
         self._folders.clear()
@@ -90,11 +98,22 @@ class Adapters:
         for name in different:
             if name is not None and name not in self._folders:
                 raise ModelError(f"There is no adapter {name!r} on this model", "Attach it first.")
+        if self._mixing is not None and self._unmixable.isdisjoint(different) and self._mixing.knows(names):
+            self._mixing.use(names)
+            return self._base, {}
+        if self._mixing is not None:
+            self._mixing.off()
         if len(different) == 1:
             self._switch(next(iter(different)))
             return (self._base if self._active is None else self._peft), {}
         self._switch(next(n for n in names if n is not None))  # peft looks at the names only while adapters are on
         return self._peft, {"adapter_names": [BASE if n is None else n for n in names]}
+
+    def _unmix(self) -> None:
+        """peft's layers as they were, for peft to change them."""
+        if self._mixing is not None:
+            self._mixing.undo()
+            self._mixing = None
 
     def _switch(self, name: str | None) -> None:
         """Make an adapter, or none, the one that acts.

@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 
 from core.models.constrain import Following
+from core.models.grouped import Part, parts_of, taken_in
+from core.models.growing import GrowingLayer, growing_cache
 from core.models.lane import Lane, Select
 from core.models.sampling import choose, seeded
 from core.models.text import TextStream
@@ -99,17 +101,16 @@ class Batch:
     """Requests under way together. ``pad``: the identifier that fills the left; ``lane``: where a row may go alone."""
 
     def __init__(self, model: Any, requests: Sequence[Request], pad: int, device: torch.device, lane: Lane | None = None) -> None:
-        from transformers import DynamicCache
-
         self.requests = list(requests)
         self._device, self._lane = device, lane
-        self._new_cache = functools.partial(DynamicCache, config=model.config.get_text_config())
+        self._new_cache = functools.partial(growing_cache, model.config.get_text_config())
         self._cache = self._new_cache()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._cache_name = cache_argument(inner.__class__)
         width = max(r.length for r in requests)
         rows = [[pad] * (width - r.length) + [*r.ids, *r.made] for r in requests]
         self._next = torch.tensor(rows, device=device)
+        self._parts: list[Part] | None = None  # of the rows as they lie; found anew when rows come or go
         self._lengths = [r.length for r in requests]  # of each row with its next token; kept here to spare a device its waits
         started = time.perf_counter()
         for request in requests:
@@ -130,9 +131,7 @@ class Batch:
         """Whether other rows can be put beside these (not where a layer keeps only a window)."""
         if self._in_lane:
             return True
-        from transformers.cache_utils import DynamicLayer
-
-        return all(type(layer) is DynamicLayer for layer in self._cache.layers)
+        return all(type(layer) is GrowingLayer for layer in self._cache.layers)
 
     def step(self, select: Select) -> None:
         """One token more for each request; the first step reads the prompts. Ended requests leave.
@@ -163,15 +162,18 @@ class Batch:
         padding = torch.tensor([width - length for length in self._lengths], device=self._device).unsqueeze(1)
         columns = torch.arange(width, device=self._device).unsqueeze(0)
         padded = min(self._lengths) < width
-        output = forward(
-            input_ids=self._next,
-            attention_mask=(columns >= padding).long() if padded else None,
-            position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
-            use_cache=True,
-            logits_to_keep=1,
-            **{self._cache_name: self._cache},
-            **arguments,
-        )
+        if self._parts is None:
+            self._parts = parts_of(self._lengths, width)
+        with taken_in(self._parts, width):
+            output = forward(
+                input_ids=self._next,
+                attention_mask=(columns >= padding).long() if padded else None,
+                position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
+                use_cache=True,
+                logits_to_keep=1,
+                **{self._cache_name: self._cache},
+                **arguments,
+            )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
@@ -202,7 +204,7 @@ class Batch:
         return True
 
     def _leave_lane(self, lane: Lane) -> None:
-        self._cache = self._new_cache()
+        self._cache, self._parts = self._new_cache(), None
         for place, (keys, values) in enumerate(lane.leave()):
             self._cache.update(keys, values, place)
 
@@ -220,6 +222,7 @@ class Batch:
             self._next = torch.cat([self._next, other._next])
         self._lengths += other._lengths
         self.requests += other.requests
+        self._parts = None
 
     def _choose(self, logits: torch.Tensor) -> list[int]:
         bound = [(place, r.follow) for place, r in enumerate(self.requests) if r.follow is not None and not r.finish]
@@ -249,7 +252,7 @@ class Batch:
         ended = len(self) - len(alive)
         if not ended or (alive and ended * COMPACT_SHARE < len(self)):
             return
-        self.requests = [self.requests[place] for place in alive]
+        self.requests, self._parts = [self.requests[place] for place in alive], None
         if not alive:
             self.release()
             return

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from core.errors import ModelError
+from core.models import grouped
 from core.models.adapters import Adapters
 from core.models.answers import Answered
 from core.models.batch import Event, Request, cache_argument
@@ -44,6 +45,8 @@ class Engine:
         self._model = loaded.model
         config = loaded.model.config.get_text_config()
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
+        if loaded.device.type == "cuda":
+            grouped.register()
         self._pad = int(loaded.tokenizer.pad_token_id)
         self._ends = end_tokens(loaded)
         self._limits = batch_limits(loaded, config)

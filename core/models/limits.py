@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from core.models.load import LoadedModel
 
 
+ROOM = 1.4
+"""Bytes that a batch takes for each byte of its keys and values."""
 SHARE = 0.8
 """Of the free memory that caches may fill; passes over prompts and the allocator's fragments need the rest."""
 
@@ -43,9 +45,8 @@ class BatchLimits:
 def batch_limits(loaded: LoadedModel, config: Any) -> BatchLimits:
     """The limits of a model on its device."""
     cpu = loaded.device.type == "cpu"
-    # twice a token's cache: a layer's is copied as it grows, and growing pieces leave gaps in the allocator
-    # (512 rows of 288 tokens at 7B were seen to take 17 GB, twice their 8.5)
-    per_token = 2 * cache_bytes(loaded, config)
+    # more than a token's cache: room that is made ahead, one layer's copies when rows join, gaps in the allocator
+    per_token = int(ROOM * cache_bytes(loaded, config))
     return BatchLimits(str(loaded.device), 64 if cpu else 512, per_token, 16_384 if cpu else None, 4_096 if cpu else 16_384)
 
 
