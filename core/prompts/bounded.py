@@ -9,7 +9,7 @@ checked to be what transformers writes (``chat.answer_frame``). Knows nothing of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from datetime import datetime
 from functools import lru_cache, wraps
 from typing import Any
@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
 from core.prompts.budget import MAX_CHARACTERS, TooMuchError, budget, spend
+from core.prompts.prefixes import Prefixes, Watch, Watched, main_loop, note_attribute, watching
 
 FIXED_DATE = "26 Jul 2024"
 """The date that templates may write: today's would make training differ from use."""
@@ -38,6 +39,8 @@ _OF_SEQUENCES = frozenset(
     | {"max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "slice", "sort", "sum", "unique"}
 )
 """Filters that may be given what can't be written (a generator, a macro)."""
+_STEPS = ("tick", "weighed", "named", "walked", "joined")
+"""The environment's own methods that are put into a template."""
 _NO_FILTERS = ("random", "pprint", "urlize")
 """Not the same twice, or not bounded by what they are given."""
 FAULTS: tuple[type[Exception], ...] = (
@@ -127,7 +130,10 @@ class Bounded(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
+        loop = main_loop(tree)
         _instrument(tree)
+        if loop is not None:
+            loop.iter = _through(loop, "walked", loop.iter)
         return tree
 
     def tick(self, written: int) -> None:
@@ -135,8 +141,29 @@ class Bounded(ImmutableSandboxedEnvironment):
         spend(50 + written)
 
     def weighed(self, value: Any) -> Any:
-        """A value that is compared or given a name."""
+        """A value that is compared."""
         return weigh(value)
+
+    def named(self, value: Any) -> Any:
+        """A value that is given a name; the messages keep being watched under it."""
+        if isinstance(value, Watched):
+            spend(10 + value.plain_length)
+            return value
+        return weigh(value)
+
+    def walked(self, value: Any) -> Any:
+        """What the main loop goes through."""
+        return value.walked() if isinstance(value, Watched) else value
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``a.b``."""
+        note_attribute(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """``a[b]``."""
+        note_attribute(obj, argument)
+        return super().getitem(obj, argument)
 
     def joined(self, *parts: Any) -> str:
         """``a ~ b``."""
@@ -164,7 +191,7 @@ class Bounded(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """Calls of methods, macros and globals."""
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
-        if owner is __self and name in ("tick", "weighed", "joined"):
+        if owner is __self and name in _STEPS:
             return __obj(*args)
         _numbers((*args, *kwargs.values()))
         weigh([args, kwargs])
@@ -244,7 +271,7 @@ def _instrument(node: nodes.Node, depth: int = 0) -> nodes.Node:
         size = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         node.body.insert(0, nodes.ExprStmt(_through(node, "tick", nodes.Const(size))).set_lineno(node.lineno))
     elif isinstance(node, nodes.Assign):
-        node.node = _through(node, "weighed", node.node)
+        node.node = _through(node, "named", node.node)
     elif isinstance(node, nodes.Compare):
         node.expr = _through(node, "weighed", node.expr)
         for operand in node.ops:
@@ -281,12 +308,28 @@ def _compiled(source: str) -> Any:
 
 def render_chat(source: str, variables: Mapping[str, Any]) -> str:
     """A chat template's text. TooMuchError over the budget, ``FAULTS`` for what else goes wrong."""
-    parts: list[str] = []
+    return "".join(_written_parts(source, variables))
+
+
+def render_prefixes(source: str, variables: Mapping[str, Any]) -> Prefixes | None:
+    """``render_chat`` of all beginnings of ``messages`` (at least one) at once; none where they can't be told from one run."""
+    watch, messages = Watch(), variables["messages"]
+    token = watching.set(watch)
+    try:
+        parts = []
+        for part in _written_parts(source, {**variables, "messages": Watched(messages, watch)}):
+            parts.append(part)
+            watch.written += len(part)
+    finally:
+        watching.reset(token)
+    return watch.found("".join(parts), len(messages))
+
+
+def _written_parts(source: str, variables: Mapping[str, Any]) -> Iterator[str]:
     size = 0
     with budget():
         for part in _compiled(source).generate(**variables):
             size += len(part)
             if size > MAX_CHARACTERS:
                 raise TooMuchError(f"it writes more than {MAX_CHARACTERS:,} characters")
-            parts.append(part)
-    return "".join(parts)
+            yield part

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from core.errors import SpecError
-from core.prompts.bounded import FAULTS, FIXED_DATE, render_chat
+from core.prompts.bounded import FAULTS, FIXED_DATE, render_chat, render_prefixes
 from core.prompts.budget import TooMuchError
 from core.prompts.control import controls
+from core.prompts.prefixes import Prefixes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,8 +70,27 @@ def apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: b
         ) from error
 
 
+def prefixes(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: bool | None) -> Prefixes | None:
+    """What ``apply`` with an open turn writes of each beginning of the messages, from one run of the chat template.
+
+    None where one run can't tell, or has a fault: then ``apply`` says what is written of each.
+    """
+    if not tokenizer.chat_template or not messages:
+        return None
+    try:
+        return render_prefixes(str(tokenizer.get_chat_template()), _variables(tokenizer, messages, thinking, True))
+    except TooMuchError:
+        return None
+    except FAULTS:
+        return None
+
+
 def _apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> str:
-    variables = {
+    return render_chat(str(tokenizer.get_chat_template()), _variables(tokenizer, messages, thinking, open_turn))
+
+
+def _variables(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> dict[str, Any]:
+    return {
         "messages": [dict(m) for m in messages],
         "tools": None,
         "documents": None,
@@ -78,7 +98,6 @@ def _apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: boo
         **tokenizer.special_tokens_map,
         **_options(thinking),
     }
-    return render_chat(str(tokenizer.get_chat_template()), variables)
 
 
 def _options(thinking: bool | None) -> dict[str, Any]:

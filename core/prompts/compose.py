@@ -5,12 +5,13 @@ Works on real texts and on ``traced`` ones alike: ``Means`` says how a part is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.prompts import chat
 from core.prompts.control import Controls, controls
+from core.prompts.prefixes import Prefixes
 from core.prompts.rowdata import RowData, RowError, Turn
 from core.prompts.sandbox import Text, run
 from core.prompts.templates import part, uses_shots
@@ -22,17 +23,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Means:
-    """``text``: a compiled part with its variables, and where that is; ``turns``: messages, with an open turn."""
+    """``text``: a compiled part with its variables, and where that is; ``turns``: messages, with an open turn.
+
+    ``prefixes``: all beginnings of the messages at once, where that can be done.
+    """
 
     text: Callable[[Text, Mapping[str, Any], str], str]
     turns: Callable[[PreTrainedTokenizerFast, chat.Messages, bool | None], str]
+    prefixes: Callable[[PreTrainedTokenizerFast, chat.Messages, bool | None], Prefixes | None] = lambda *_: None
 
 
 def _opened(tokenizer: PreTrainedTokenizerFast, messages: chat.Messages, thinking: bool | None) -> str:
     return chat.apply(tokenizer, messages, thinking=thinking, open_turn=True)
 
 
-REAL = Means(run, _opened)
+def _prefixes(tokenizer: PreTrainedTokenizerFast, messages: chat.Messages, thinking: bool | None) -> Prefixes | None:
+    return chat.prefixes(tokenizer, messages, thinking=thinking)
+
+
+REAL = Means(run, _opened, _prefixes)
 
 
 @dataclass(frozen=True)
@@ -109,18 +118,35 @@ def messages_of(write: Writer) -> tuple[list[dict[str, str]], list[dict[str, str
 def _chat(write: Writer, tokenizer: PreTrainedTokenizerFast) -> Composed:
     template, data = write.template, write.data
     frame = chat.answer_frame(tokenizer, template.enable_thinking)
-    messages, turns = messages_of(write)
-    prompts: list[tuple[str, str]] = []
-    for place, turn in enumerate(turns):
-        if turn["role"] == "assistant":
-            asked = [*messages, *turns[:place]]
-            if not asked:
-                continue
-            opened = _applied(write, tokenizer, asked)
-            prompts.append((opened, frame.lead + turn["content"] + frame.end))
-    last = _applied(write, tokenizer, [*messages, *turns])
+    before, turns = messages_of(write)
+    messages = [*before, *turns]
+    said = {
+        len(before) + place: frame.lead + turn["content"] + frame.end
+        for place, turn in enumerate(turns)
+        if turn["role"] == "assistant" and len(before) + place > 0
+    }
     answer = "" if data.answer is None else frame.lead + write.answer(data.row, data.answer) + frame.end
-    return _stitched(prompts, last, answer)
+    known = write.means.prefixes(tokenizer, messages, template.enable_thinking) if said else None
+    if known is not None and all(place in known.cuts for place in said):
+        return _stitched(_cut(known, said), lambda: known.text, answer)
+
+    def prompts() -> Iterator[tuple[str, str, str]]:
+        done = ""
+        for place, text in said.items():
+            prompt = _applied(write, tokenizer, messages[:place])
+            yield done, prompt, text
+            done = prompt + text
+        yield done, _applied(write, tokenizer, messages), ""
+
+    return _stitched(prompts(), lambda: _applied(write, tokenizer, messages), answer)
+
+
+def _cut(known: Prefixes, said: Mapping[int, str]) -> Iterator[tuple[str, str, str]]:
+    """For each prompt only its last turns, as only they have to be compared: the time is that of one text."""
+    done, at = "", 0
+    for place, text in [*said.items(), (known.count, "")]:
+        yield done, known.text[at : known.cuts[place]] + known.behind, text
+        done, at = known.behind + text, known.cuts[place]
 
 
 def _applied(write: Writer, tokenizer: PreTrainedTokenizerFast, messages: chat.Messages) -> str:
@@ -133,19 +159,18 @@ def _applied(write: Writer, tokenizer: PreTrainedTokenizerFast, messages: chat.M
         raise RowError(f"Row {data.row['row_id']}: {fault.message}", fault.hint) from fault
 
 
-def _stitched(earlier: Sequence[tuple[str, str]], last: str, answer: str) -> Composed:
-    """Segments whose texts together are ``last`` + ``answer``, with borders where earlier answers stand."""
-    if not earlier:
-        return Composed([(last, False), (answer, True)])
+def _stitched(prompts: Iterable[tuple[str, str, str]], last: Callable[[], str], answer: str) -> Composed:
+    """Segments whose texts together are the last prompt and the answer, with borders where earlier answers stand.
+
+    ``prompts``: what is written already, the text that should go on from it, and what is said there; the last for ``answer``.
+    """
     pieces: list[tuple[str, bool]] = []
-    done = ""
-    for prompt, said in [*earlier, (last, answer)]:
+    for done, prompt, said in prompts:
         if not prompt.startswith(done):
             note = "the chat template rewrites earlier turns, so only the last one can be trained on"
-            return Composed([(last, False), (answer, True)], note)
-        pieces += [(prompt[len(done) :], False), (said, True)]
-        done = prompt + said
-    return Composed(pieces)
+            return Composed([(last(), False), (answer, True)], note)
+        pieces += [(prompt[len(done) :] if done else prompt, False), (said, True)]
+    return Composed([*pieces[:-1], (answer, True)])
 
 
 def _raw(write: Writer, tokenizer: PreTrainedTokenizerFast) -> Composed:
