@@ -58,7 +58,7 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     """A comparison (``Comparison.to_json()``) as plain tables: verdict, arms, differences, rows won and lost, transitions."""
     arms, lines = found["arms"], [v["verdict"] for v in found["versus"]]
     rows: list[tuple[Any, ...]] = []
-    for name in (n for n in SHOWN if n in arms[0]["scores"]):
+    for name in (n for n in SHOWN if any(n in a["scores"] for a in arms)):
         cells = [f"{number(a['scores'][name])} {between(a['intervals'].get(name))}" if name in a["scores"] else "" for a in arms]
         rows.append((name, *cells, *(_change(v["difference"].get(name)) for v in found["versus"])))
     heads = ["metric", *(f"{chr(65 + i)}" for i in range(len(arms))), *(f"{chr(66 + i)} − A" for i in range(len(arms) - 1))]
@@ -84,6 +84,13 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
             ends = [kind for kind in moved if any(line[kind] for line in moved.values())]
             body = [(kind, *(line[end] or "" for end in ends)) for kind, line in moved.items() if any(line.values())]
             lines += table([f"pairs: A ↓, {arm} →", *ends], body)
+    timed = [(chr(65 + i), a["latency"]) for i, a in enumerate(arms) if a["latency"]]
+    if timed:
+        body = [
+            (letter, *(f"{t[q]:.3g} {between(t[f'{q}_interval'])}" for q in ("p50", "p95")), t["machine"]) for letter, t in timed
+        ]
+        lines += ["", *table(["seconds a row", "median", "95 % of rows within", "timed on"], body)]
+    lines += found["notes"]
     left_out = {key: n for key, n in found["left_out"].items() if n}
     return lines + [f"{key}: {n:,} rows are not in the other arms and were left out" for key, n in left_out.items()]
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from core.errors import UserError
 from core.evaluation import artefacts
-from core.evaluation.metrics.rows import Statistics, align
+from core.evaluation.metrics.rows import Statistics
 from core.evaluation.scoring import score_frame
 from core.records import Evaluation
 
-_NOT_COUNTING = frozenset({"perplexity", "intervals", "decoding", "batching", "endpoint", "passages"})
+_NOT_COUNTING = frozenset({"perplexity", "intervals", "decoding", "batching", "endpoint", "passages", "machine", "seconds"})
 """Signatures of how answers came about, or of what needs no common footing."""
 
 
@@ -53,7 +53,7 @@ def in_order(table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
 def statistics_of(
     evaluations: Sequence[Evaluation], tables: Sequence[pa.Table], row_ids: Sequence[str]
 ) -> tuple[list[Statistics], list[pa.Table]]:
-    """Statistics of the common rows on the same columns, and the fate of each pair.
+    """Statistics of the common rows, each arm's own columns, and the fate of each pair.
 
     Counted anew from the texts where signatures show that the arms were counted differently.
     """
@@ -62,10 +62,10 @@ def statistics_of(
         elements = next((e.elements for e in evaluations if e.elements), ())
         scored = [score_frame(table, evaluations[0].task, elements, with_intervals=False) for table in tables]
         named = [artefacts.name_pairs(s.pairs, t["row_id"]) for s, t in zip(scored, tables, strict=True)]
-        return align([s.statistics for s in scored]), named
+        return [s.statistics for s in scored], named
     found = []
     for evaluation in evaluations:
         ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
         place = {row_id: i for i, row_id in enumerate(ids)}
         found.append(statistics.take(np.array([place[row_id] for row_id in row_ids])))
-    return align(found), [artefacts.read_pairs(e.evaluation_id) for e in evaluations]
+    return found, [artefacts.read_pairs(e.evaluation_id) for e in evaluations]

@@ -7,7 +7,7 @@ are of each arm against the first. Everything comes from saved row statistics, n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from core.errors import NotFoundError, UserError
 from core.evaluation import artefacts, transitions
 from core.evaluation.common import common_rows, in_order, statistics_of
 from core.evaluation.cost import ArmCost, arm_cost, break_even, prices_of
+from core.evaluation.footing import Footing, footing_sentence, same_footing
+from core.evaluation.latency import Latency, comparable, latency
 from core.evaluation.metrics.generation import chrf
-from core.evaluation.metrics.rows import Floats, Statistics, Sums, ratio
+from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
 from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_intervals
 from core.evaluation.statistics import Interval, holm, mcnemar, several
 from core.evaluation.verdict import sentence
@@ -32,11 +34,12 @@ MAX_ARMS = 6
 
 @dataclass(frozen=True)
 class ArmScores:
-    """One arm on the common rows: every metric by its flat name, with its 95 % interval."""
+    """One arm on the common rows: every metric by its flat name with its 95 % interval, and how long its answers took."""
 
     evaluation: Evaluation
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Comparison:
 
     ``frame``: one line a row: ``row_id``, ``instruction``, ``input``, ``output``, ``split``, ``source``, and of the n-th arm
     ``prediction_n`` and ``score_n`` (0 to 1), with ``result_n`` (``won``, ``lost``, ``tied``) from the second arm on.
-    ``left_out``: the rows of each evaluation that are not compared.
+    ``left_out``: the rows of each evaluation that are not compared. ``footing``: of perplexity, tokens and seconds, on how
+    many rows they are compared, or why they aren't.
     """
 
     task: str
@@ -81,6 +85,13 @@ class Comparison:
     versus: tuple[Versus, ...]
     frame: pa.Table
     left_out: dict[str, tuple[str, ...]]
+    footing: dict[str, Footing] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of ``footing`` a reader must know, in words."""
+        said = (footing_sentence(metric, how, self.rows) for metric, how in self.footing.items())
+        return tuple(text for text in said if text)
 
     @property
     def rows(self) -> int:
@@ -119,6 +130,7 @@ class Comparison:
                     "name": arm.evaluation.name,
                     "scores": arm.scores,
                     "intervals": arm.intervals,
+                    "latency": arm.latency.to_json() if arm.latency else None,
                 }
                 for arm in self.arms
             ],
@@ -139,6 +151,8 @@ class Comparison:
             ],
             "verdict": self.verdict,
             "left_out": {key: len(rows) for key, rows in self.left_out.items()},
+            "footing": {metric: how.to_json() for metric, how in self.footing.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -155,13 +169,16 @@ def compare(
     tables = [artefacts.read_predictions(e.evaluation_id) for e in evaluations]
     row_ids, left_out = common_rows(evaluations, tables, without)
     tables = [in_order(table, row_ids) for table in tables]
-    statistics, pairs = statistics_of(evaluations, tables, row_ids)
+    own, pairs = statistics_of(evaluations, tables, row_ids)
+    timed = [latency(e, table["seconds"].to_pylist()) for e, table in zip(evaluations, tables, strict=True)]
+    own, statistics, footing = same_footing(own, timed_alike=all(comparable(timed[0], other) for other in timed[1:]))
+    statistics = align(statistics)
     groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None
     task = evaluations[0].task
     primary = PRIMARY.get(task, "chrf")
     rows = [row_scores(s, task) for s in statistics]
     ends, differences = several(statistics, metrics_of(statistics[0].names), clusters=groups)
-    arms = tuple(_arm(e, s, i) for e, s, i in zip(evaluations, statistics, ends, strict=True))
+    arms = tuple(_arm(*arm) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
     found = [{name: difference._asdict() for name, difference in versus.items()} for versus in differences]
     _adjust(found)
     versus = tuple(
@@ -171,7 +188,7 @@ def compare(
         )
         for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
     )
-    return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out)
+    return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out, footing)
 
 
 def row_scores(statistics: Statistics, task: str) -> Floats:
@@ -196,11 +213,16 @@ def _check(evaluations: Sequence[Evaluation]) -> None:
         raise UserError(f"Evaluations of different tasks ({', '.join(tasks)}) can't be compared", "Choose those of one task.")
 
 
-def _arm(evaluation: Evaluation, statistics: Statistics, ends: Mapping[str, Interval]) -> ArmScores:
+def _arm(
+    evaluation: Evaluation, statistics: Statistics, own: Statistics, ends: Mapping[str, Interval], timed: Latency | None
+) -> ArmScores:
+    """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has."""
     metrics = metrics_of(statistics.names)
-    rates = score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
-    intervals = {name: (interval.low, interval.high) for name, interval in {**ends, **rates}.items()}
-    return ArmScores(evaluation, flat_scores(statistics), intervals)
+    found = dict(ends) | score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
+    more = {name: metric for name, metric in metrics_of(own.names).items() if name not in metrics}
+    found |= score_intervals(own, more)
+    scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in more}
+    return ArmScores(evaluation, scores, {name: (end.low, end.high) for name, end in found.items()}, timed)
 
 
 def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:

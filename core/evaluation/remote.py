@@ -12,6 +12,7 @@ from typing import Any
 
 from core.evaluation.artefacts import Journal
 from core.evaluation.constrained import response_format
+from core.evaluation.latency import MACHINE, measured_on
 from core.evaluation.questions import Question
 from core.models.answers import Answered
 from core.models.endpoints import BrokenOffError, EndpointEngine, RefusedError
@@ -85,6 +86,7 @@ def answer_remotely(
     arm = evaluation.spec.arm
     assert arm.endpoint is not None
     refused: dict[str, str] = {}
+    machine = measured_on(arm, "cpu")
 
     def keep(place: int, reply: Answered | RefusedError) -> None:
         row_id = questions[place].row_id
@@ -100,6 +102,7 @@ def answer_remotely(
                     "tokens_out": reply.tokens if counted else None,
                     "seconds": reply.seconds,
                     "finish": reply.finish,
+                    MACHINE: machine,
                 }
             )
         reporter.progress(len(answers.records) + len(refused), total, message="answering")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from core.data.leaks import leaking_rows
 from core.errors import InputFileError, UserError
 from core.evaluation import artefacts
+from core.evaluation.latency import HOW, MACHINE
 from core.evaluation.nearest import training_rows
 from core.evaluation.prediction_files import NUMBERS, read_prediction_file
 from core.evaluation.questions import load_rows
@@ -63,7 +64,8 @@ def rescore(evaluation_id: str, version: int | None = None, *, name: str = "") -
             "job_id": "",
         }
     )
-    return finish(new, pa.Table.from_pylist(kept, schema=artefacts.PREDICTIONS), left_out)
+    made = {key: old.signature[key] for key in (MACHINE, HOW, "passages") if key in old.signature}
+    return finish(new, pa.Table.from_pylist(kept, schema=artefacts.PREDICTIONS), left_out, made=made)
 
 
 def rescored(evaluation: Evaluation, others: Iterable[Evaluation], version: int) -> Evaluation | None:

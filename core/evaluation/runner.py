@@ -17,6 +17,7 @@ from core.evaluation import artefacts
 from core.evaluation.answerer import Answerer, answerer, arm_signature, engine_for
 from core.evaluation.artefacts import Journal
 from core.evaluation.constrained import answer_pattern
+from core.evaluation.latency import MACHINE, measured_on, timing_signature
 from core.evaluation.passages import Library, found_table
 from core.evaluation.questions import Question, ask, load_rows
 from core.evaluation.remote import answer_remotely
@@ -70,7 +71,8 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
     table = predictions_table(answered, answers.records, likelihoods.records)
     if asked.library is not None:
         write_parquet(folder / "passages.parquet", found_table(asked.found))
-    return finish(evaluation, table, left_out, asked.library)
+    timed = timing_signature(evaluation.spec.arm, [answers.records[q.row_id] for q in answered])
+    return finish(evaluation, table, left_out, asked.library, timed)
 
 
 def _work(
@@ -129,11 +131,13 @@ def _answer(
                 "tokens_out": answered.tokens,
                 "seconds": answered.seconds,
                 "finish": answered.finish,
+                MACHINE: machine,
             }
         )
         reporter.progress(len(answers.records), total, message=ANSWERING)
 
     arm = evaluation.spec.arm
+    machine = measured_on(arm, str(engine.device))
     stop = stop_strings(evaluation.template, load_tokenizer(who.model))
     prompts = [question.prompt for question in questions]
     kept_to: dict[str, Any] = {"pattern": answer_pattern(evaluation)} if arm.constrained else {}
@@ -186,16 +190,23 @@ def predictions_table(
 
 
 def finish(
-    evaluation: Evaluation, predictions: pa.Table, left_out: Mapping[str, str] | None = None, library: Library | None = None
+    evaluation: Evaluation,
+    predictions: pa.Table,
+    left_out: Mapping[str, str] | None = None,
+    library: Library | None = None,
+    made: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """Score predictions, write the tables, the record and last the manifest; returns the complete record."""
+    """Score predictions, write the tables, the record and last the manifest; returns the complete record.
+
+    ``made``: what is to stand in the signature of how the answers were made, beside what the arm says.
+    """
     scored = score_frame(predictions, evaluation.task, evaluation.elements)
     scores = {**scored.scores, "left_out": dict(left_out)} if left_out else scored.scores
     scores |= {"passages": library.told()} if library is not None else {}
     repairs = pa.array(scored.repairs or [None] * predictions.num_rows, pa.large_string())
     predictions = predictions.set_column(predictions.schema.get_field_index("repaired"), "repaired", repairs)
     artefacts.write_tables(evaluation, predictions, scored.statistics, scored.pairs)
-    signature = scored.signature | arm_signature(evaluation.spec.arm)
+    signature = scored.signature | arm_signature(evaluation.spec.arm) | dict(made or {})
     signature |= {"passages": library.signature} if library is not None else {}
     complete = evaluation.model_copy(
         update={"rows": predictions.num_rows, "scores": scores, "signature": signature, "complete": True}

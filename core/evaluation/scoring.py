@@ -207,8 +207,9 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
         if name in there:
             column = frame[name]
             values = column.to_pylist() if isinstance(frame, pa.Table) else list(column)
-            if name in perplexity.COLUMNS and all(value is None or value != value for value in values):
-                continue
+            missing = [value is None or value != value for value in values] if name in perplexity.COLUMNS else []
+            if missing and (all(missing) if name in perplexity.MEASURED else any(missing)):
+                continue  # counts and times of some rows would be a mean over others than it says
             found[name] = values if name in perplexity.COLUMNS else [v if isinstance(v, str) else "" for v in values]
     if "output" not in found or "prediction" not in found:
         raise KeyError("output and prediction are needed")

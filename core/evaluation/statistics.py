@@ -220,6 +220,21 @@ def wilson(successes: float, total: float, level: float = LEVEL) -> Interval:
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
+def quantile_interval(values: npt.ArrayLike, share: float, level: float = LEVEL) -> Interval:
+    """Interval of a quantile from the ranks around it, whatever the distribution (David & Nagaraja 2003, 7.1).
+
+    ``values``: shape (rows,), one at least. On few rows an end of an outer quantile is the least or greatest value.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    total, tail = len(ordered), (1 - level) / 2
+    places = np.arange(total + 1)
+    choose = math.lgamma(total + 1) - np.array([math.lgamma(k + 1) + math.lgamma(total - k + 1) for k in places])
+    below = np.cumsum(np.exp(choose + places * math.log(share) + (total - places) * math.log1p(-share)))  # P(X <= k)
+    low = int(np.searchsorted(below, tail, side="right"))  # how many k have P(X <= k) <= tail
+    high = int(np.searchsorted(below, 1 - tail, side="left")) + 1  # P(X >= high) <= tail
+    return Interval(float(ordered[max(0, low - 1)]), float(ordered[min(total, high) - 1]))
+
+
 def rows_needed(difference: float, standard_error: float, rows: int, *, level: float = LEVEL, power: float = 0.8) -> int | None:
     """Rows for which a difference of this size would be seen with ``power``, from its standard error on ``rows`` rows.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from core.evaluation.cost import ArmCost, cost_sentence
+from core.evaluation.latency import Latency, latency_sentence
 from core.evaluation.statistics import rows_needed
 from core.records import Evaluation
 
@@ -25,6 +26,9 @@ class Scores(Protocol):
     @property
     def scores(self) -> dict[str, float]: ...
 
+    @property
+    def latency(self) -> Latency | None: ...
+
 
 def sentence(
     first: Scores,
@@ -36,7 +40,8 @@ def sentence(
 ) -> str:
     """The verdict on ``other`` against ``first``: clear when the interval leaves out 0 and p (corrected) is under 0.05.
 
-    ``costs``: of both arms, for what a request and the training cost.
+    Tokens, seconds and prices (``costs``: of both arms, a request and the training) stand beside the finding, which they
+    don't change.
     """
     found = difference[primary]
     name = NAMES.get(primary, primary)
@@ -45,7 +50,8 @@ def sentence(
     sure = p < CLEAR and (found["low"] > 0 or found["high"] < 0)
     us, them = _label(other), _label(first)
     values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows: {change}, {_p(p)}"
-    cost = _cost(first.scores, other.scores) + (cost_sentence(*costs, (them, us)) if costs else "")
+    cost = _cost(first.scores, other.scores) + latency_sentence(first.latency, other.latency, (them, us))
+    cost += cost_sentence(*costs, (them, us)) if costs else ""
     if sure:
         better = us if found["value"] > 0 else them
         return f"{better} is better: {values}.{cost}"

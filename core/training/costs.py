@@ -6,10 +6,8 @@ The terms are numbers of a model's shape and of a pass; the constants, by card, 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from core.models.machine import processor as processor
 from core.records import Method
 from core.training.shape import ModelShape
 
@@ -233,18 +232,6 @@ def basis_for(card: str, gpu: bool) -> Basis:
 def tflops(card: str) -> float | None:
     """What a card's data sheet promises; none for one that isn't listed."""
     return next((rate for name, rate in TFLOPS.items() if re.search(rf"\b{name}\b", card)), None)
-
-
-@lru_cache(maxsize=1)
-def processor() -> str:
-    """This machine's processor: its name, and whether it multiplies bf16 in hardware."""
-    text = ""
-    with contextlib.suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    name = found[1].strip() if found else platform.processor() or platform.machine()
-    short = " with AVX512-BF16" if "avx512_bf16" in text else ""
-    return name + short
 
 
 def cores() -> int:

@@ -15,7 +15,7 @@ from core.evaluation.compare import Comparison, Versus, compare
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, tables
+from pages.ui import charts, formats, states, tables
 
 KINDS = {
     "correct": "correct",
@@ -215,6 +215,13 @@ def scores(found: Comparison) -> None:
                 if metric not in ("tokens_per_request", "bleu", "chrf") else formats.number(arm.scores.get(metric))
                 for label, arm in zip(names, found.arms, strict=True)
             })  # fmt: skip
+    timed = [arm.latency for arm in found.arms]
+    for words, at, ends in (("Seconds a row, median", 0, 1), ("Seconds a row, 95 % of rows within", 2, 3)):
+        if any(timed):
+            lines.append({"score": f"{words} ↓"} | {
+                label: formats.interval(one[at], *one[ends]) if one else formats.DASH
+                for label, one in zip(names, timed, strict=True)
+            })  # fmt: skip
     costs = [
         found.versus[0].costs[0] if found.versus[0].costs else None,
         *(v.costs[1] if v.costs else None for v in found.versus),
@@ -228,5 +235,10 @@ def scores(found: Comparison) -> None:
     columns = {"score": tables.text("Score", "↑ higher is better, ↓ lower is better; brackets are 95 % intervals")}
     columns |= {label: tables.text(label) for label in names}
     tables.show(frame, columns, alt="Scores of all arms", key="scores_table")
+    for note in found.notes:
+        st.caption(note)
+    places = {one.machine: one.how for one in timed if one}
+    for machine, how in places.items():
+        st.caption(f"Seconds are {how}, timed on {states.plain(machine)}.")
     with st.container(horizontal=True):
         charts.take(frame, "scores", key="scores_take")

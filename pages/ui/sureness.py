@@ -54,6 +54,8 @@ def tests(found: Comparison, versus: Versus) -> None:
     frame = pd.DataFrame(lines, columns=["what", "value", "how"])
     columns = {"what": tables.text("Test"), "value": tables.text("Result"), "how": tables.text("How", width="large")}
     tables.show(frame, columns, alt="Tests of the difference", key="sure_table")
+    for note in found.notes:
+        st.caption(note)
     left = _left_out(found)
     if left.empty:
         st.caption(f"All rows of every arm are compared: {formats.count(found.rows)}.")

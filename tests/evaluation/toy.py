@@ -49,6 +49,7 @@ class FakeEngine:
     scored: int = 0
     crash_after: int | None = None
     context: int = 2048
+    device: str = "cpu"
 
     def attach(self, run_id: str, folder: Path) -> None:
         self.attached.append(run_id)

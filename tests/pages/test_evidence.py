@@ -41,6 +41,16 @@ def test_slices_are_ranked_and_open_their_rows(open_page: Callable[..., AppTest]
     assert set(frame["label"].str.split(":").str[0]) >= {"language"}
 
 
+def test_seconds_stand_beside_the_verdict_with_their_machine(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(COMPARE, dataset=filled.dataset, compare_view="Scores and costs")
+    check(app)
+    assert "Half of the rows took fine-tune up to 0.40 s" in shown(app)
+    table = next(f.value for f in app.dataframe if "score" in f.value.columns).set_index("score")
+    assert table.loc["Seconds a row, median ↓", "fine-tune"] == "0.40 [0.40, 0.40]"
+    assert table.loc["Seconds a row, 95 % of rows within ↓", "prompt alone"] == "0.40 [0.40, 0.40]"
+    assert "timed on a processor, 2 cores, here" in shown(app)
+
+
 def test_a_suspicious_gold_answer_is_fixed_as_a_step(open_page: Callable[..., AppTest], filled: Filled) -> None:
     app = open_page(METRICS, metrics_view="Suspicious gold")
     check(app)

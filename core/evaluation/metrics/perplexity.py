@@ -12,7 +12,9 @@ import numpy as np
 
 from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, ratio
 
-COLUMNS = ("nll", "nll_tokens", "tokens_in", "tokens_out", "seconds")
+MEASURED = ("nll", "nll_tokens")
+"""May be missing for some rows: those count nothing."""
+COLUMNS = (*MEASURED, "tokens_in", "tokens_out", "seconds")
 
 
 def row_statistics(columns: Mapping[str, Sequence[float | None]]) -> Statistics:
