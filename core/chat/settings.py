@@ -38,7 +38,8 @@ def local_folder(ref: ModelRef) -> Path | None:
         return default_model_folder() if is_converted() else None
     if ref.source == "path":
         return Path(ref.name) if Path(ref.name).is_dir() else None
-    return next((folder for known, folder in downloaded() if known.source == ref.source and known.name == ref.name), None)
+    wanted = (ref.source, ref.name, ref.revision)
+    return next((folder for known, folder in downloaded() if (known.source, known.name, known.revision) == wanted), None)
 
 
 def own_settings(model_folder: Path | None) -> GenerationSettings:

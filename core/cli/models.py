@@ -20,6 +20,7 @@ def models(
         str | None, typer.Option(help="Put this model on this machine: default, hub:org/name or modelscope:org/name.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag of it.")] = None,
+    remove: Annotated[str | None, typer.Option(help="Take this downloaded model off this machine, whole or half.")] = None,
     code: Annotated[
         str | None, typer.Option(help="Show the Python files that this model would run, without running them.")
     ] = None,
@@ -51,6 +52,10 @@ def models(
         raise SpecError("--trust says which code of which model", "Add --code MODEL.")
     if fetch is not None:
         say(str(resolve(parse_model(fetch, revision=revision), say)))
+    if remove is not None:
+        from core.models.hub import remove_model
+
+        say(f"{remove_model(parse_model(remove, revision=revision)) / 1e6:,.0f} MB are free again")
     if endpoint is not None:
         if not url or not serves:
             raise SpecError("An endpoint needs its address and the name of its model", "Add --url URL --serves MODEL.")
@@ -63,16 +68,20 @@ def models(
 
 
 def _list(as_json: bool) -> None:
-    from core.models.catalogue import list_models
+    from core.models.catalogue import list_models, list_unfinished
     from core.store.endpoints import list_endpoints
 
-    found, endpoints = list_models(), list_endpoints()
+    found, half, endpoints = list_models(), list_unfinished(), list_endpoints()
     rows = [
         (m.text, "ready" if m.ready else "not made yet", f"{m.bytes / 1e6:,.0f} MB" if m.ready else "", m.license, str(m.folder))
         for m in found
     ]
+    rows += [(m.text, "not whole: --fetch goes on", f"{m.bytes / 1e6:,.0f} MB", "", str(m.folder)) for m in half]
     rows += [(f"endpoint:{e.name}", f"asks {e.model}", "", "", e.url) for e in endpoints]
-    listed = [{"model": m.text, "ready": m.ready, "bytes": m.bytes, "license": m.license, "folder": str(m.folder)} for m in found]
+    listed = [
+        {"model": m.text, "ready": m.ready, "bytes": m.bytes, "license": m.license, "folder": str(m.folder)}
+        for m in [*found, *half]
+    ]
     known = [e.model_dump(mode="json", exclude={"schema_version", "created_at"}) for e in endpoints]
     emit({"models": listed, "endpoints": known}, as_json, table(("model", "state", "weights", "licence", "where"), rows))
 
@@ -95,5 +104,8 @@ def _code(model: str, revision: str | None, digest: str | None, as_json: bool) -
     more = f" --revision {revision}" if revision else ""
     way = f"python -m core models --code {model}{more} --trust {found.digest}"
     lines += ["", f"Trusted{at}: it runs when the model is loaded." if running else f"Not trusted{at}. To let it run: {way}"]
+    lines += [
+        "That holds for exactly these files of this revision. A server keeps code that it has loaded until it is restarted."
+    ]
     value = {"model": model, "revision": found.revision, "digest": found.digest, "trusted": running, "files": files}
     emit(value, as_json, lines)

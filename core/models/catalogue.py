@@ -17,7 +17,7 @@ from core.models.code import trusted
 from core.models.conversion import Conversion, converted
 from core.models.default import CONVERSION, default_model_folder, default_model_path, is_converted
 from core.models.default import NAME as DEFAULT_NAME
-from core.models.hub import downloaded, fetch_model
+from core.models.hub import downloaded, fetch_model, unfinished
 from core.models.weights import weight_bytes, weight_files
 from core.records import ModelRef, Quantisation
 from core.settings import get_settings
@@ -37,11 +37,21 @@ class ModelEntry:
     @property
     def text(self) -> str:
         """How it is written on the command line (``parse_model``)."""
-        return "default" if self.ref.source == "default" else f"{self.ref.source}:{self.ref.name}"
+        return model_text(self.ref)
+
+
+def model_text(ref: ModelRef) -> str:
+    """How a model is written, for ``parse_model`` to read; number format and quantisation aren't in it."""
+    if ref.source in ("default", "path"):
+        return "default" if ref.source == "default" else ref.name
+    return f"{ref.source}:{ref.name}" + (f"@{ref.revision}" if ref.revision else "")
 
 
 def parse_model(text: str, *, quantisation: Quantisation = "none", revision: str | None = None) -> ModelRef:
-    """The ModelRef of ``default``, the path of a folder or GGUF file, ``hub:org/name`` or ``modelscope:org/name``."""
+    """The ModelRef of ``default``, the path of a folder or GGUF file, ``hub:org/name`` or ``modelscope:org/name``.
+
+    A hub's name may end with ``@revision`` (a commit, branch or tag); ``revision`` goes before it.
+    """
     text = text.strip()
     if not text:
         raise ModelError("No model is named", "Give 'default', a model folder, 'hub:org/name' or 'modelscope:org/name'.")
@@ -49,8 +59,8 @@ def parse_model(text: str, *, quantisation: Quantisation = "none", revision: str
         return ModelRef(quantisation=quantisation)
     for source in ("hub", "modelscope", "endpoint"):
         if text.startswith(f"{source}:"):
-            name = text.removeprefix(f"{source}:").strip("/ ")
-            return ModelRef(source=source, name=name, revision=revision, quantisation=quantisation)
+            name, _, pinned = text.removeprefix(f"{source}:").strip("/ ").partition("@")
+            return ModelRef(source=source, name=name, revision=revision or pinned or None, quantisation=quantisation)
     return ModelRef(source="path", name=str(Path(text).expanduser().absolute()), quantisation=quantisation)
 
 
@@ -80,6 +90,14 @@ def list_models() -> list[ModelEntry]:
     default = ModelEntry(ModelRef(), folder, ready, weight_bytes(folder) if ready else 0, "apache-2.0")
     others = [ModelEntry(ref, folder, True, weight_bytes(folder), _license(folder)) for ref, folder in downloaded()]
     return [default, *sorted(others, key=lambda entry: entry.ref.name)]
+
+
+def list_unfinished() -> list[ModelEntry]:
+    """Models of which only a part was downloaded, by name; ``bytes``: what is here of them. They can't be loaded."""
+    found = [
+        ModelEntry(ref, folder, False, sum(path.stat().st_size for path in folder.iterdir()), "") for ref, folder in unfinished()
+    ]
+    return sorted(found, key=lambda entry: entry.ref.name)
 
 
 def _converted_gguf(file: Path, progress: Callable[[str], None] | None) -> Path:

@@ -2,20 +2,24 @@
 
 Some models bring Python files that transformers would run (``trust_remote_code``). Here they are shown first (names, sizes,
 checksums, text), trusted by the checksum of all of them together, and kept beside the weights of the revision that was
-shown. Other files, or another revision, ask again. Imports no torch; knows nothing of loading.
+shown. Other files, or another revision, ask again. A process keeps code that it has loaded until it ends: taken back, or
+trusted in another version, it is refused or the new one is run, never the old one in its name. Imports no torch; knows
+nothing of loading.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from core.errors import ModelError
-from core.models import hub
+from core.models import hub, remote
 from core.models.weights import model_config
 from core.records import ModelRef, Record, now
 from core.settings import get_settings
@@ -77,7 +81,9 @@ def code_of(ref: ModelRef) -> ModelCode:
         config, revision = model_config(folder), ""
         contents = {path.name: path.read_bytes() for path in sorted(folder.glob("*.py"))}
     elif ref.source in ("hub", "modelscope"):
-        contents, revision = hub.fetch_texts(_pinned(ref), lambda name: name.endswith(".py") or name == "config.json", MOST_BYTES)
+        contents, revision = remote.fetch_texts(
+            _pinned(ref), lambda name: name.endswith(".py") or name == "config.json", MOST_BYTES
+        )
         config = json.loads(contents.pop("config.json", b"{}"))
     else:
         raise ModelError(f"{ref.label} has no code of its own", "There is nothing to trust.")
@@ -115,14 +121,15 @@ def trusted(ref: ModelRef) -> Trust | None:
     return Trust.model_validate(json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
-def prepare(ref: ModelRef, folder: Path) -> bool:
-    """Whether the code of a model may run; if so it lies in ``folder``, exactly as it was trusted.
+def prepare(ref: ModelRef, folder: Path) -> Path | None:
+    """Where to load a model from so that its code runs, exactly as it was trusted; none where nothing was trusted.
 
-    ModelError where the folder's code is not (or no longer) the trusted one.
+    That is ``folder`` under a name of these files' own: transformers keeps classes by the folder's name until the process
+    ends, and would run those of another version. ModelError where the folder's code is not (or no longer) the trusted one.
     """
     said = trusted(ref)
     if said is None:
-        return False
+        return None
     for name in said.files:
         if not (folder / name).is_file() and ref.source != "path":
             with atomic_file(folder / name) as temporary:
@@ -133,7 +140,30 @@ def prepare(ref: ModelRef, folder: Path) -> bool:
             f"The code of {ref.label} has changed since it was trusted ({said.digest}, now {there})",
             f"Look at it and trust it anew: `python -m core models --code {_text(ref)}`.",
         )
-    return True
+    whole = folder.resolve()
+    named = _store(said.digest) / hashlib.sha256(str(whole).encode()).hexdigest()[:8] / f"code-{said.digest}"
+    named.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        named.symlink_to(whole, target_is_directory=True)
+    return named
+
+
+def check_classes(kinds: Iterable[type], ref: ModelRef, folder: Path) -> None:
+    """ModelError where what was loaded runs other code than the trusted files of ``folder``, or any where none is trusted.
+
+    Code can make itself known to the whole process (``AutoConfig.register``), which then takes it for other models, too.
+    """
+    allowed = trusted(ref)
+    for base in {base for kind in kinds for base in kind.__mro__}:
+        if not base.__module__.startswith("transformers_modules."):
+            continue
+        source = Path(inspect.getfile(base))
+        own = folder / source.name
+        if allowed is None or not own.is_file() or own.read_bytes() != source.read_bytes():
+            raise ModelError(
+                f"{ref.label} can't be loaded: this process has loaded another model's or version's own code of the same kind",
+                "Restart the server: a process keeps such code until it ends.",
+            )
 
 
 def way_to_trust(ref: ModelRef) -> str:
@@ -142,6 +172,10 @@ def way_to_trust(ref: ModelRef) -> str:
         "It needs code of its own, which is not run unless you trust it. Look at it with "
         f"`python -m core models --code {_text(ref)}`, or choose a model of an architecture that transformers knows."
     )
+
+
+def _is_code_or_config(name: str) -> bool:
+    return name.endswith(".py") or name == "config.json"
 
 
 def _pinned(ref: ModelRef) -> ModelRef:

@@ -79,7 +79,8 @@ def fetch(
     """Download ``url`` to ``target``. What is there of an earlier try (``target`` + ``.part``) is continued.
 
     ``on_bytes(total so far)`` is called as they come. ``sha256`` or ``git_sha1`` (of a git blob) is checked: ModelError
-    where it differs, and nothing is kept. HttpFault, Unreachable; ModelError when the disk is full (the part is kept).
+    where it differs, and nothing is kept. HttpFault, Unreachable; ModelError when the disk is full (the part is kept). What
+    stands under ``target`` is whole, also after the power was cut.
     """
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -95,14 +96,27 @@ def fetch(
                 progress=lambda: part.stat().st_size if part.exists() else 0,
             )
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise ModelError(
-                f"The disk is full: {target.name} could not be written whole",
-                "Free some space, or set TUNEWISE_MODEL_CACHE to another disk; the download goes on from where it was.",
-            ) from error
+        if is_full(error):
+            raise full_disk(target) from error
         raise
     _check(part, url, sha256, git_sha1)
+    with open(part, "rb") as handle:
+        os.fsync(handle.fileno())
     os.replace(part, target)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk is full, or this user's share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def full_disk(target: Path) -> ModelError:
+    """What to say where a file could not be written for want of space."""
+    return ModelError(
+        f"The disk is full: {target.name} could not be written whole into {target.parent}",
+        "Free some space there (`python -m core usage`, `python -m core models --remove MODEL`), or set TUNEWISE_MODEL_CACHE to "
+        "a folder on a larger disk. On the same disk the download goes on from where it was.",
+    )
 
 
 def _continue(url: str, part: Path, headers: dict[str, str], size: int | None, on_bytes: Callable[[int], None] | None) -> None:
@@ -145,7 +159,7 @@ def _patiently(work: Callable[[], Any], url: str, progress: Callable[[], int] = 
                 raise HttpFault(error.code, url, text) from error
             wait = _asked_wait(error.headers.get("Retry-After"))
         except _CUT as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
+            if is_full(error):
                 raise
             if failures + 1 >= attempts:
                 reason = getattr(error, "reason", None) or error

@@ -1,7 +1,7 @@
-"""Models of the Hugging Face hub and of ModelScope: what they consist of, and fetching them into the cache.
+"""Models of the Hugging Face hub and of ModelScope in the cache of this machine: fetched, whole or not yet, removed.
 
-Both are reached over their plain HTTP protocols, so that resuming, checksums and messages are the same.
-Only safetensors and text files are fetched. Knows nothing of loading.
+Only safetensors and text files are fetched, and a folder's manifest is written last: without it nothing counts as whole.
+What the hubs say is ``core.models.remote``'s. Knows nothing of loading.
 """
 
 from __future__ import annotations
@@ -9,60 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
 
 from filelock import FileLock
 
 from core.errors import ModelError
 from core.models import download
-from core.models.weights import is_pickled
+from core.models.remote import RemoteFile, RemoteModel, describe, explained, headers_for
 from core.records import ModelRef
 from core.settings import get_settings
 from core.store.files import MANIFEST, is_complete, write_json
-
-_TEXTS = (".json", ".jinja", ".txt", ".model", ".md")
-_UNWANTED = ("README.md", "training_args.json", "trainer_state.json")
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a model on a hub. Size in bytes; empty checksums where the hub names none."""
-
-    path: str
-    url: str
-    size: int
-    sha256: str = ""
-    git_sha1: str = ""
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """What a hub says of a model at a revision."""
-
-    name: str
-    revision: str
-    license: str
-    files: tuple[RemoteFile, ...]
-
-    @property
-    def wanted(self) -> tuple[RemoteFile, ...]:
-        """The files that are fetched: weights as safetensors, configuration, tokenizer, licence."""
-        top = [f for f in self.files if "/" not in f.path]
-        weights = [f for f in top if f.path.endswith(".safetensors")]
-        if any(not f.path.startswith("consolidated") for f in weights):  # the same weights in the vendor's own layout
-            weights = [f for f in weights if not f.path.startswith("consolidated")]
-        texts = [
-            f
-            for f in top
-            if f.path not in _UNWANTED and (f.path.endswith(_TEXTS) or f.path.upper().startswith(("LICENSE", "NOTICE")))
-        ]
-        return (*texts, *weights)
 
 
 def model_folder(ref: ModelRef) -> Path:
@@ -75,25 +33,6 @@ def model_folder(ref: ModelRef) -> Path:
     )
 
 
-def describe(ref: ModelRef) -> RemoteModel:
-    """Ask the hub: files, sizes, licence. ModelError: missing, gated, offline, busy; or only pickled weights."""
-    _check_name(ref)
-    with _explained(ref):
-        found = _describe_hub(ref) if ref.source == "hub" else _describe_modelscope(ref)
-    if not any(f.path.endswith(".safetensors") for f in found.wanted):
-        pickled = [f.path for f in found.files if is_pickled(f.path)]
-        raise ModelError(
-            f"{ref.name} has "
-            + (
-                f"only pickled weights ({pickled[0]}), which can run any code when loaded"
-                if pickled
-                else "no safetensors weights"
-            ),
-            "Choose a version of it with safetensors; many authors offer one.",
-        )
-    return found
-
-
 def fetch_model(ref: ModelRef, progress: Callable[[str], None] | None = None, pinned: str = "") -> Path:
     """The folder of a model, downloaded if it isn't there. An interrupted download goes on from where it was.
 
@@ -104,38 +43,46 @@ def fetch_model(ref: ModelRef, progress: Callable[[str], None] | None = None, pi
         return folder
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise ModelError(f"{ref.name} isn't on this machine, and HF_HUB_OFFLINE forbids downloads", "Unset it to download.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
-        if not is_complete(folder):
-            found = describe(ref.model_copy(update={"revision": pinned}) if pinned else ref)
-            _check_space(folder, found)
-            with _explained(ref):
-                _fetch_files(found, folder, _headers(ref), progress)
-            manifest = {"source": ref.source, "name": ref.name, "revision": found.revision, "license": found.license}
-            write_json(folder / MANIFEST, manifest)
+    try:
+        with _locked(folder):
+            if not is_complete(folder):
+                found = describe(ref.model_copy(update={"revision": pinned}) if pinned else ref)
+                _check_space(folder, found)
+                with explained(ref):
+                    _fetch_files(found, folder, headers_for(ref), progress)
+                manifest = {"source": ref.source, "name": ref.name, "revision": found.revision, "license": found.license}
+                write_json(folder / MANIFEST, manifest)
+    except OSError as error:
+        if download.is_full(error):
+            raise download.full_disk(folder / MANIFEST) from error
+        raise
     return folder
+
+
+def remove_model(ref: ModelRef) -> int:
+    """Take a model off this machine, whole or half; the bytes that are free now. ModelError where it isn't here."""
+    folder = model_folder(ref)
+    if ref.source not in ("hub", "modelscope") or not folder.is_dir():
+        raise ModelError(
+            f"{ref.name} was not downloaded to this machine",
+            "`python -m core models` lists what was; give its --revision, if it has one.",
+        )
+    with _locked(folder):
+        (folder / MANIFEST).unlink(missing_ok=True)  # first: what is left of it half-way doesn't count as whole
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        shutil.rmtree(folder)
+    return size
+
+
+def _locked(folder: Path) -> FileLock:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.parent / f".{folder.name}.lock")
 
 
 def local_revision(ref: ModelRef) -> str:
     """The commit of a model's files on this machine; empty if it isn't here."""
     folder = model_folder(ref)
     return str(json.loads((folder / MANIFEST).read_text("utf-8")).get("revision") or "") if is_complete(folder) else ""
-
-
-def fetch_texts(ref: ModelRef, wanted: Callable[[str], bool], most_bytes: int) -> tuple[dict[str, bytes], str]:
-    """The small files at the top of a model whose names are wanted, checked against the hub's checksums, and its commit."""
-    found = describe(ref)
-    texts = {}
-    with _explained(ref), tempfile.TemporaryDirectory() as folder:
-        for file in found.files:
-            if "/" in file.path or not wanted(file.path):
-                continue
-            if file.size > most_bytes:
-                raise ModelError(f"{file.path} of {ref.name} is no text ({file.size:,} bytes)", "Choose another model.")
-            target = Path(folder) / file.path
-            download.fetch(file.url, target, size=file.size, sha256=file.sha256, git_sha1=file.git_sha1, headers=_headers(ref))
-            texts[file.path] = target.read_bytes()
-    return texts, found.revision
 
 
 def _fetch_files(found: RemoteModel, folder: Path, headers: dict[str, str], progress: Callable[[str], None] | None) -> None:
@@ -168,58 +115,6 @@ def _fetch_files(found: RemoteModel, folder: Path, headers: dict[str, str], prog
         before += file.size
 
 
-def _describe_hub(ref: ModelRef) -> RemoteModel:
-    base = get_settings().hub_endpoint.rstrip("/")
-    answer = download.get_json(
-        f"{base}/api/models/{ref.name}/revision/{quote(ref.revision or 'main', safe='')}?blobs=true", _headers(ref)
-    )
-    commit = str(answer.get("sha") or ref.revision or "main")
-    files = []
-    for entry in answer.get("siblings") or []:
-        large = entry.get("lfs") or {}
-        path = str(entry["rfilename"])
-        files.append(
-            RemoteFile(
-                path,
-                f"{base}/{ref.name}/resolve/{commit}/{quote(path)}",
-                int(large.get("size") or entry.get("size") or 0),
-                sha256=str(large.get("sha256") or ""),
-                git_sha1="" if large else str(entry.get("blobId") or ""),
-            )
-        )
-    card = answer.get("cardData") or {}
-    return RemoteModel(ref.name, commit, str(card.get("license") or ""), tuple(files))
-
-
-def _describe_modelscope(ref: ModelRef) -> RemoteModel:
-    base = f"{get_settings().modelscope_endpoint.rstrip('/')}/api/v1/models/{ref.name}"
-    revision = ref.revision or "master"
-    listing = download.get_json(f"{base}/repo/files?{urlencode({'Revision': revision, 'Recursive': 'true'})}", _headers(ref))
-    files = [
-        RemoteFile(
-            str(entry["Path"]),
-            f"{base}/repo?{urlencode({'Revision': revision, 'FilePath': entry['Path']})}",
-            int(entry.get("Size") or 0),
-            sha256=str(entry.get("Sha256") or ""),
-        )
-        for entry in (listing.get("Data") or {}).get("Files") or []
-        if entry.get("Type") != "tree"
-    ]
-    about: dict[str, Any] = (download.get_json(base, _headers(ref)).get("Data")) or {}
-    return RemoteModel(ref.name, revision, str(about.get("License") or ""), tuple(files))
-
-
-def _headers(ref: ModelRef) -> dict[str, str]:
-    key = os.environ.get("HF_TOKEN" if ref.source == "hub" else "MODELSCOPE_API_TOKEN", "")
-    return {"User-Agent": "tunewise", **({"Authorization": f"Bearer {key}"} if key else {})}
-
-
-def _check_name(ref: ModelRef) -> None:
-    parts = ref.name.split("/")
-    if len(parts) != 2 or not all(p and p.replace("-", "").replace("_", "").replace(".", "").isalnum() for p in parts):
-        raise ModelError(f"{ref.name!r} is no model name of a hub", "Write it as organisation/name, e.g. hub:Qwen/Qwen3-0.6B.")
-
-
 def _check_space(folder: Path, found: RemoteModel) -> None:
     there = sum(p.stat().st_size for p in folder.iterdir()) if folder.is_dir() else 0
     needed = sum(f.size for f in found.wanted) - there
@@ -231,46 +126,19 @@ def _check_space(folder: Path, found: RemoteModel) -> None:
         )
 
 
-class _explained:  # noqa: N801
-    """Turns what a server says into what the user can do about it."""
-
-    def __init__(self, ref: ModelRef) -> None:
-        self._ref = ref
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, download.HttpFault):
-            raise _fault(self._ref, error) from error
-        if isinstance(error, download.Unreachable):
-            raise ModelError(
-                f"The hub can't be reached ({error})",
-                "Check the network, HTTPS_PROXY, or set TUNEWISE_HUB_ENDPOINT or TUNEWISE_MODELSCOPE_ENDPOINT to a mirror.",
-            ) from error
-
-
-def _fault(ref: ModelRef, error: download.HttpFault) -> ModelError:
-    settings = get_settings()
-    hub = ref.source == "hub"
-    page = f"{settings.hub_endpoint}/{ref.name}" if hub else f"{settings.modelscope_endpoint}/models/{ref.name}"
-    key = "HF_TOKEN" if hub else "MODELSCOPE_API_TOKEN"
-    if error.status == 401:
-        return ModelError(f"{ref.name} needs a login: it is private, gated, or misspelt", f"See {page}; set {key} to your key.")
-    if error.status == 403:
-        return ModelError(f"{ref.name} is gated, and your key may not read it", f"Accept its terms at {page}, then set {key}.")
-    if error.status == 404:
-        at = f" at revision {ref.revision}" if ref.revision else ""
-        return ModelError(f"There is no model {ref.name}{at} on this hub", f"Look for its exact name: {page}")
-    if error.status == 429:
-        return ModelError("The hub asks to slow down (429)", f"Wait some minutes and go on; with {key} set the limits are wider.")
-    return ModelError(f"The hub answered with an error ({error.status})", "Try again later; what has arrived is kept.")
-
-
 def downloaded() -> Iterator[tuple[ModelRef, Path]]:
     """Models in the cache that are whole."""
+    return ((ref, folder) for ref, folder in _folders() if is_complete(folder))
+
+
+def unfinished() -> Iterator[tuple[ModelRef, Path]]:
+    """Models in the cache of which something is missing: being downloaded, cut off, or the disk was full."""
+    return ((ref, folder) for ref, folder in _folders() if not is_complete(folder))
+
+
+def _folders() -> Iterator[tuple[ModelRef, Path]]:
     for source in ("hub", "modelscope"):
-        for manifest in sorted((get_settings().model_cache.absolute() / source).glob(f"*/*/{MANIFEST}")):
-            folder = manifest.parent
+        for folder in sorted((get_settings().model_cache.absolute() / source).glob("*/*/")):
             revision = None if folder.name == "main" else folder.name
             name = folder.parent.name.replace("--", "/", 1)
             yield ModelRef(source=source, name=name, revision=revision), folder

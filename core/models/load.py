@@ -101,13 +101,13 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
     if ref.quantisation != "none":
         options["quantization_config"] = _quantisation(ref, dtype, offload=placed == "auto")
     try:  # its attention is sdpa where the architecture may use it, else eager: transformers' own choice
-        return AutoModelForCausalLM.from_pretrained(
-            str(folder),
+        model = AutoModelForCausalLM.from_pretrained(
+            str(own_code or folder),
             dtype=dtype,
             device_map=placed,
             local_files_only=True,
             use_safetensors=True,
-            trust_remote_code=own_code,
+            trust_remote_code=own_code is not None,
             **options,
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -122,12 +122,14 @@ def _load(folder: Path, ref: ModelRef, dtype: torch.dtype, placed: Any) -> Any:
             hint = code.way_to_trust(ref)
         raise ModelError(f"The model in {folder} can't be loaded: {first}", hint) from error
     except Exception as error:  # whatever it raises, a model's own code isn't a bug of ours
-        if not own_code:
+        if own_code is None:
             raise
         hint = (
             "It may have been written for another version of transformers: choose a model of an architecture transformers knows."
         )
         raise ModelError(f"The model's own code fails: {error!r}", hint) from error
+    code.check_classes((type(model), type(model.config)), ref, folder)
+    return model
 
 
 def _quantisation(ref: ModelRef, dtype: torch.dtype, *, offload: bool) -> Any:

@@ -11,15 +11,16 @@ import streamlit as st
 from core.errors import UserError
 from core.jobs.devices import NETWORK
 from core.jobs.queue import dispatch, enqueue
-from core.models.catalogue import list_models, parse_model
-from core.models.code import ModelCode, code_of, distrust, trust, trusted
-from core.models.hub import RemoteModel, describe, local_revision
+from core.models.catalogue import list_models, list_unfinished, parse_model
+from core.models.hub import local_revision, remove_model
+from core.models.remote import RemoteModel, describe
 from core.records import ENDED_STATES, ModelRef
 from core.store.endpoints import delete_endpoint, list_endpoints
 from core.store.jobs import get_job
-from pages.ui import endpointform, formats, states
+from core.store.runs import list_runs
+from pages.ui import endpointform, formats, owncode, states
 
-_OPEN, _FOUND, _JOB, _CODE, _FAULT = "models_open", "models_found", "models_job", "models_code", "models_fault"
+_OPEN, _FOUND, _JOB, _FAULT = "models_open", "models_found", "models_job", "models_fault"
 _SOURCES = {"default": "bundled", "hub": "Hugging Face", "modelscope": "ModelScope", "path": "folder"}
 
 
@@ -36,8 +37,9 @@ def dialog_if_asked() -> None:
 
 
 def _close() -> None:
-    for key in (_OPEN, _FOUND, _CODE, _FAULT):
+    for key in (_OPEN, _FOUND, _FAULT):
         st.session_state.pop(key, None)
+    owncode.close()
 
 
 @st.dialog("Models", width="large", icon=":material/deployed_code:", on_dismiss=_close)
@@ -49,7 +51,7 @@ def _dialog() -> None:
     with endpoint:
         _endpoints()
     with code:
-        _code()
+        owncode.tab()
 
 
 def _table() -> None:
@@ -63,6 +65,16 @@ def _table() -> None:
             "Revision": local_revision(entry.ref)[:12] if entry.ref.source in ("hub", "modelscope") else "",
         }
         for entry in entries
+    ]
+    rows += [
+        {
+            "Model": entry.text,
+            "Weights": f"{formats.size(entry.bytes)}, not whole yet",
+            "Licence": "",
+            "From": _SOURCES[entry.ref.source],
+            "Revision": "",
+        }
+        for entry in list_unfinished()
     ]
     rows += [
         {"Model": f"endpoint:{e.name}", "Weights": "elsewhere", "Licence": "its provider's", "From": e.url, "Revision": ""}
@@ -86,7 +98,8 @@ def _fetch() -> None:
         on_click=_look,
         args=(name, revision),
     )
-    _fault("fetch")
+    _fault()
+    _remove()
     found: tuple[ModelRef, RemoteModel] | None = st.session_state.get(_FOUND)
     if found is None:
         return
@@ -102,6 +115,29 @@ def _fetch() -> None:
         _download(ref)
         _close()
         st.rerun()  # closes the dialog: the page shows how far it is
+
+
+def _remove() -> None:
+    """What was downloaded can go again, whole or half."""
+    there = {entry.text: entry for entry in (*list_models(), *list_unfinished()) if entry.ref.source in ("hub", "modelscope")}
+    if not there:
+        return
+    with st.popover("Remove a model", icon=":material/delete:", key="models_remove"):
+        name = st.selectbox("Model", list(there), key="models_remove_name")
+        entry = there[name]
+        users = sum(run.spec.model.source == entry.ref.source and run.spec.model.name == entry.ref.name for run in list_runs())
+        st.caption(
+            (f"{formats.plural(users, 'fine-tune')} of it can't answer without it. " if users else "")
+            + "It can be downloaded again."
+        )
+        st.button(f"Remove {formats.size(entry.bytes)}", key="models_remove_now", on_click=_removed, args=(entry.ref,))
+
+
+def _removed(ref: ModelRef) -> None:
+    try:
+        remove_model(ref)
+    except UserError as fault:
+        st.session_state[_FAULT] = fault
 
 
 def fetched() -> None:
@@ -123,7 +159,7 @@ def _look(name: str, revision: str) -> None:
             raise UserError(f"{name.strip()!r} is no name of a hub", "Begin it with hub: or modelscope:.")
         st.session_state[_FOUND] = (ref, describe(ref))
     except UserError as fault:
-        st.session_state[_FAULT] = ("fetch", fault)
+        st.session_state[_FAULT] = fault
 
 
 def _download(ref: ModelRef) -> None:
@@ -155,58 +191,7 @@ def _endpoints() -> None:
                 states.error(fault, kept="What you typed is still there.")
 
 
-def _code() -> None:
-    st.markdown("Some models bring Python files that would run here. They stay off until you have looked at them and said yes.")
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    name = left.text_input("Model", key="models_code_name", placeholder="hub:organisation/name, or a folder's path")
-    revision = right.text_input("Revision", key="models_code_revision", placeholder="the one that is here, else the newest")
-    st.button(
-        "Show its code",
-        key="models_show",
-        icon=":material/code:",
-        disabled=not name.strip(),
-        on_click=_show,
-        args=(name, revision),
-    )
-    _fault("code")
-    found: ModelCode | None = st.session_state.get(_CODE)
-    if found is None:
-        return
-    said = trusted(found.ref)
-    running = said is not None and said.digest == found.digest
-    if said is not None and not running:
-        st.warning("These are not the files that were trusted before.", icon=":material/warning:")
-    at = f" at revision `{found.revision[:12]}`" if found.revision else ""
-    size = formats.size(sum(len(file.content) for file in found.files))
-    st.markdown(f"{formats.plural(len(found.files), 'file')}, {size}{at}. Checksum of all: `{found.digest}`")
-    for file in found.files:
-        with st.expander(f"{file.path} · {formats.size(len(file.content))}" + (" · begins here" if file.entry else "")):
-            st.caption(f"SHA-256 {file.sha256}")
-            st.code(file.text, language="python", line_numbers=True, wrap_lines=True)
-    if running:
-        st.markdown(":green[:material/check_circle:] It runs when the model is loaded.")
-        st.button("Don't run it any more", key="models_distrust", on_click=distrust, args=(found.ref,))
-    else:
-        st.button("I have read it: let it run", key="models_trust", type="primary", on_click=_trust, args=(found,))
-
-
-def _show(name: str, revision: str) -> None:
-    st.session_state.pop(_CODE, None)
-    try:
-        st.session_state[_CODE] = code_of(parse_model(name, revision=revision.strip() or None))
-    except UserError as fault:
-        st.session_state[_FAULT] = ("code", fault)
-
-
-def _trust(found: ModelCode) -> None:
-    try:
-        trust(found.ref, found.digest)
-    except UserError as fault:
-        st.session_state[_FAULT] = ("code", fault)
-
-
-def _fault(place: str) -> None:
-    where, fault = st.session_state.get(_FAULT, ("", None))
-    if where == place:
-        st.session_state.pop(_FAULT)
+def _fault() -> None:
+    fault: UserError | None = st.session_state.pop(_FAULT, None)
+    if fault is not None:
         states.error(fault)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
-from core.models.catalogue import list_models, parse_model
+from core.models.catalogue import list_models, model_text, parse_model
 from core.prompts.templates import list_templates
 from core.records import Dataset, ModelRef, Template, Version
 from core.store.datasets import list_datasets, list_versions
@@ -104,7 +104,5 @@ def known_models() -> dict[str, ModelRef]:
     known = {"default": ModelRef()}
     for ref in (*here, *used):
         if ref.source in ("path", "hub", "modelscope"):
-            known[ref.name if ref.source == "path" else f"{ref.source}:{ref.name}"] = ref.model_copy(
-                update={"quantisation": "none"}
-            )
+            known[model_text(ref)] = ref.model_copy(update={"quantisation": "none"})
     return known

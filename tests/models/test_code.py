@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +119,56 @@ def test_a_hubs_code_is_fetched_only_to_be_looked_at_and_its_revision_is_pinned(
     assert code.trusted(other) is None
     with pytest.raises(ModelError, match="can't be loaded"):
         load_model(other, device="cpu")
+
+
+def test_trusting_one_version_says_nothing_of_the_next_and_each_runs_its_own(folder: Path, tmp_path: Path) -> None:
+    """transformers keeps classes by the folder's name until the process ends; here both folders have the same name."""
+    ref = parse_model(str(folder))
+    code.trust(ref, code.code_of(ref).digest)
+    first = load_model(ref, device="cpu").model
+    other = tmp_path / "next" / folder.name
+    shutil.copytree(folder, other)
+    (other / "modeling_own.py").write_bytes(MODELLING + b"    version = 2\n")
+    newer = parse_model(str(other))
+    with pytest.raises(ModelError, match="can't be loaded") as caught:
+        load_model(newer, device="cpu")
+    assert f"models --code {other}" in caught.value.hint
+    code.trust(newer, code.code_of(newer).digest)
+    assert load_model(newer, device="cpu").model.version == 2
+    assert not hasattr(load_model(ref, device="cpu").model, "version")
+    assert type(load_model(ref, device="cpu").model) is type(first)
+    code.distrust(ref)
+    with pytest.raises(ModelError, match="can't be loaded"):  # though its classes are still in this process
+        load_model(ref, device="cpu")
+    assert load_model(newer, device="cpu").model.version == 2
+
+
+def test_code_that_makes_itself_known_to_the_process_is_run_for_no_other_model(folder: Path, tmp_path: Path) -> None:
+    def write(where: Path, version: int) -> None:
+        known = CONFIGURATION.replace(b"own-of-the-tests", b"own-that-registers") + f"    version = {version}\n\n\n".encode()
+        known += b"from transformers import AutoConfig\n\nAutoConfig.register('own-that-registers', OwnConfig, exist_ok=True)\n"
+        (where / "configuration_own.py").write_bytes(known)
+
+    write(folder, 1)
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace("own-of-the-tests", "own-that-registers"))
+    ref = parse_model(str(folder))
+    code.trust(ref, code.code_of(ref).digest)
+    load_model(ref, device="cpu")
+    other = tmp_path / "next"
+    shutil.copytree(folder, other)
+    write(other, 2)
+    newer = parse_model(str(other))
+    code.trust(newer, code.code_of(newer).digest)
+    with pytest.raises(ModelError, match="this process has loaded another") as caught:
+        load_model(newer, device="cpu")
+    assert "Restart the server" in caught.value.hint
+    fresh = "import sys; from core.models.catalogue import parse_model; from core.models.load import load_model\n"
+    fresh += "print(load_model(parse_model(sys.argv[1]), device='cpu').model.config.version)"
+    done = subprocess.run([sys.executable, "-c", fresh, str(other)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2", done.stderr
+    code.distrust(ref)
+    with pytest.raises(ModelError, match=r"this process has loaded another|can't be loaded"):
+        load_model(ref, device="cpu")
 
 
 def test_weights_that_come_after_the_trust_are_of_its_revision(server: StandIn) -> None:

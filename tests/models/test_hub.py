@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from core.__main__ import main
 from core.errors import ModelError
 from core.models import download, hub
-from core.models.catalogue import list_models, parse_model, resolve
+from core.models.catalogue import list_models, list_unfinished, model_text, parse_model, resolve
 from tests.models.stand_in_hub import StandIn, stand_in
 
 WEIGHTS = bytes(range(256)) * 4000  # 1 MB
@@ -188,19 +189,110 @@ def test_offline_and_unreachable(server: StandIn, source: str, monkeypatch: pyte
         resolve(parse_model(f"{source}:org/model"))
 
 
-def test_a_full_disk(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        usage = type("Usage", (), {"free": 1000})
-        patched.setattr(hub.shutil, "disk_usage", lambda path: usage)
-        with pytest.raises(ModelError, match="are free"):
-            resolve(parse_model("hub:org/model"))
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
+    server: StandIn, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ModelError, match="are free") as caught:
+        resolve(parse_model(f"{source}:org/model"))
+    assert "TUNEWISE_MODEL_CACHE" in caught.value.hint
+    assert list_unfinished() == []
 
-    def full(*_: Any) -> None:
+
+class Quota:
+    """A disk with room for so many bytes more, for all files that are opened with it."""
+
+    def __init__(self, free: int, code: int) -> None:
+        self.free, self.code = free, code
+
+    def open(self, path: Path, mode: str = "r") -> Any:
+        handle = open(path, mode)  # noqa: SIM115 (closed by whom it is given to)
+        write = handle.write
+
+        def limited(data: bytes) -> int:
+            if len(data) > self.free:
+                write(data[: self.free])
+                self.free = 0
+                raise OSError(self.code, os.strerror(self.code))
+            self.free -= len(data)
+            return int(write(data))
+
+        class Limited:
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                handle.close()
+
+            def __getattr__(self, name: str) -> Any:
+                return limited if name == "write" else getattr(handle, name)
+
+        return Limited() if "r" not in mode or "+" in mode else handle
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("source", ["hub", "modelscope"])
+def test_a_disk_that_fills_up_half_way_leaves_no_model_that_counts_as_whole(
+    server: StandIn, source: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{source}:org/model"
+    server.files = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+    monkeypatch.setattr(download, "CHUNK", 65_536)
+    monkeypatch.setattr(download, "open", Quota(300_000, code).open, raising=False)
+    with pytest.raises(ModelError, match=r"The disk is full: model\.safetensors") as caught:
+        resolve(parse_model(text))
+    folder = hub.model_folder(parse_model(text))
+    assert str(folder) in caught.value.message
+    assert "TUNEWISE_MODEL_CACHE" in caught.value.hint
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors.part"}
+    assert [entry.text for entry in list_models()] == ["default"]
+    (half,) = list_unfinished()
+    assert (half.text, half.ready, half.bytes) == (text, False, 300_000)
+    assert hub.local_revision(half.ref) == ""
+    with pytest.raises(ModelError, match="disk is full"):  # the disk is as full as before
+        resolve(parse_model(text))
+    assert main(["models", "--fetch", text]) == 2
+    assert "Hint: Free some space" in capsys.readouterr().err
+    monkeypatch.delattr(download, "open")
+    server.asked.clear()
+    assert (resolve(parse_model(text)) / "model.safetensors").read_bytes() == WEIGHTS
+    assert [r for path, r, _ in server.asked if r] == ["bytes=299998-"]
+    assert list_unfinished() == []
+
+
+def test_a_disk_that_is_full_for_the_manifest_only(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "_continue", full)
-    with pytest.raises(ModelError, match="disk is full"):
-        resolve(parse_model("hub:org/model"))
+    ref = parse_model("hub:org/model")
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "write_json", full)
+        with pytest.raises(ModelError, match="disk is full"):
+            resolve(ref)
+    assert [half.ref for half in list_unfinished()] == [ref]
+    server.asked.clear()
+    resolve(ref)
+    assert [path for path, *_ in server.asked if "resolve" in path] == []  # everything else was there
+
+
+@pytest.mark.parametrize("half", [True, False], ids=["half", "whole"])
+def test_a_model_is_removed_whole_or_half(server: StandIn, half: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "hub:org/model@v1"
+    ref = parse_model(text)
+    assert (ref.revision, model_text(ref)) == ("v1", text)
+    folder = resolve(ref)
+    if half:
+        (folder / "manifest.json").unlink()
+    assert main(["models"]) == 0
+    assert ("not whole" in capsys.readouterr().out) == half
+    assert main(["models", "--remove", text, "--json"]) == 0
+    assert [m["model"] for m in json.loads(capsys.readouterr().out)["models"]] == ["default"]
+    assert not folder.exists()
+    assert main(["models", "--remove", text]) == 2
+    assert "was not downloaded" in capsys.readouterr().err
+    assert main(["models", "--remove", "default"]) == 2
 
 
 @pytest.mark.parametrize("name", ["model", "../../etc", "a/b/c", "org/mo del", "org/"])

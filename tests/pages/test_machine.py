@@ -12,8 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.doctor.report import Generation
+from core.jobs.engines import chat_engines
 from core.models import cache
-from core.models.catalogue import list_models, parse_model
+from core.models.catalogue import list_models, parse_model, resolve
 from core.models.code import trusted
 from core.records import ModelRef
 from core.store.endpoints import list_endpoints
@@ -136,15 +137,44 @@ def test_an_endpoint_is_kept_and_forgotten(app: AppTest) -> None:
     assert (kept.name, kept.model, kept.price_in, kept.price_out) == ("deep", "m-large", 2.0, None)
 
 
-def test_code_is_shown_before_it_is_trusted(app: AppTest, hub: StandIn) -> None:
+def test_what_was_downloaded_is_removed_whole_or_half(app: AppTest, hub: StandIn) -> None:
+    whole = resolve(parse_model("hub:org/model"))
+    half = resolve(parse_model("hub:org/model", revision="v1"))
+    (half / "manifest.json").unlink()
+    app.button(key="machine_models").click().run()
+    table = next(frame.value for frame in app.dataframe if "Weights" in frame.value)
+    weights = dict(zip(table["Model"], table["Weights"], strict=True))
+    assert (weights["hub:org/model"], weights["hub:org/model@v1"]) == ("500 kB", "500 kB, not whole yet")
+    for name, folder in (("hub:org/model@v1", half), ("hub:org/model", whole)):
+        app.selectbox(key="models_remove_name").set_value(name).run()
+        app.button(key="models_remove_now").click().run()
+        assert not app.exception
+        assert not folder.exists()
+    assert [box.key for box in app.selectbox if box.key == "models_remove_name"] == []
+
+
+def test_code_is_shown_before_it_is_trusted(app: AppTest, hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     app.button(key="machine_models").click().run()
     app.text_input(key="models_code_name").set_value("hub:org/model").run()
     app.button(key="models_show").click().run()
     assert not app.exception
     assert any("# of the tests" in block.value for block in app.code)
     assert trusted(parse_model("hub:org/model")) is None
+    assert any("exactly these files of this revision" in text and "until the server is restarted" in text for text in texts(app))
     app.button(key="models_trust").click().run()
     assert not app.exception
     said = trusted(parse_model("hub:org/model"))
     assert said is not None
     assert (said.revision, said.files) == ("c0ffee", ("modeling_own.py",))
+    ref, other = parse_model("hub:org/model"), parse_model("hub:org/model", revision="v1")
+    assert trusted(other) is None
+    made = cache.EngineCache(2, load=lambda ref, device: type("Fake", (), {"close": lambda self: None})(), size=lambda ref: 1)
+    monkeypatch.setattr(cache, "_process", made)
+    for loaded in (ref, other):
+        with chat_engines().using(loaded, "cpu"):
+            pass
+    app.button(key="models_distrust").click().run()
+    assert not app.exception
+    assert trusted(ref) is None
+    assert made.loaded == [other]
+    assert made.released[0].reason == "its code is not trusted any more"
