@@ -22,6 +22,11 @@ from core.records import ModelRef
 from core.settings import get_settings
 from core.store.files import MANIFEST, is_complete, write_json
 
+SPARE_BYTES = 100 * 2**20
+"""What a download leaves free."""
+SETTLED_SECONDS = 2.0
+"""Of downloading before a time left is told: the first bytes say nothing of the rate."""
+
 
 def model_folder(ref: ModelRef) -> Path:
     """Where a model lies, or will lie. A folder a revision that was asked for; never changes once complete."""
@@ -96,9 +101,9 @@ def _fetch_files(found: RemoteModel, folder: Path, headers: dict[str, str], prog
             return
         told = time.monotonic()
         rate = (before + have) / max(passed, 1e-6)
-        left = (total - before - have) / max(rate, 1)
+        left = f", {(total - before - have) / max(rate, 1):,.0f} s left" if passed > SETTLED_SECONDS else ""
         done = f"{(before + have) / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-        progress(f"Downloading {found.name}: {done}, {rate / 1e6:.1f} MB/s, {left:,.0f} s left ({file.path})")
+        progress(f"Downloading {found.name}: {done}, {rate / 1e6:.1f} MB/s{left} ({file.path})")
 
     for file in found.wanted:
         target = folder / file.path
@@ -119,10 +124,11 @@ def _check_space(folder: Path, found: RemoteModel) -> None:
     there = sum(p.stat().st_size for p in folder.iterdir()) if folder.is_dir() else 0
     needed = sum(f.size for f in found.wanted) - there
     free = shutil.disk_usage(folder.parent).free
-    if needed + 100 * 2**20 > free:
+    if needed + SPARE_BYTES > free:
         raise ModelError(
-            f"{found.name} needs {needed / 1e9:.1f} GB; {free / 1e9:.1f} GB are free in {folder.parent}",
-            "Free some space, or set TUNEWISE_MODEL_CACHE to a folder on a larger disk.",
+            f"{found.name} needs {(needed + SPARE_BYTES) / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free in {folder.parent}",
+            "Free some space (`python -m core usage`, `python -m core models --remove MODEL`), or set TUNEWISE_MODEL_CACHE to a "
+            "folder on a larger disk.",
         )
 
 
