@@ -122,6 +122,7 @@ def learning_curve(
     metric: Annotated[str, typer.Option("--metric", help="A share, e.g. micro_f1, exact_match, accuracy.")] = "",
     train: Annotated[bool, typer.Option("--train", help="Train and evaluate on the parts that are missing, first.")] = False,
     parts: Annotated[str, typer.Option("--parts", help="With --train: parts of the rows in %.")] = "25,50",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --train: trainings of each size, by their seed.")] = 1,
     wait: Annotated[bool, typer.Option("--wait", help="With --train: wait for it, then show the curve.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -131,7 +132,7 @@ def learning_curve(
     from core.store.runs import get_evaluation
 
     if train:
-        jobs = _trained(evaluations[0], parts)
+        jobs = _trained(evaluations[0], parts, seeds)
         if not wait:
             names = [job.job_id for pair in jobs for job in pair]
             emit({"jobs": names}, as_json, f"{len(jobs)} trainings and their evaluations are queued: {', '.join(names)}")
@@ -144,16 +145,20 @@ def learning_curve(
     values = {
         "metric": curve.metric,
         "test_rows": curve.test_rows,
-        "points": [{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high} for p in curve.points],
+        "points": [{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high, "runs": list(p.runs)} for p in curve.points],
+        "between_seeds": curve.between_seeds,
         "expected": {"rows": curve.expected_rows, "value": curve.expected, **curve.expected_interval._asdict()},
         "gain": {"value": curve.gain, **curve.gain_interval._asdict()},
         "sentence": curve.sentence,
     }
-    rows = [(f"{p.rows:,}", f"{number(p.score)} [{number(p.low)}, {number(p.high)}]") for p in curve.points]
-    emit(values, as_json, [curve.sentence, "", *table(("training rows", curve.metric), rows)])
+    rows = [
+        (f"{p.rows:,}", f"{number(p.score)} [{number(p.low)}, {number(p.high)}]", ", ".join(number(score) for score in p.runs))
+        for p in curve.points
+    ]
+    emit(values, as_json, [curve.sentence, "", *table(("training rows", curve.metric, "each training"), rows)])
 
 
-def _trained(evaluation: str, parts: str) -> list[tuple[Job, Job]]:
+def _trained(evaluation: str, parts: str, seeds: int) -> list[tuple[Job, Job]]:
     from core.errors import SpecError
     from core.jobs.curve import enqueue_curve
 
@@ -161,7 +166,7 @@ def _trained(evaluation: str, parts: str) -> list[tuple[Job, Job]]:
         shares = [float(part) / 100 for part in parts.split(",")]
     except ValueError:
         raise SpecError(f"--parts {parts!r} is no list of numbers", "Write for example --parts 25,50.") from None
-    return enqueue_curve(evaluation, shares)
+    return enqueue_curve(evaluation, shares, seeds)
 
 
 def _points(keys: list[str]) -> list[tuple[int, str]]:
@@ -176,4 +181,11 @@ def _points(keys: list[str]) -> list[tuple[int, str]]:
             raise UserError(f"Evaluation {record.name!r} has no training run", "Give evaluations made with --run.")
     if len(records) == 1:
         return curve_candidates(records[0], list_evaluations(records[0].spec.dataset), list_runs())
-    return [(get_run(str(record.spec.arm.run)).trained_rows, record.evaluation_id) for record in records]
+    runs = [get_run(str(record.spec.arm.run)) for record in records]
+    given = [(run.trained_rows, run.spec.seed) for run in runs]
+    if len(set(given)) < len(given):
+        raise UserError(
+            "Two of these trainings have as many rows and the same seed, so they say nothing of another seed",
+            "Give one of each size and seed.",
+        )
+    return [(run.trained_rows, record.evaluation_id) for run, record in zip(runs, records, strict=True)]

@@ -1,8 +1,10 @@
 """Enough data? A learning curve from runs on growing parts of the data, and what twice the data would be expected to bring.
 
 The error (1 - score) is taken to fall as a power of the number of training rows (Cortes et al. 1993; Hestness et al. 2017),
-a straight line in logarithms, fitted to each resample of the test rows. The interval holds the test rows'
-chance, not that of another training seed. Knows nothing of training.
+a straight line in logarithms, fitted to each resample of the test rows. Where a size was trained with several seeds its
+score is their mean, and the spread between seeds, pooled over the sizes in logarithms of the error, is drawn beside the test rows
+(Student's t for the few seeds that tell it); with one seed a size its chance can't be told, which is said.
+Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from core.errors import UserError
 from core.evaluation import artefacts
@@ -21,16 +24,22 @@ from core.evaluation.statistics import Interval, interval_of
 from core.records import Evaluation, Run, TrainSpec
 
 _LEAST_ERROR = 1e-4
+_FREE = {
+    "name", "data", "dev", "max_steps", "seed", "log_every", "eval_every", "eval_rows", "eval_max_new_tokens", "save_every",
+    "keep_checkpoints", "report_to", "launch_backend", "gpus", "micro_batch_size", "gradient_checkpointing", "packing",
+}  # fmt: skip
+"""Of a spec, what may differ between the trainings of one curve."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run: training rows, score and its interval."""
+    """A size: training rows, mean score of its trainings and its interval; ``runs``: the score of each."""
 
     rows: int
     score: float
     low: float
     high: float
+    runs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class LearningCurve:
     """Scores over training rows, and the score expected with ``expected_rows``.
 
     ``gain`` is expected minus the score at most rows. ``exponent``: the error falls with rows to the minus this power.
+    ``between_seeds``: standard deviation of the score between trainings on most rows that differ by their seed; none where
+    no size was trained with two.
     """
 
     metric: str
@@ -49,10 +60,27 @@ class LearningCurve:
     gain: float
     gain_interval: Interval
     exponent: float
+    between_seeds: float | None = None
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """The finding in words, and what its intervals hold."""
+        return f"{self._finding} {self.seeds_sentence}"
+
+    @property
+    def seeds_sentence(self) -> str:
+        """Whether the chance of another training seed is in the intervals, and how large it is."""
+        if self.between_seeds is None:
+            return "Each size was trained with one seed: what another seed would change is not in these intervals."
+        counts = [len(point.runs) for point in self.points]
+        many = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+        return (
+            f"The spread between training seeds is in these intervals: a standard deviation of {self.between_seeds:.3f} at "
+            f"{self.points[-1].rows:,} rows, from {many} trainings a size."
+        )
+
+    @property
+    def _finding(self) -> str:
         change = f"{self.gain:+.3f} [{self.gain_interval.low:+.3f}, {self.gain_interval.high:+.3f}]"
         what = f"{self.expected_rows:,} training rows would be expected to reach {self.metric} {self.expected:.3f}"
         if self.gain_interval.low > 0.005:
@@ -65,26 +93,33 @@ class LearningCurve:
 def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *, factor: float = 2.0) -> LearningCurve:
     """The curve through (training rows, evaluation) pairs on their common test rows; ``metric`` is a share, 0 to 1.
 
-    UserError for fewer than two sizes, no common rows, or a metric that isn't there.
+    Pairs of the same size are trainings with different seeds. UserError for fewer than two sizes, no common rows, or a metric
+    that isn't there.
     """
     ordered = sorted(runs)
-    sizes = np.array([rows for rows, _ in ordered], float)
-    if len(set(sizes.tolist())) < 2:
+    sizes = sorted({rows for rows, _ in ordered})
+    if len(sizes) < 2:
         raise UserError("A learning curve needs runs on at least two sizes of data", "Train on 25 %, 50 % and 100 % of the rows.")
     statistics = _common([evaluation_id for _, evaluation_id in ordered])
     measures = metrics_of(statistics[0].names)
     if metric not in measures:
         raise UserError(f"These evaluations have no metric {metric!r}", f"They have: {', '.join(sorted(measures))}.")
     measure = measures[metric]
-    values = np.array([float(measure(s.sums())) for s in statistics])
-    samples = np.stack([measure(bootstrap_sums(s, RESAMPLES, SEED)) for s in statistics], axis=1)
+    each = np.array([float(measure(s.sums())) for s in statistics])
+    drawn = np.stack([measure(bootstrap_sums(s, RESAMPLES, SEED)) for s in statistics], axis=1)
+    places = [[i for i, (rows, _) in enumerate(ordered) if rows == size] for size in sizes]
+    values = np.array([each[place].mean() for place in places])
+    samples = np.stack([drawn[:, place].mean(axis=1) for place in places], axis=1)
+    spread, freedom = _seed_spread([each[place] for place in places])
+    if freedom:
+        samples = _with_seeds(samples, spread, freedom, np.array([len(place) for place in places]))
     target = sizes[-1] * factor
-    expected, exponent = _extrapolated(sizes, values[None, :], target)
-    drawn, _ = _extrapolated(sizes, samples, target)
+    expected, exponent = _extrapolated(np.array(sizes, float), values[None, :], target)
+    ahead, _ = _extrapolated(np.array(sizes, float), samples, target)
     value, last = float(expected[0]), float(values[-1])
     points = tuple(
-        Point(rows, float(v), *interval_of(samples[:, i], float(v)))
-        for i, ((rows, _), v) in enumerate(zip(ordered, values, strict=True))
+        Point(rows, float(v), *interval_of(samples[:, i], float(v)), tuple(each[place].tolist()))
+        for i, (rows, v, place) in enumerate(zip(sizes, values, places, strict=True))
     )
     return LearningCurve(
         metric=metric,
@@ -92,42 +127,79 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
         points=points,
         expected_rows=round(target),
         expected=value,
-        expected_interval=interval_of(drawn, value),
+        expected_interval=interval_of(ahead, value),
         gain=value - last,
-        gain_interval=interval_of(drawn - samples[:, -1], value - last),
+        gain_interval=interval_of(ahead - samples[:, -1], value - last),
         exponent=float(exponent[0]),
+        between_seeds=spread * (1 - last) if freedom else None,
     )
 
 
-def curve_candidates(evaluation: Evaluation, others: Iterable[Evaluation], runs: Iterable[Run]) -> list[tuple[int, str]]:
-    """(training rows, evaluation) pairs that lie on one curve with an evaluation of a run: the same question, other sizes.
+def _seed_spread(groups: Sequence[Floats]) -> tuple[float, int]:
+    """Pooled standard deviation of the logarithm of the error between seeds of the same size, and its degrees of freedom."""
+    errors = [np.log(np.maximum(1 - scores, _LEAST_ERROR)) for scores in groups]
+    freedom = sum(len(scores) - 1 for scores in errors)
+    squares = sum(float(((e - e.mean()) ** 2).sum()) for e in errors)
+    return (float(np.sqrt(squares / freedom)) if freedom else 0.0), freedom
 
-    The same rows asked, the same base model, method, template and data, whatever part of it; of each size the newest.
+
+def _with_seeds(samples: Floats, spread: float, freedom: int, seeds: npt.NDArray[np.int_]) -> Floats:
+    """Samples (resamples x sizes) of means over ``seeds`` trainings, moved by the chance of which seeds were drawn."""
+    rng = np.random.default_rng(SEED + 1)
+    scale = spread * np.sqrt(freedom / rng.chisquare(freedom, (len(samples), 1)))  # one unknown spread for all sizes
+    moved = np.log(np.maximum(1 - samples, _LEAST_ERROR)) + scale * rng.standard_normal(samples.shape) / np.sqrt(seeds)
+    found: Floats = 1 - np.exp(np.minimum(moved, 0.0))
+    return found
+
+
+def curve_candidates(evaluation: Evaluation, others: Iterable[Evaluation], runs: Iterable[Run]) -> list[tuple[int, str]]:
+    """(training rows, evaluation) pairs that lie on one curve with an evaluation of a run: other sizes or seeds.
+
+    The same rows asked, the same base model, method, template and data, whatever part of it; of each size and seed the newest.
     """
+    return sorted((rows, key) for (rows, _), key in curve_trainings(evaluation, others, runs).items())
+
+
+def curve_trainings(evaluation: Evaluation, others: Iterable[Evaluation], runs: Iterable[Run]) -> dict[tuple[int, int], str]:
+    """The evaluations of ``curve_candidates`` by training rows and seed."""
     by_id = {run.run_id: run for run in runs}
     mine = by_id.get(evaluation.spec.arm.run or "")
     if mine is None:
-        return []
-    found: dict[int, str] = {mine.trained_rows: evaluation.evaluation_id}
+        return {}
+    found = {(mine.trained_rows, mine.spec.seed): evaluation.evaluation_id}
     for other in others:
         run = by_id.get(other.spec.arm.run or "")
         if run is not None and other.complete and _place(other) == _place(evaluation) and _recipe(run) == _recipe(mine):
-            found.setdefault(run.trained_rows, other.evaluation_id)
-    return sorted(found.items())
+            found.setdefault((run.trained_rows, run.spec.seed), other.evaluation_id)
+    return found
 
 
-def smaller_specs(run: Run, shares: Sequence[float] = (0.25, 0.5)) -> list[TrainSpec]:
-    """Specs of the same training on the first parts of its rows, for a learning curve; the largest size is the run itself."""
+def curve_specs(run: Run, shares: Sequence[float] = (0.25, 0.5), seeds: Sequence[int] = ()) -> list[TrainSpec]:
+    """Specs of the same training on the first parts of its rows, each with every seed (none given: the run's own).
+
+    All of the rows (1) with the run's own seed is the run itself and left out.
+    """
     found = []
     for share in shares:
         part = max(1, round(run.trained_rows * share))
         total = sum(use.weight for use in run.spec.data)
         uses = tuple(use.model_copy(update={"limit": max(1, round(part * use.weight / total))}) for use in run.spec.data)
-        changes: dict[str, object] = {"data": uses, "name": f"{run.name or run.run_id}, {share:.0%} of the rows"}
-        if run.spec.max_steps is not None:  # as many epochs, so a part of the steps
-            changes["max_steps"] = max(1, round(run.spec.max_steps * share))
-        found.append(run.spec.model_copy(update=changes))
+        for seed in seeds or (run.spec.seed,):
+            if share == 1 and seed == run.spec.seed:
+                continue
+            changes: dict[str, object] = {"seed": seed, "name": curve_name(run, share, seed)}
+            if share < 1:
+                changes["data"] = uses
+                if run.spec.max_steps is not None:  # as many epochs, so a part of the steps
+                    changes["max_steps"] = max(1, round(run.spec.max_steps * share))
+            found.append(run.spec.model_copy(update=changes))
     return found
+
+
+def curve_name(run: Run, share: float, seed: int) -> str:
+    """What a training for a run's curve is called."""
+    part = f", {share:.0%} of the rows" if share < 1 else ""
+    return f"{run.name or run.run_id}{part}" + (f", seed {seed}" if seed != run.spec.seed else "")
 
 
 def _place(evaluation: Evaluation) -> tuple[object, ...]:
@@ -135,9 +207,10 @@ def _place(evaluation: Evaluation) -> tuple[object, ...]:
     return spec.dataset, evaluation.version, spec.split, spec.limit, evaluation.template.ref
 
 
-def _recipe(run: Run) -> tuple[object, ...]:
-    spec = run.spec
-    return spec.model, spec.method, spec.template, tuple((use.dataset, use.split) for use in spec.data)
+def _recipe(run: Run) -> dict[str, object]:
+    """What must be equal on one curve: all that decides what is learnt but rows, the steps that go with them, and the seed."""
+    spec = run.spec.model_dump(exclude=_FREE)
+    return {**spec, "uses": tuple((use.dataset, use.split, use.weight) for use in run.spec.data)}
 
 
 def _common(evaluation_ids: Sequence[str]) -> list[Statistics]:

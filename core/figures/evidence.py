@@ -50,7 +50,7 @@ def slice_points(
             customdata=part[["key", "rows", "low", "high"]].astype(object).to_numpy().tolist(),
             selected=CHOSEN,
             unselected=OTHERS,
-            hovertemplate="%{y}, %{customdata[1]} rows: %{x:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}]<extra></extra>",
+            hovertemplate="%{y}, %{customdata[1]:,} rows: %{x:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}]<extra></extra>",
             name="clearly apart" if clear else "not clearly apart",
             showlegend=False,
         )  # fmt: skip
@@ -65,11 +65,21 @@ def slice_points(
 def curve(points: pd.DataFrame, *, metric: str, expected: dict[str, float], title: str = "") -> go.Figure:
     """A learning curve: a point with its interval for each size, and what is expected of more, hollow and dashed.
 
-    ``points``: ``rows``, ``score``, ``low``, ``high``. ``expected``: ``rows``, ``value``, ``low``, ``high``.
+    ``points``: ``rows``, ``score``, ``low``, ``high``, and ``runs``, the score of each training with another seed, drawn as a
+    tick where there are several. ``expected``: ``rows``, ``value``, ``low``, ``high``.
     """
     title = folded(title)
     made = figure(title, height=330, x="Training rows (logarithmic)", y=metric)
     ordered = points.sort_values("rows")
+    single = [
+        (rows, score) for rows, runs in zip(ordered["rows"], ordered["runs"], strict=True) for score in runs if len(runs) > 1
+    ]
+    if single:
+        made.add_scatter(
+            x=[rows for rows, _ in single], y=[score for _, score in single], mode="markers", showlegend=False,
+            marker={"color": TUNED, "symbol": "line-ew-open", "size": 16, "line": {"width": 2}},
+            hovertemplate="one training on %{x:,} rows: %{y:.3f}<extra></extra>",
+        )  # fmt: skip
     made.add_scatter(
         x=[ordered["rows"].iloc[-1], expected["rows"]], y=[ordered["score"].iloc[-1], expected["value"]], mode="lines",
         line={"color": TUNED, "width": 2, "dash": "dot"}, showlegend=False, hoverinfo="skip",

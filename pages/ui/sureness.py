@@ -129,7 +129,9 @@ def enough(found: Comparison, evaluations: list[Evaluation], runs: list[Run]) ->
     curve = _curve(tuple(points), found.primary)
     name = tidy.METRICS.get(curve.metric, (curve.metric, True))[0]
     head = f"{name} over training rows, and what {curve.expected_rows:,} rows would be expected to bring"
-    frame = pd.DataFrame([{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high} for p in curve.points])
+    frame = pd.DataFrame(
+        [{"rows": p.rows, "score": p.score, "low": p.low, "high": p.high, "runs": list(p.runs)} for p in curve.points]
+    )
     low, high = curve.expected_interval
     st.markdown(curve.sentence)
     charts.show(
@@ -137,11 +139,21 @@ def enough(found: Comparison, evaluations: list[Evaluation], runs: list[Run]) ->
             frame, metric=tidy.axis(curve.metric), title=head,
             expected={"rows": curve.expected_rows, "value": curve.expected, "low": low, "high": high},
         ),
-        key="enough", alt=head, table=frame,
+        key="enough", alt=head, table=frame.drop(columns="runs").assign(
+            trainings=[", ".join(formats.score(score) for score in p.runs) for p in curve.points]
+        ),
         columns={"rows": tables.whole("Training rows"), "score": tables.decimal(name),
-                 "low": tables.decimal("95 % from"), "high": tables.decimal("to")},
+                 "low": tables.decimal("95 % from"), "high": tables.decimal("to"), "trainings": tables.text("Each training")},
     )  # fmt: skip
-    st.caption("Intervals hold the chance in the test rows, not that of another training seed.")
+    st.caption(
+        "Intervals hold the chance in the test rows"
+        + (
+            "; ticks are single trainings, and what another seed would change is in the intervals, too."
+            if curve.between_seeds is not None
+            else ", not that of another training seed: each size was trained with one."
+        )
+    )
+    curvejobs.seeds(tuned, curve)
 
 
 def take(found: Comparison) -> None:

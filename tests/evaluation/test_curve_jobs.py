@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import SpecError
+from core.evaluation.learning import curve_candidates, curve_trainings
 from core.jobs import curve, dispatcher
 from core.records import DatasetUse, Evaluation, ModelRef, Run, TrainSpec
 from core.store.files import write_json
@@ -29,7 +30,13 @@ def test_a_curve_is_queued_once(
 ) -> None:
     model = ModelRef(source="path", name=str(tiny))
     spec = TrainSpec(
-        name="all", model=model, template="chat@1", data=(DatasetUse(dataset=dataset, version=1),), method="lora", max_steps=8
+        name="all",
+        model=model,
+        template="chat@1",
+        data=(DatasetUse(dataset=dataset, version=1),),
+        method="lora",
+        max_steps=8,
+        learning_rate=1e-3,
     )
     from tests.evaluation.toy import TEMPLATE
 
@@ -63,3 +70,31 @@ def test_a_curve_is_queued_once(
         change_job(job.job_id, state="finished")
     assert curve.enqueue_curve("e-1") == []  # all is there
     assert len(list_runs()) == 3
+    with pytest.raises(SpecError, match="one seed"):
+        curve.enqueue_curve("e-1", seeds=0)
+    more = [get_run(training.subject).spec for training, _ in curve.enqueue_curve("e-1", seeds=2)]
+    assert [(spec.data[0].limit, spec.max_steps, spec.seed) for spec in more] == [(6, 2, 8), (12, 4, 8), (None, 8, 8)]
+    assert [spec.name for spec in more] == ["all, 25% of the rows, seed 8", "all, 50% of the rows, seed 8", "all, seed 8"]
+    assert curve.enqueue_curve("e-1", seeds=2) == []  # all is under way
+
+
+def test_only_the_same_training_lies_on_a_curve(dataset: str, make_evaluation: Callable[..., Evaluation]) -> None:
+    from tests.evaluation.toy import TEMPLATE
+
+    base = TrainSpec(data=(DatasetUse(dataset=dataset, version=1),), method="lora", learning_rate=1e-3)
+    specs = {
+        "whole": base,
+        "seed": base.model_copy(update={"seed": 8, "save_every": 5}),
+        "half": base.model_copy(update={"data": (DatasetUse(dataset=dataset, version=1, limit=12),), "max_steps": 3}),
+        "faster": base.model_copy(update={"learning_rate": 1e-2, "seed": 9}),
+        "weighted": base.model_copy(update={"data": (DatasetUse(dataset=dataset, version=1, weight=2.0),), "seed": 10}),
+    }
+    runs, evaluations = [], []
+    for name, spec in specs.items():
+        rows = 12 if name == "half" else 24
+        runs.append(Run(run_id=name, name=name, spec=spec, template=TEMPLATE, trained_rows=rows, complete=True))
+        made = make_evaluation(f"e-{name}", complete=True)
+        arm = made.spec.arm.model_copy(update={"run": name})
+        evaluations.append(made.model_copy(update={"spec": made.spec.model_copy(update={"arm": arm})}))
+    assert curve_trainings(evaluations[0], evaluations, runs) == {(24, 7): "e-whole", (24, 8): "e-seed", (12, 7): "e-half"}
+    assert curve_candidates(evaluations[0], evaluations, runs) == [(12, "e-half"), (24, "e-seed"), (24, "e-whole")]

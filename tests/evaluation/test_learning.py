@@ -54,6 +54,67 @@ def test_flat_curve(saved: dict[str, Statistics]) -> None:
     assert not curve.sentence.startswith("More data should help")
 
 
+def trained(spread: float, size: int, rows: int, rng: np.random.Generator) -> Statistics:
+    """A training whose error lies around that of the power law as another seed would have it."""
+    error = 2 * size**-0.3 * np.exp(rng.normal(0, spread))
+    return arm(1 - min(1.0, error), rows, rng)
+
+
+def test_seeds_of_a_size_are_one_point_and_widen_the_intervals(saved: dict[str, Statistics]) -> None:
+    rng = np.random.default_rng(3)
+    runs = []
+    for size in (100, 200, 400):
+        for seed in range(3):
+            saved[f"e{size}-{seed}"] = trained(0.2, size, 800, rng)
+            runs.append((size, f"e{size}-{seed}"))
+    several = learning.learning_curve(runs)
+    alone = learning.learning_curve([pair for pair in runs if pair[1].endswith("-0")])
+    for point, size in zip(several.points, (100, 200, 400), strict=True):
+        own = [float(saved[f"e{size}-{seed}"].sums()["tp:e"] / (4 * 800)) for seed in range(3)]
+        assert point.runs == pytest.approx(own)
+        assert point.score == pytest.approx(np.mean(own))
+        assert point.low < point.score < point.high
+    assert several.between_seeds == pytest.approx(0.2 * 2 * 400**-0.3, rel=0.6)
+    width, without = (c.gain_interval.high - c.gain_interval.low for c in (several, alone))
+    assert width > 1.5 * without
+    assert "between training seeds is in these intervals" in several.sentence
+    assert "from 3 trainings a size" in several.sentence
+    assert alone.between_seeds is None
+    assert alone.sentence.endswith(
+        "Each size was trained with one seed: what another seed would change is not in these intervals."
+    )
+
+
+def test_where_only_one_size_has_seeds_its_spread_counts_for_all(saved: dict[str, Statistics]) -> None:
+    rng = np.random.default_rng(4)
+    for name, size in (("a", 100), ("b", 200), ("c", 200)):
+        saved[name] = trained(0.3, size, 2000, rng)
+    curve = learning.learning_curve([(100, "a"), (200, "b"), (200, "c")])
+    assert "from 1 to 2 trainings a size" in curve.sentence
+    only_rows = learning.learning_curve([(100, "a"), (200, "b")])
+    assert curve.points[0].high - curve.points[0].low > 2 * (only_rows.points[0].high - only_rows.points[0].low)
+
+
+@pytest.mark.slow
+def test_intervals_with_seeds_cover_the_curve_and_those_without_do_not(
+    saved: dict[str, Statistics], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "RESAMPLES", 1000)
+    rng = np.random.default_rng(5)
+    sizes, hits, alone_hits, spread = (100, 200, 400), 0, 0, 0.15
+    truth = [1 - 2 * size**-0.3 for size in sizes]  # of the middle training
+    for _ in range(200):
+        for size in sizes:
+            for seed in range(3):
+                saved[f"{size}-{seed}"] = trained(spread, size, 300, rng)
+        several = learning.learning_curve([(size, f"{size}-{seed}") for size in sizes for seed in range(3)])
+        alone = learning.learning_curve([(size, f"{size}-0") for size in sizes])
+        hits += several.points[2].low <= truth[2] <= several.points[2].high
+        alone_hits += alone.points[2].low <= truth[2] <= alone.points[2].high
+    assert hits >= 0.91 * 200
+    assert alone_hits < 0.85 * 200
+
+
 def test_faults(saved: dict[str, Statistics]) -> None:
     saved["a"] = arm(0.5, 10, np.random.default_rng(2))
     with pytest.raises(UserError, match="two sizes"):

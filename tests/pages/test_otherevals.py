@@ -143,6 +143,44 @@ def test_a_learning_curve_is_started(open_page: Callable[..., AppTest], filled: 
     assert queued == [get_evaluation(filled.tuned).evaluation_id]
 
 
+def test_a_curve_says_whether_seeds_are_in_it_and_trains_more(
+    open_page: Callable[..., AppTest], filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.evaluation import artefacts
+    from core.evaluation.runner import finish
+    from core.store.runs import get_run, save_run
+
+    whole, tuned, base = get_run(filled.run), get_evaluation(filled.tuned), get_evaluation(filled.base)
+
+    def another(name: str, rows: int, seed: int, answers: str) -> None:
+        save_run(
+            whole.model_copy(
+                update={"run_id": name, "trained_rows": rows, "spec": whole.spec.model_copy(update={"seed": seed, "name": name})}
+            )
+        )
+        arm = tuned.spec.arm.model_copy(update={"run": name})
+        made = tuned.model_copy(update={"evaluation_id": f"e-{name}", "spec": tuned.spec.model_copy(update={"arm": arm})})
+        finish(made, artefacts.read_predictions(answers))
+
+    another("half", 18, 7, base.evaluation_id)
+    queued: list[tuple[object, ...]] = []
+    monkeypatch.setattr("pages.ui.curvejobs.enqueue_curve", lambda *asked: queued.append(asked))
+    app = open_page(COMPARE, dataset=filled.dataset, compare_view="Enough data?", arms=[filled.base, filled.tuned])
+    check(app)
+    assert any("Each size was trained with one seed" in text for text in texts(app))
+    button = app.button(key="enough_seeds")
+    assert button.label == "Train each size with 3 seeds: 4 more trainings, about 2 min 24 s of training"
+    button.click().run()
+    check(app)
+    assert queued == [(filled.tuned, [0.5], 3)]
+    another("half-8", 18, 8, filled.tuned)
+    app = open_page(COMPARE, dataset=filled.dataset, compare_view="Enough data?", arms=[filled.base, filled.tuned])
+    check(app)
+    assert any("The spread between training seeds is in these intervals" in text for text in texts(app))
+    table = next(f.value for f in app.dataframe if "trainings" in f.value.columns)
+    assert len(table["trainings"].iloc[0].split(", ")) == 2
+
+
 def test_an_arm_whose_training_failed_is_shown_with_its_way_out(open_page: Callable[..., AppTest], filled: Filled) -> None:
     from core.jobs import dispatcher, queue
     from core.store.jobs import add_job, change_job, get_job
