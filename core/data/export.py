@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.data.export_columns import save_folder, with_extras
+from core.data.export_columns import beside_names, save_folder, with_extras
 from core.data.spreadsheet import MARK, harmless, harmless_name, quoted_columns
 from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
@@ -55,14 +55,14 @@ def _extra(row: Record) -> Record:
     return json.loads(row["extra"]) if row["extra"] else {}
 
 
-def _own(row: Record, talk: bool) -> Record:
-    """A row as an import reads it back; in a dataset with conversations each row is one."""
+def _own(row: Record, talk: bool, names: Mapping[str, str]) -> Record:
+    """A row as an import reads it back; in a dataset with conversations each row is one. ``names``: see ``beside_names``."""
     if talk:
         body: Record = {"messages": messages_of(row)}
     else:
         body = {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
     split = {"split": row["split"]} if row["split"] else {}
-    return body | split | {key: value for key, value in _extra(row).items() if key not in body and key != "split"}
+    return body | split | {names[key]: value for key, value in _extra(row).items()}
 
 
 def _alpaca(row: Record) -> Record:
@@ -152,7 +152,7 @@ def _columns(rows: pa.Table, *, talk: bool, nested: bool) -> pa.Table:
     if not nested and pc.any(pc.not_equal(rows["split"], "")).as_py():
         body["split"] = rows["split"]
     extras = rows["extra"].to_pylist() if rows["extra"].null_count < rows.num_rows else []
-    return with_extras(body, extras)
+    return with_extras(body, extras, beside_names(rows, talk=talk))
 
 
 def _table_of(name: str, version: int, what: What, split: str | None) -> pa.Table:
@@ -200,7 +200,8 @@ def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
     shapes: dict[str, Callable[[Record], Record]] = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
     if what != "rows":
         shapes[form] = dict
-    shape = shapes.get(form, partial(_own, talk=talk))
+    names = beside_names(table, talk=talk) if form not in shapes else {}
+    shape = shapes.get(form, partial(_own, talk=talk, names=names))
 
     def records() -> Iterator[Record]:
         return (shape(row) for row in _batches(table))

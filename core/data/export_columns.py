@@ -1,4 +1,4 @@
-"""Rows as columns with types, for Parquet files and folders of the datasets library.
+"""Columns beside a row: their names in an export, and rows as columns with types for Parquet and the datasets library.
 
 Columns that came beside a row keep their type where all their values have the same simple one, and are JSON text
 otherwise. Knows nothing of versions, nor of what a row means.
@@ -7,6 +7,7 @@ otherwise. Knows nothing of versions, nor of what a row means.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.data.mapping import BESIDE, names_a_field
+from core.data.readers.detect import SAMPLE_RECORDS, columns_of
+from core.data.readers.shapes.registry import fitting
+from core.data.spreadsheet import MARK
 from core.errors import UserError
 from core.store.files import replaced_folder
 
@@ -23,14 +28,44 @@ _SIMPLE = (str, bool, int, float)
 _SAVED = ("dataset_dict.json", "state.json")
 
 
-def with_extras(body: Mapping[str, Any], extras: Sequence[str | None]) -> pa.Table:
-    """A table of the columns of ``body`` and, behind them, those that the JSON objects of ``extras`` name."""
+def beside_names(rows: pa.Table, *, talk: bool) -> dict[str, str]:
+    """Columns beside the rows (``extra``) → their names in an export, from which an import reads them back beside the row.
+
+    Those that would be read as a field of the row, by their names or by what they hold, get ``BESIDE`` before them.
+    """
+    if rows["extra"].null_count == rows.num_rows:
+        return {}
+    body = ("messages",) if talk else ("instruction", "input", "output")
+    names: dict[str, str] = {}
+    looked: list[dict[str, Any]] = []
+    seen: Counter[str] = Counter()
+    for text, split in zip(rows["extra"], rows["split"], strict=True):
+        extra = json.loads(text.as_py() or "{}")
+        names |= {key: BESIDE + key if names_a_field(key, talk=talk) or key == MARK else key for key in extra if key not in names}
+        if seen[split.as_py()] < SAMPLE_RECORDS:
+            seen[split.as_py()] += 1
+            looked.append(extra)
+    texts = {"messages": [{"role": "user", "content": "q"}]} if talk else dict.fromkeys(body, "text")
+    records = [texts | {key: value for key, value in extra.items() if names[key] == key} for extra in looked]
+    while taken := _taken(records, body):
+        names |= {key: BESIDE + key for key in taken}
+        records = [{key: value for key, value in record.items() if key not in taken} for record in records]
+    return names
+
+
+def _taken(records: Sequence[Mapping[str, Any]], body: Sequence[str]) -> set[str]:
+    """Columns that aren't the row's own and that an import would take for one of its fields."""
+    _, mapping = fitting(records, columns_of(list(records)), {})[0]
+    return {column for column, field in mapping.items() if column not in body and field not in ("extra", "system")}
+
+
+def with_extras(body: Mapping[str, Any], extras: Sequence[str | None], names: Mapping[str, str]) -> pa.Table:
+    """A table of the columns of ``body`` and, behind them, those of the JSON objects of ``extras`` by their ``names``."""
     columns = {name: values if isinstance(values, pa.ChunkedArray) else pa.array(values) for name, values in body.items()}
     found: dict[str, dict[int, Any]] = {}
     for place, text in enumerate(extras):
         for key, value in (json.loads(text) if text else {}).items():
-            if key not in columns:
-                found.setdefault(key, {})[place] = value
+            found.setdefault(names[key], {})[place] = value
     for key, values in found.items():
         columns[key] = _typed([values.get(place) for place in range(len(extras))])
     return pa.table(columns)

@@ -37,6 +37,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Known names of each field, the likeliest first; compared without case and surrounding blanks."""
 
+BESIDE = "tunewise_extra_"
+"""Begins the name of an exported column that would be read as a field of the row otherwise, which it isn't."""
+
 _SPLIT_NAMES = {
     "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "eval": "dev",
     "test": "test", "testing": "test", "训练": "train", "验证": "dev", "测试": "test", "": "",
@@ -46,6 +49,20 @@ _SPLIT_NAMES = {
 def split_named(value: str) -> str | None:
     """The split that a name means (``validation`` is ``dev``), or None for a name that means none."""
     return _SPLIT_NAMES.get(value.strip().lower())
+
+
+def names_a_field(column: str, *, talk: bool) -> bool:
+    """Whether a column of this name beside ``talk`` (messages) or a single turn would be read as one of the row's fields."""
+    names = {"instruction", "input", "output", *NAMES["split"], *NAMES["history"]}
+    if talk:
+        names |= {"messages", *NAMES["system"]}
+    return column.startswith(BESIDE) or column.strip().lower() in names
+
+
+def plain_names(columns: Sequence[str]) -> dict[str, str]:
+    """Columns beside a row → their names before an export put ``BESIDE`` before some; unchanged where two would be one."""
+    names = {name: name.removeprefix(BESIDE) for name in columns}
+    return names if len(set(names.values())) == len(names) else {name: name for name in columns}
 
 
 def guess_flat(columns: Sequence[str], given: Mapping[str, str] | None = None) -> dict[str, str]:

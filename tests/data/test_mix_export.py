@@ -219,9 +219,55 @@ def test_extra_columns_and_splits_travel(tmp_path: Path) -> None:
     )
     export("d", "jsonl", tmp_path / "all.jsonl")
     assert json.loads((tmp_path / "all.jsonl").read_text().splitlines()[0]) == {
-        "instruction": "Extract", "input": "a", "output": "o", "split": "test", "k": [1],
+        "instruction": "Extract", "input": "a", "output": "o", "split": "test", "k": [1], "tunewise_extra_input": "no",
     }  # fmt: skip
     assert export("d", "jsonl", tmp_path / "test.jsonl", split="test") == 1
+
+
+CLASHING = {
+    "instruction": "i", "input": "n", "output": "no", "OUTPUT": "p", "split": "train", "Split": "odd", "history": "h",
+    "messages": "m", "system": "s", "tunewise_extra_input": "t", "tunewise_quoted": "=q", "label": "l", "数据集划分": "dev",
+}  # fmt: skip
+LISTS = {
+    "history": [["q", "a"]],
+    "dialogue": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+    "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+    "pairs": [{"human": "q", "assistant": "a"}],
+    "tokens": ["q", "a"],
+    "ner_tags": ["O", "B-X"],
+    "entities": [{"start": 0, "end": 1, "label": "x"}],
+}
+TALK = json.dumps([{"role": r, "content": r} for r in ("user", "assistant") * 2], separators=(",", ":"))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv", "parquet", "datasets"])
+@pytest.mark.parametrize("talk", [False, True], ids=["single", "talk"])
+@pytest.mark.parametrize("extra", [CLASHING, *({name: value} for name, value in LISTS.items())], ids=["names", *LISTS])
+def test_a_column_that_is_named_or_filled_like_a_field_comes_back_beside_the_row(
+    tmp_path: Path, form: str, talk: bool, extra: dict[str, Any]
+) -> None:
+    row = {"instruction": "", "input": "user", "output": "assistant", "messages": TALK} if talk else {"input": "a", "output": "o"}
+    told = json.dumps(extra, ensure_ascii=False)
+    save_rows("d", rows_of(*({**row, "split": split, "extra": told} for split in ("train", "test"))), task="generation")
+    path = tmp_path / f"d{FORMATS[form]}"
+    export("d", form, path)
+    made = import_file(path, "again", task="generation")
+    assert content("again") == content("d")
+    assert made.quarantined == 0
+    for text in read_rows("again")["extra"].to_pylist():
+        found = {key: _read(value, extra[key]) for key, value in json.loads(text).items()}
+        assert found == extra
+
+
+def _read(value: Any, like: Any) -> Any:
+    """Lists are JSON text in CSV, and in the columns of a table where they aren't all of one kind."""
+    return json.loads(value) if isinstance(value, str) and not isinstance(like, str) else value
+
+
+def test_only_columns_that_would_be_taken_for_fields_get_another_name(tmp_path: Path) -> None:
+    save_rows("d", rows_of({"input": "a", "output": "o", "extra": '{"label":"l","tags":["x"],"system":"s","history":"h"}'}))
+    export("d", "jsonl", tmp_path / "d.jsonl")
+    assert list(json.loads((tmp_path / "d.jsonl").read_text()))[3:] == ["label", "tags", "system", "tunewise_extra_history"]
 
 
 def test_ledger_and_quarantine(tmp_path: Path) -> None:

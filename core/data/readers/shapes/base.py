@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from core.data.mapping import split_named
+from core.data.mapping import BESIDE, plain_names, split_named
 from core.data.readers.base import RowError
 from core.data.readers.json_text import compact, compact_any
 
@@ -49,8 +49,11 @@ def fields_of(mapping: Mapping[str, str]) -> dict[str, str]:
 
 
 def rest_of(record: Mapping[str, Any], used: frozenset[str]) -> str | None:
-    """The columns that weren't mapped, as a JSON object; None when there are none."""
+    """The columns that weren't mapped, as a JSON object, under the names that they had before an export; None without any."""
     rest = {key: value for key, value in record.items() if key not in used}
+    if any(isinstance(key, str) and key.startswith(BESIDE) for key in rest):
+        names = plain_names(list(rest))
+        rest = {names[key]: value for key, value in rest.items()}
     return compact_any(rest) if rest else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.data.mapping import guess_flat
+from core.data.mapping import BESIDE, guess_flat
 from core.data.readers.shapes import conversation, flat, fragments, spans, tags, turns
 from core.data.readers.shapes.base import Converter
 from core.errors import InputFileError
@@ -55,6 +55,7 @@ def find_shape(name: str) -> Shape:
 
 def fitting(records: Sequence[Any], columns: Sequence[str], given: Given) -> list[tuple[Shape, dict[str, str]]]:
     """Shapes that the records could have, the likeliest first, each with its mapping."""
+    columns = [column for column in columns if not column.startswith(BESIDE) or column in given]
     return [(shape, mapping) for shape in SHAPES if (mapping := shape.matches(records, columns, given)) is not None]
 
 
