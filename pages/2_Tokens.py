@@ -8,7 +8,20 @@ import streamlit as st
 from core.figures import budget
 from core.figures import lengths as figures
 from core.lengths.statistics import lengths as lengths_of
-from pages.ui import charts, formats, shell, states, studio, tables, tokencost, tokenloss, tokenrow, tokensides, tokenview
+from pages.ui import (
+    charts,
+    formats,
+    shell,
+    states,
+    studio,
+    tables,
+    tokencost,
+    tokenloss,
+    tokenrow,
+    tokenrows,
+    tokensides,
+    tokenview,
+)
 from pages.ui.registry import DATA
 
 chosen = shell.begin("Tokens")
@@ -51,7 +64,11 @@ with states.catching("Your data is as it was."):
                     "p95": tables.whole("95 %"), "p99": tables.whole("99 %"), "max": tables.whole("Longest"),
                     "total": tables.whole("All rows together"),
                 },
+                select=tokenrows.on_click("lengths"),
             )  # fmt: skip
+            st.caption("Click a bar to see its rows.")
+        if (ends := tokenrows.clicked("lengths")) is not None:
+            tokenrows.between(chosen, measured, *ends)
     over = int((whole > limit).sum())
     with right:
         overflow = tokenloss.policy()

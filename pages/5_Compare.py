@@ -9,7 +9,7 @@ import streamlit as st
 from core.jobs.queue import dispatch, enqueue_evaluation
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import armform, comparison, formats, pairrows, quickab, registry, shell, states, sureness, unfinished, views
+from pages.ui import armform, charts, comparison, formats, pairrows, quickab, registry, shell, states, sureness, unfinished, views
 
 selection = shell.begin("Compare")
 dispatch()
@@ -88,7 +88,7 @@ with states.catching():
     shell.answer(comparison.headline(found, versus), versus.verdict + apart)
     if len(found.versus) > 1:
         comparison.all_arms(found)
-    plots, errors = st.columns(2, gap="large")
+    plots, errors = charts.pair("compare")
     with plots, st.container(key="chart"):
         st.subheader("Where they differ", anchor=False)
         comparison.forest(found, versus)

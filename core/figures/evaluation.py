@@ -23,8 +23,9 @@ from core.figures.style import (
     errors,
     figure,
     folded,
+    key_room,
+    labels,
     shades,
-    top,
     wrapped,
 )
 
@@ -38,6 +39,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
     (``base`` or ``tuned``), ``key`` (given back on a click). ``metric`` names the axis with its direction.
     """
     ordered = frame.sort_values("value", ascending=higher_is_better)
+    ordered = ordered.assign(shown=labels(ordered["name"].tolist()))
     title = folded(title)
     made = figure(title, height=88 + 40 * max(2, len(ordered)), x=metric, legend=ordered["kind"].nunique() > 1)
     for kind, (colour, symbol, words) in KINDS.items():
@@ -45,13 +47,13 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
         if part.empty:
             continue
         made.add_scatter(
-            y=part["name"].tolist(),
+            y=part["shown"].tolist(),
             x=part["value"].tolist(),
             mode="markers+text",
             name=words,
             marker={"color": colour, "symbol": symbol, "size": 12},
             error_x=errors(part, colour),
-            text=[f"{value:.2f}" for value in part["value"]],
+            text=[f"{value:,.2f}" for value in part["value"]],
             textposition="top center",
             selected=CHOSEN,
             unselected=OTHERS,
@@ -60,9 +62,9 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
             .where(part[["key", "low", "high"]].notna(), None)
             .to_numpy()
             .tolist(),
-            hovertemplate="%{y}: %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<extra></extra>",
+            hovertemplate="%{y}: %{x:,.3f} [%{customdata[1]:,.3f}, %{customdata[2]:,.3f}]<extra></extra>",
         )
-    made.update_yaxes(categoryorder="array", categoryarray=ordered["name"].tolist(), gridcolor="rgba(0,0,0,0)")
+    made.update_yaxes(categoryorder="array", categoryarray=ordered["shown"].tolist(), gridcolor="rgba(0,0,0,0)")
     made.update_yaxes(range=[-0.55, len(ordered) - 0.3], type="category")
     _score_axis(made, ordered)
     return made
@@ -109,11 +111,13 @@ def _arm_bars(
     """Bars in groups, one an arm, in the arms' shades; ``order`` names the groups from below; ``text`` is written at each bar."""
     arms = list(dict.fromkeys(frame["arm"]))[: len(SERIES)]
     title = folded(title)
-    made = figure(title, height=80 + (16 + 17 * max(1, len(arms))) * max(2, len(order)), x=x, legend=len(arms) > 1)
+    height = 80 + (16 + 17 * max(1, len(arms))) * max(2, len(order)) + key_room(len(arms))
+    made = figure(title, height=height, x=x, legend=len(arms) > 1)
+    shown = dict(zip(order, labels(order, 18), strict=True))
     for arm, colour in zip(arms, _arm_colours(frame, arms), strict=True):
         part = frame[frame["arm"] == arm]
         made.add_bar(
-            y=part[y].tolist(),
+            y=[shown[name] for name in part[y]],
             x=part[x_column].tolist(),
             orientation="h",
             name=wrapped(arm, 40),
@@ -127,8 +131,8 @@ def _arm_bars(
             unselected=OTHERS,
             hovertemplate=f"%{{y}}, {wrapped(arm, 40)}: {hover}<extra></extra>",
         )
-    made.update_layout(barmode="group", margin=top(title))
-    made.update_yaxes(categoryorder="array", categoryarray=order, gridcolor="rgba(0,0,0,0)")
+    made.update_layout(barmode="group", legend_traceorder="reversed")
+    made.update_yaxes(categoryorder="array", categoryarray=[shown[name] for name in order], gridcolor="rgba(0,0,0,0)")
     return made
 
 
@@ -140,7 +144,7 @@ def forest(
     ``frame``: ``label``, ``value``, ``low``, ``high``; a column ``key`` is given back on a click.
     """
     title = folded(title)
-    made = figure(title, height=84 + 32 * max(2, len(frame)), x=x)
+    made = figure(title, height=100 + 32 * max(2, len(frame)), x=folded(x, 32))
     sure = (frame["low"] > 0) | (frame["high"] < 0)
     colours = np.where(~sure, NEUTRAL, np.where(frame["value"] > 0, TUNED, FAULT))
     keys = frame["key"] if "key" in frame else frame["label"]
@@ -150,7 +154,12 @@ def forest(
             x=part["value"].tolist(),
             y=part["label"].tolist(),
             mode="markers",
-            marker={"color": colour, "size": 12, "line": {"width": 2}, "symbol": "circle" if clear else "circle-open"},
+            marker={
+                "color": colour,
+                "size": 12,
+                "line": {"width": 2, "color": colour},
+                "symbol": "circle" if clear else "circle-open",
+            },
             error_x=errors(part, str(colour)),
             customdata=part[["key", "low", "high"]].astype(object).to_numpy().tolist(),
             hovertemplate="%{y}: %{x:+.3f} [%{customdata[1]:+.3f}, %{customdata[2]:+.3f}]<extra></extra>",
@@ -161,18 +170,19 @@ def forest(
     made.update_layout(
         annotations=[
             {
-                "x": 1.0, "xref": "paper", "xanchor": "right", "y": row["label"], "showarrow": False, "align": "right",
+                "x": 1.0, "xref": "paper", "xanchor": "left", "xshift": 6, "y": row["label"], "showarrow": False,
                 "text": f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−"),
             }
             for row in frame.to_dict("records")
-        ]
+        ],
+        margin_r=112,  # the numbers have a place of their own, so that no interval lies under them
     )  # fmt: skip
     made.add_vline(x=0, line={"color": AXIS, "width": 1.5, "dash": "dash"})
     made.update_yaxes(categoryorder="array", categoryarray=frame["label"].tolist()[::-1], gridcolor="rgba(0,0,0,0)")
     if len(frame):
         low, high = min(0.0, float(frame["low"].min())), max(0.0, float(frame["high"].max()))
         reach = max(0.05, high - low)
-        made.update_xaxes(range=[low - 0.06 * reach, high + 0.45 * reach])
+        made.update_xaxes(range=[low - 0.06 * reach, high + 0.06 * reach])
     return made
 
 
@@ -208,18 +218,20 @@ def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: st
 
     Squares are markers, since a heatmap's cells can't be clicked; customdata is ``[line, column]``.
     """
-    step = 58 if len(lines) <= 12 else 30
+    step = 46 if len(lines) <= 12 else 30
     title = folded(title)
     room = step * max(3, len(lines))
     made = figure(title, height=110 + room, x=x, y=wrapped(y, room // 7))  # 7 px a letter; the hover has the whole name
     most = float(frame["rows"].max()) if len(frame) else 1.0
-    smallest, widest = (26, 26) if step == 58 else (18, 10)
+    smallest, widest = (20, 14) if step == 46 else (18, 10)  # so that they stand apart on a telephone, too
+    down = dict(zip(lines, labels(lines, 16), strict=True))
+    along = dict(zip(columns, labels(columns, 20, lines=1), strict=True))
     made.add_scatter(
-        x=frame["column"].tolist(),
-        y=frame["line"].tolist(),
+        x=[along.get(name, name) for name in frame["column"]],
+        y=[down.get(name, name) for name in frame["line"]],
         mode="markers+text",
         text=[f"{rows:,}" for rows in frame["rows"]],
-        textfont={"color": "#ffffff", "size": 13 if step == 58 else 10},
+        textfont={"color": "#ffffff", "size": 12 if step == 46 else 10},
         marker={
             "symbol": "square",
             "size": (smallest + widest * np.sqrt(frame["rows"] / most)).tolist(),
@@ -232,9 +244,10 @@ def _squares(frame: pd.DataFrame, lines: list[str], columns: list[str], *, x: st
         hovertemplate=hover,
         showlegend=False,
     )
-    made.update_xaxes(categoryorder="array", categoryarray=columns, side="top", range=[-0.6, len(columns) - 0.4], type="category")
-    made.update_yaxes(categoryorder="array", categoryarray=lines[::-1], range=[-0.6, len(lines) - 0.4], type="category")
-    made.update_layout(margin=top(title, 56))
+    made.update_xaxes(categoryarray=list(along.values()), range=[-0.6, len(columns) - 0.4], autotickangles=[0, -45])
+    made.update_yaxes(categoryarray=list(down.values())[::-1], range=[-0.6, len(lines) - 0.4])
+    for update in (made.update_xaxes, made.update_yaxes):
+        update(categoryorder="array", type="category")
     return made
 
 
@@ -246,7 +259,7 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
     """
     groups = list(dict.fromkeys(frame["group"]))[: len(SERIES)]
     title = folded(title)
-    made = figure(title, height=340, x=x, y=metric, legend=len(groups) > 1)
+    made = figure(title, height=340 + key_room(len(groups)), x=x, y=metric, legend=len(groups) > 1)
     colours = _arm_colours(frame.rename(columns={"group": "arm"})[["arm", "kind"]], groups)
     nudge = 0.04 if frame["place"].nunique() < 12 else 0.0
     for place, group in enumerate(groups):
@@ -262,13 +275,12 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
             customdata=part[["key", "name"]].to_numpy().tolist(),
             selected=CHOSEN,
             unselected=OTHERS,
-            hovertemplate="%{customdata[1]}: %{y:.3f}<extra></extra>",
+            hovertemplate="%{customdata[1]}: %{y:,.3f}<extra></extra>",
         )
     ticks = frame.drop_duplicates("place").sort_values("place")
     ticks = ticks.iloc[:: max(1, -(-len(ticks) // 8))]
     made.update_xaxes(tickvals=ticks["place"].tolist(), ticktext=[wrapped(str(text), 18) for text in ticks["at"]])
     made.update_xaxes(range=[float(frame["place"].min()) - 0.5, float(frame["place"].max()) + 0.5])
-    made.update_layout(margin=top(title, 12), legend={"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0})
     return made
 
 

@@ -9,7 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from core.figures.style import AXIS, BASE, FAULT, HATCH, NEUTRAL, OTHER_SERIES, figure, wrapped
+from core.figures.style import (
+    AXIS,
+    BASE,
+    CHOSEN,
+    FAULT,
+    HATCH,
+    HIDDEN,
+    NEUTRAL,
+    OTHER_SERIES,
+    OTHERS,
+    figure,
+    key_room,
+    top,
+    wrapped,
+)
 
 LONG_TAIL = 4
 """From this many times the 95th percentile on, the longest row makes the axis logarithmic."""
@@ -22,14 +36,15 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     """Whole rows' lengths in tokens as a histogram, their ECDF over it, and the line of ``max_length``.
 
     Bars beyond the line are red and hatched. ``tokens``: one length a row, at least one. No row is hidden: the axis
-    reaches the longest row or the line, and is logarithmic where a few rows are far longer than the rest.
+    reaches the longest row or the line, and is logarithmic where a few rows are far longer than the rest. A click gives the
+    lengths ``[first, last]`` of a bar, on the curve those of the bar that it passes.
     """
     values, rows = _counted(tokens)
     total = int(rows.sum())
-    top = max(int(values[-1]), max_length)
-    skewed = _is_skewed(values, rows, top)
+    reach = max(int(values[-1]), max_length)
+    skewed = _is_skewed(values, rows, reach)
     low = max(1, int(values[0])) if skewed else 0
-    edges = _edges(low, top, bins, skewed)
+    edges = _edges(low, reach, bins, skewed)
     counts, _ = np.histogram(values, bins=edges, weights=rows)
     counts = counts.astype(np.int64)
     made = figure(title, height=360, x="Tokens of a whole row (prompt and answer)", y="Rows")
@@ -44,13 +59,19 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
             name=words,
             marker={"color": colour, "pattern": {**HATCH, "shape": shape}},
             customdata=np.stack([edges[:-1][mask], edges[1:][mask] - 1], axis=1).tolist(),
-            hovertemplate="%{customdata[0]} to %{customdata[1]} tokens: %{y:,} rows<extra></extra>",
+            selected=CHOSEN,
+            unselected=OTHERS,
+            hovertemplate="%{customdata[0]:,} to %{customdata[1]:,} tokens: %{y:,} rows<extra></extra>",
         )
     at, shares = _ecdf(values, rows)
+    ends = [low, *at, reach]
+    bar = (np.searchsorted(edges, ends, side="right") - 1).clip(0, len(edges) - 2)
     made.add_scatter(
-        x=[low, *at, top],
+        x=ends,
         y=[0.0, *shares, 1.0],
-        mode="lines",
+        customdata=np.stack([edges[bar], edges[bar + 1] - 1], axis=1).tolist(),
+        mode="lines+markers",
+        **HIDDEN,
         line={"color": NEUTRAL, "width": 2.5, "shape": "hv"},
         name="share of rows up to this length",
         yaxis="y2",
@@ -58,7 +79,7 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     )
     fits = float(rows[values <= max_length].sum()) / total
     made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
-    left = max_length > 0.6 * top
+    left = max_length > 0.6 * reach
     made.add_annotation(
         x=np.log10(max_length) if skewed else max_length,
         y=1.0,
@@ -74,12 +95,12 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
             "overlaying": "y", "side": "right", "range": [0, 1.04], "tickformat": ".0%", "showgrid": False,
             "title": "Share of rows", "automargin": True, "zeroline": False, "tickvals": [0, 0.25, 0.5, 0.75, 1],
         },
-        margin={"l": 8, "r": 8, "t": 60 if title else 28, "b": 8},
+        margin={"r": 8, **top(title, 28)},
     )  # fmt: skip
     if skewed:
-        _make_logarithmic(made, low, top)
+        _make_logarithmic(made, low, reach)
     else:
-        made.update_xaxes(range=[0, top * 1.02 + 1])
+        made.update_xaxes(range=[0, reach * 1.02 + 1])
     return made
 
 
@@ -123,8 +144,8 @@ def _edges(low: int, top: int, bins: int, skewed: bool) -> npt.NDArray[np.int64]
 
 
 def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = "Tokens of a whole row") -> go.Figure:
-    """ECDFs of several templates or tokenizers over each other, labelled at their ends; at most four."""
-    made = figure(title, height=320, x=x, y="Share of rows")
+    """ECDFs of several templates or tokenizers over each other, at most four. A click gives ``[name, length]``."""
+    made = figure(title, height=320 + key_room(len(series)), x=x, y="Share of rows")
     for place, (name, tokens) in enumerate(list(series.items())[: len(OTHER_SERIES)]):
         if not len(tokens):
             continue
@@ -132,7 +153,9 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
         made.add_scatter(
             x=[at[0], *at],
             y=[0.0, *shares],
-            mode="lines",
+            customdata=[[name, end] for end in (at[0], *at)],
+            mode="lines+markers",
+            **HIDDEN,
             name=name,
             line={
                 "color": OTHER_SERIES[place],
@@ -146,7 +169,7 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
     values, rows = _counted(drawn) if len(drawn) else (drawn, drawn)
     if len(drawn) and _is_skewed(values, rows, int(values[-1])):
         _make_logarithmic(made, max(1, int(values[0])), int(values[-1]))
-    made.update_layout(showlegend=True, margin={"t": 60 if title else 30})
+    made.update_layout(showlegend=True)
     made.update_yaxes(tickformat=".0%", range=[0, 1.04])
     return made
 
@@ -154,12 +177,12 @@ def ecdf_overlay(series: dict[str, Sequence[int]], *, title: str = "", x: str = 
 def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: str = "") -> go.Figure:
     """Lengths by group as median, 95 % and longest on one line each, with the line of ``max_length``.
 
-    ``groups`` maps a name to ``core.lengths.summary`` of its rows; the first twelve are drawn.
+    ``groups`` maps a name to ``core.lengths.summary`` of its rows; the first twelve are drawn. A click gives ``[name, length]``.
     """
     names = list(groups)[:12][::-1]
     wholes = [groups[name]["whole"] for name in names]
     labels = [wrapped(name or "none") for name in names]
-    made = figure(title, height=90 + 34 * len(names), x="Tokens of a whole row", legend=True)
+    made = figure(title, height=130 + 34 * len(names), x="Tokens of a whole row", legend=True)
     for name, label, whole in zip(names, labels, wholes, strict=True):
         ends = [whole["p50"], whole["max"]]
         made.add_scatter(
@@ -169,7 +192,8 @@ def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: s
     for key, words, symbol in (("p50", "half of the rows", "circle"), ("p95", "95 %", "diamond"), ("max", "longest", "line-ns")):
         values = [whole[key] for whole in wholes]
         made.add_scatter(
-            x=values, y=labels, mode="markers", name=words,
+            x=values, y=labels, mode="markers", name=words, customdata=list(zip(names, values, strict=True)),
+            selected=CHOSEN, unselected=OTHERS,
             marker={
                 "symbol": symbol, "size": 11, "color": BASE, "line": {"width": 2, "color": BASE},
             },
@@ -179,8 +203,7 @@ def group_ranges(groups: dict[str, dict[str, Any]], max_length: int, *, title: s
     if (top := max(whole["max"] for whole in wholes)) > LONG_TAIL * max(1, *(whole["p95"] for whole in wholes)):
         _make_logarithmic(made, max(1, min(whole["p50"] for whole in wholes) // 2), top)
     else:
-        made.update_xaxes(tickformat=",", rangemode="tozero")
-    made.update_layout(margin={"t": 60 if title else 30})
+        made.update_xaxes(rangemode="tozero")
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made
 
@@ -203,14 +226,14 @@ def density_bars(series: dict[str, dict[str, float]], *, title: str = "") -> go.
             text=["" if kind not in found else f"{found[kind]:.2f}" for kind in kinds], textposition="auto",
             hovertemplate=f"{wrapped(name)}, %{{y}}: %{{x:.2f}} characters a token<extra></extra>",
         )  # fmt: skip
-    made.update_layout(barmode="group", legend_traceorder="reversed", margin={"t": 60 if title else 30})
+    made.update_layout(barmode="group", legend_traceorder="reversed")
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made
 
 
 def budget_bars(parts: dict[str, tuple[int, int]], *, title: str = "") -> go.Figure:
     """What an epoch computes on: ``parts`` maps a way of batching to (useful tokens, padding tokens)."""
-    made = figure(title, height=70 + 34 * len(parts), x="Tokens of an epoch", legend=True)
+    made = figure(title, height=110 + 34 * len(parts), x="Tokens of an epoch", legend=True)
     names = list(parts)[::-1]
     made.add_bar(y=names, x=[parts[n][0] for n in names], orientation="h", name="tokens of rows", marker={"color": BASE})
     made.add_bar(
@@ -220,7 +243,7 @@ def budget_bars(parts: dict[str, tuple[int, int]], *, title: str = "") -> go.Fig
         name="padding",
         marker={"color": NEUTRAL, "pattern": HATCH},
     )
-    made.update_layout(barmode="stack", legend_traceorder="normal", margin={"t": 60 if title else 30})
+    made.update_layout(barmode="stack", legend_traceorder="normal")
     made.update_traces(hovertemplate="%{y}: %{x:,} %{fullData.name}<extra></extra>")
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made

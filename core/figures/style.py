@@ -7,6 +7,7 @@ tritanopia, on white and on near-black (``tests/pages/test_figures.py`` simulate
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,32 +38,52 @@ AXIS_DARK = "#7b8087"
 """Lines over bars of any colour, on either ground."""
 BAR_GAP = 0.28
 """Share of a group's place that is left empty."""
+_WORD = re.compile(r"[⺀-鿿豈-﫿][，。、；：！？）》」』”]*\s*|[^\s⺀-鿿豈-﫿]+\s*")
+"""What stays on one line: a word, or a Chinese character with the punctuation after it."""
 HATCH: dict[str, Any] = {"shape": "/", "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.45, "size": 5}
 """A pattern over a colour, so that it isn't told by its colour alone."""
 CHOSEN: dict[str, Any] = {"marker": {"opacity": 1.0}, "textfont": {"color": NEUTRAL}}
 OTHERS: dict[str, Any] = {"marker": {"opacity": 0.4}, "textfont": {"color": NEUTRAL}}
 """A mark that was clicked, and the others of its figure."""
+HIDDEN: dict[str, Any] = {
+    "marker": {"size": 9, "opacity": 0},
+    "selected": {"marker": {"opacity": 1}},
+    "unselected": {"marker": {"opacity": 0}},
+}
+"""Marks along a line that show only where they were clicked: a line without marks can't be."""
 
 
 def figure(title: str = "", *, height: int = 340, x: str = "", y: str = "", legend: bool = False, **layout: Any) -> go.Figure:
-    """An empty figure in the common layout; ``title`` is the finding, ``x`` and ``y`` name the axes with their units."""
-    pad = {"t": 15 * title.count("<br>")}  # Plotly sets a title of several lines too high by half of them
+    """An empty figure in the common layout; ``title`` is the finding, ``x`` and ``y`` name the axes with their units.
+
+    A key stands in a line of its own under the title, wraps where the window is narrow, and pushes the plot down.
+    """
+    pad = {"t": 17 if "<br>" in title else 6}  # Plotly sets a title of several lines 11 pixels too high
     made = go.Figure()
     made.update_layout(
-        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "pad": pad},
+        title={"text": title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "pad": pad},
         height=height,
-        margin={"l": 8, "r": 16, "t": 44 if title else 12, "b": 8},
+        margin={"l": 8, "r": 16, "b": 8, **top(title, 12)},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         showlegend=legend,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        legend={"orientation": "h", "yref": "container", "yanchor": "top", "y": 1 - top(title, 0)["t"] / height, "x": 0},
         hoverlabel={"align": "left"},
         bargap=BAR_GAP,
         **layout,
     )
-    made.update_xaxes(title=x, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
-    made.update_yaxes(title=y, gridcolor=GRID, zeroline=False, automargin=True, ticks="", linecolor=AXIS)
+    plain_axes(made)
+    made.update_xaxes(title=x)
+    made.update_yaxes(title=y)
     return made
+
+
+def plain_axes(made: go.Figure) -> None:
+    """The look of all axes of a figure: faint lines, thousands separated (``1,204``, never ``1.2k``)."""
+    look: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "ticks": "", "linecolor": AXIS}
+    look |= {"separatethousands": True, "exponentformat": "none"}
+    made.update_xaxes(**look)
+    made.update_yaxes(**look)
 
 
 def shades(kind: str, count: int) -> tuple[str, ...]:
@@ -74,7 +95,7 @@ def shades(kind: str, count: int) -> tuple[str, ...]:
 def folded(title: str, width: int = 46) -> str:
     """A finding over several lines, so that it can be read on a telephone; a Chinese character is two wide."""
     found, line = [], ""
-    for word in re.findall(r"\S+\s*", title):
+    for word in _WORD.findall(title):
         if line and wrapped((line + word).rstrip(), width) != (line + word).rstrip():
             found.append(line.rstrip())
             line = ""
@@ -84,7 +105,7 @@ def folded(title: str, width: int = 46) -> str:
 
 def top(title: str, bare: int = 34) -> dict[str, int]:
     """The margin above a figure: ``bare`` pixels for what stands there, and the title's lines."""
-    return {"t": bare + (32 + 23 * title.count("<br>") if title else 0)}
+    return {"t": bare + (32 + 20 * title.count("<br>") if title else 0)}
 
 
 def errors(part: pd.DataFrame, colour: str, thickness: float = 2.5) -> dict[str, Any]:
@@ -105,3 +126,15 @@ def wrapped(text: str, width: int = 28) -> str:
         if used > width:
             return text[: max(1, place - 1)] + "…"
     return text
+
+
+def labels(texts: Sequence[str], width: int = 30, lines: int = 2) -> list[str]:
+    """Names beside an axis: over ``lines`` (1 or 2) of ``width`` columns, cut after that unless two would then look the same."""
+    cut = [wrapped(text, width if lines == 1 else 2 * width - 4) for text in texts]
+    told_apart = [name if cut.count(name) == texts.count(text) else text for text, name in zip(texts, cut, strict=True)]
+    return told_apart if lines == 1 else [folded(name, width) for name in told_apart]
+
+
+def key_room(entries: int) -> int:
+    """Height in pixels that a key of so many long names may take away from the plot in a narrow window."""
+    return 12 * max(0, entries - 1)

@@ -111,7 +111,7 @@ def ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def elements(records: Iterable[Evaluation]) -> pd.DataFrame:
-    """One line an element (of a classification, a label) and evaluation.
+    """One line an element that gold or the dataset has (of a classification, a label) and evaluation.
 
     Columns: ``element``, ``arm``, ``kind``, ``key``, ``value`` (F1) from ``low`` to ``high``, precision, recall, gold.
     """
@@ -129,6 +129,7 @@ def elements(records: Iterable[Evaluation]) -> pd.DataFrame:
         }
         for record in records
         for element, found in (record.scores.get("per_element") or record.scores.get("per_label", {})).items()
+        if found.get("gold") or element in record.elements
     ]
     return pd.DataFrame(lines, columns=["element", "arm", "key", "kind", "value", "low", "high", "precision", "recall", "gold"])
 

@@ -124,15 +124,19 @@ def length_bins(records: Iterable[Evaluation]) -> pd.DataFrame:
                     "low": max(0.0, mean - 1.96 * error),
                     "high": mean + 1.96 * error,
                     "rows": len(part),
+                    "key": record.evaluation_id,
                     "first": int(part["gold"].min()),
                     "last": int(part["gold"].max()),
                 }
             )
-    return pd.DataFrame(lines, columns=["arm", "kind", "gold", "value", "low", "high", "rows", "first", "last"])
+    return pd.DataFrame(lines, columns=["arm", "kind", "gold", "value", "low", "high", "rows", "key", "first", "last"])
 
 
 def likelihoods(records: Iterable[Evaluation]) -> pd.DataFrame:
-    """Perplexity of each row's gold answer given its prompt, where measured: ``arm``, ``kind``, ``row_id``, ``perplexity``."""
+    """Perplexity of each row's gold answer given its prompt, where measured.
+
+    Columns: ``arm``, ``kind``, ``key`` (of the evaluation), ``row_id``, ``perplexity``.
+    """
     parts = []
     for record in records:
         table = read_predictions(record.evaluation_id, ("row_id", "nll", "nll_tokens")).to_pandas().dropna()
@@ -142,9 +146,10 @@ def likelihoods(records: Iterable[Evaluation]) -> pd.DataFrame:
                 {
                     "arm": record.name or record.evaluation_id,
                     "kind": "tuned" if record.spec.arm.run else "base",
+                    "key": record.evaluation_id,
                     "row_id": table["row_id"],
                     "perplexity": np.exp(np.minimum(table["nll"] / table["nll_tokens"], 50.0)),
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "kind", "row_id", "perplexity"])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["arm", "kind", "key", "row_id", "perplexity"])

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from core.figures.style import BASE, GOLD, GRID, NEUTRAL, SERIES, TUNED, figure, wrapped
+from core.figures.style import BASE, GOLD, NEUTRAL, SERIES, TUNED, figure, key_room, plain_axes, wrapped
 
 
 def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
@@ -49,34 +49,33 @@ def curves(
     raw, smooth = thinned(losses, "loss"), thinned(losses.assign(loss=smoothed(losses["loss"])), "loss")
     made.add_scatter(
         x=raw["step"].tolist(), y=raw["loss"].tolist(), mode="lines", name="loss of each step",
-        line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>", row=1, col=1,
+        line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     made.add_scatter(
         x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode="lines", name="loss, smoothed",
-        line={"color": BASE, "width": 3}, hovertemplate="step %{x}: smoothed %{y:.4f}<extra></extra>", row=1, col=1,
+        line={"color": BASE, "width": 3}, hovertemplate="step %{x:,}: smoothed %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     if dev is not None and "eval_loss" in dev:
         part = dev[dev["eval_loss"].notna()]
         made.add_scatter(
             x=part["step"].tolist(), y=part["eval_loss"].tolist(), mode="lines+markers", name="loss on dev",
             line={"color": GOLD, "width": 2}, marker={"symbol": "square", "size": 8},
-            hovertemplate="step %{x}: dev loss %{y:.4f}<extra></extra>", row=1, col=1,
+            hovertemplate="step %{x:,}: dev loss %{y:.4f}<extra></extra>", row=1, col=1,
         )  # fmt: skip
     if scored and dev is not None:
         part = dev[dev[score].notna()]
         made.add_scatter(
             x=part["step"].tolist(), y=part[score].tolist(), mode="lines+markers", name=f"{named} on dev",
             line={"color": TUNED, "width": 2.5}, marker={"symbol": "diamond", "size": 9},
-            hovertemplate=f"step %{{x}}: {named} %{{y:.3f}}<extra></extra>", row=2, col=1,
+            hovertemplate=f"step %{{x:,}}: {named} %{{y:.3f}}<extra></extra>", row=2, col=1,
         )  # fmt: skip
         made.update_yaxes(title=f"{named} (higher is better)", range=[-0.05, 1.05], row=2, col=1)
-    made.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    made.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    plain_axes(made)
     made.update_yaxes(title="Loss (lower is better)", rangemode="tozero", row=1, col=1)
     made.update_xaxes(title="Step", row=2 if scored else 1, col=1)
     if total:
         made.update_xaxes(range=[0, total * 1.01])
-    made.update_layout(showlegend=True, margin={"t": 66 if title else 34})
+    made.update_layout(showlegend=True)
     return made
 
 
@@ -88,16 +87,15 @@ def overlay(
     Values of every step are smoothed; those of looks at dev (``dev_…``), which are few, stand as they are, with markers.
     """
     looks = column.startswith("dev_")
-    made = figure(title, height=340, x="Step", y=y, legend=len(runs) > 1)
+    made = figure(title, height=340 + key_room(len(runs)), x="Step", y=y, legend=len(runs) > 1)
     for place, (name, frame) in enumerate(list(runs.items())[: len(SERIES)]):
         there = frame[frame[column].notna()]
         part = there if looks else thinned(there.assign(**{column: smoothed(there[column])}), column)
         made.add_scatter(
             x=part["step"].tolist(), y=part[column].tolist(), mode="lines+markers" if looks else "lines", name=wrapped(name, 40),
             line={"color": SERIES[place], "width": 2.5, "dash": ("solid", "dash", "dot", "dashdot")[place % 4]},
-            hovertemplate=f"{wrapped(name, 40)}, step %{{x}}: %{{y:.4f}}<extra></extra>",
+            hovertemplate=f"{wrapped(name, 40)}, step %{{x:,}}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
-    made.update_layout(margin={"t": 66 if title else 34})
     return made
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from core.lengths.compare import languages
@@ -29,7 +30,7 @@ def by_group(
     return {
         name: summary(table.take(pa.array(rows)), max_length)
         for name, rows in sorted(
-            _groups(dataset, version, table, by, found).items(), key=lambda group: (-len(group[1]), group[0])
+            members(dataset, version, table, by, found).items(), key=lambda group: (-len(group[1]), group[0])
         )
     }
 
@@ -40,7 +41,10 @@ def _languages(dataset: str, version: int, _content: str) -> Any:
     return languages(datasets.read_rows(dataset, version, columns=("input",))["input"].combine_chunks())
 
 
-def _groups(dataset: str, version: int | None, table: pa.Table, by: By, found: Places | None) -> dict[str, Any]:
+def members(
+    dataset: str, version: int | None, table: pa.Table, by: By, found: Places | None = None
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Places in ``table`` of the rows of each group, by its name; arguments as for ``by_group``."""
     if by == "element":
         if found is None:
             raise ValueError("groups by element need the places of the values")

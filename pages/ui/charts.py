@@ -87,6 +87,12 @@ def _beside(figure: go.Figure, table: pd.DataFrame, columns: dict[str, Any] | No
             st.html(_EXPORT % {k: json.dumps(v).replace("<", "\\u003c") for k, v in fields.items()}, unsafe_allow_javascript=True)
 
 
+def pair(key: str) -> list[Any]:
+    """Two places side by side, or one under the other where a chart would be too narrow to be read (``style.css``)."""
+    with st.container(key=f"pair_{key}"):
+        return list(st.columns(2, gap="large"))
+
+
 def take(table: pd.DataFrame, name: str, *, key: str) -> None:
     """Buttons that download a table as CSV and as Parquet; made when they are pressed."""
     csv(table, name, key=f"{key}_csv")

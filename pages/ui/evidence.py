@@ -69,10 +69,7 @@ def slices(record: Evaluation, metric: str) -> None:
             for n, s in enumerate(found)
         ]
     )
-    worst = frame.iloc[0]
-    by = formats.difference(worst["difference"])
-    sure = f"p {max(worst['p_adjusted'], 0.001):.2g} corrected for {formats.plural(len(found), 'look')}"
-    title = f"{worst['label']} is {by} from the rest ({sure})" if worst["clear"] else "No slice is clearly apart from the rest"
+    first, title = finding(frame)
     points = charts.show(
         figures.slice_points(frame.head(MOST), metric=tidy.axis(metric), overall=overall, higher_is_better=higher, title=title),
         key="slices",
@@ -81,15 +78,30 @@ def slices(record: Evaluation, metric: str) -> None:
         select=True,
     )
     columns = {
-        "label": tables.text("Slice", width="large"), "rows": tables.whole("Rows"), "score": tables.decimal(name),
+        "label": tables.text("Slice", width="medium"), "rows": tables.whole("Rows"), "score": tables.decimal(name),
         "low": tables.decimal("95 % from"), "high": tables.decimal("to"), "rest": tables.decimal("The rest"),
         "difference": tables.decimal("Difference"),
         "p_adjusted": tables.decimal("p", f"Random groups of this size, corrected (Holm) for all {len(found):,} slices"),
     }  # fmt: skip
     place = tables.pick(frame, columns, alt="Slices, the worst first", key="slices_table", height=260)
-    at = place if place is not None else int(points[0]["customdata"][0]) if points else 0
+    at = place if place is not None else int(points[0]["customdata"][0]) if points else first
     st.markdown(f"Rows of **{frame['label'].iloc[at]}**, the worst first")
     scored.rows(record, only=found[at].row_ids, key="slice")
+
+
+def finding(frame: pd.DataFrame) -> tuple[int, str]:
+    """Place and words of the slice that is clearly apart and does worst; of the first where none is.
+
+    ``frame``, the worst first: ``label``, ``difference``, ``p_adjusted``, ``clear``. A group that does worse may be too small
+    to be clear.
+    """
+    apart = frame[frame["clear"]]
+    if apart.empty:
+        return 0, "No slice is clearly apart from the rest"
+    worst = apart.iloc[0]
+    sure = f"p {max(worst['p_adjusted'], 0.001):.2g} corrected for {formats.plural(len(frame), 'look')}"
+    place = int(frame["clear"].to_numpy().argmax())
+    return place, f"{worst['label']} is {formats.difference(worst['difference'])} from the rest ({sure})"
 
 
 def doubtful(record: Evaluation, records: list[Evaluation]) -> None:

@@ -25,7 +25,8 @@ TEXT_METRICS = ("bleu", "chrf")
 def filters(frame: pd.DataFrame, chosen: Selection) -> tuple[pd.DataFrame, str]:
     """The row of filters, each in the address; returns what is left and the metric to rank by."""
     metrics = [name for name in tidy.METRICS if frame[name].notna().any()]
-    first = tidy.headline(str(frame["task"].iloc[0]))
+    mine = frame[frame["dataset"] == chosen.dataset.name] if chosen.dataset else frame
+    first = tidy.headline(str((mine if len(mine) else frame)["task"].iloc[0]))
     with st.container(key="filters", horizontal=True, gap="small"):
         metric = st.selectbox(
             "Ranked by", metrics, index=metrics.index(first) if first in metrics else 0,

@@ -34,8 +34,8 @@ def share(heading: str, help: str | None = None, most: float = 1.0) -> Column:
 
 
 def bar(heading: str, help: str | None = None, most: float = 1.0) -> Column:
-    """A column of scores between 0 and 1 as bars."""
-    return st.column_config.ProgressColumn(heading, help=help, min_value=0.0, max_value=most, format="%.3f")
+    """A column of scores between 0 and 1 as bars, narrow enough to be whole beside a name on a telephone."""
+    return st.column_config.ProgressColumn(heading, help=help, width=120, min_value=0.0, max_value=most, format="%.3f")
 
 
 def moment(heading: str, help: str | None = None) -> Column:

@@ -5,7 +5,6 @@ Asks ``core.lengths.truncation``; counts nothing itself.
 
 from __future__ import annotations
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
@@ -15,13 +14,11 @@ from core.lengths.places import Places, places
 from core.lengths.truncation import Outcome, Truncation
 from core.models.tokenizer import load_tokenizer
 from core.records import Overflow
-from core.store.datasets import read_rows
-from pages.ui import address, formats, marks, rowview, states, tables
+from pages.ui import address, formats, marks, states, tokenrows
 from pages.ui.selection import Selection
 
 AT_ONCE = 100_000
 """Up to so many rows the values are looked for unasked; in more, at the press of a button."""
-SHOWN = 200
 NAMED, INDENT = 3, "\u2003"
 POLICIES: dict[Overflow, str] = {
     "drop": "is left out",
@@ -144,27 +141,9 @@ def _of_others(cut: Outcome, extraction: bool) -> str:
 
 @st.dialog("Rows that lose gold values", width="large")
 def _losing(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> None:
-    assert chosen.dataset is not None
-    assert chosen.version is not None
     elements = at.simulate(limit, overflow).by_element
     picked = st.pills("Element", list(elements), key="losing_element", format_func=lambda e: f"{e} {elements[e]:,}")
     ids = at.losing_rows(limit, overflow, picked)
-    rows = read_rows(chosen.dataset.name, chosen.version.number)
-    rows = rows.filter(pc.is_in(rows["row_id"], pa.array(ids[:SHOWN], pa.large_string())))
     sizes = dict(zip(at.row_ids.to_pylist(), at.whole.tolist(), strict=True))
-    frame: pd.DataFrame = rows.to_pandas()
-    frame["tokens"] = [sizes[row] for row in frame["row_id"]]
-    columns = {
-        "tokens": tables.whole("Tokens"), "split": tables.text("Split"), "input": tables.text("Input", width="large"),
-        "output": tables.text("Answer"),
-    }  # fmt: skip
-    if len(ids) > SHOWN:
-        st.caption(f"The first {SHOWN} of {formats.count(len(ids))}.")
-    place = tables.pick(frame, columns, alt="Rows that lose values", key="losing_rows", height=300)
-    if place is None:
-        st.caption("Choose a row to see it whole.")
-        return
-    row = frame.iloc[place]
-    rowview.show(
-        str(row["input"] or ""), str(row["output"] or ""), key="losing_row", extraction=chosen.dataset.task == "extraction"
-    )
+    counts = pa.table({"row_id": pa.array(ids, pa.large_string()), "whole": [sizes[row] for row in ids]})
+    tokenrows.listed(chosen, counts, key="losing", alt="Rows that lose values")

@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.figures import lengths as figures
 from core.lengths import measure
 from core.lengths.compare import Compared, compare
-from core.lengths.groups import by_group
+from core.lengths.groups import by_group, members
 from core.lengths.measuring import is_measured
 from core.lengths.places import Places
 from core.lengths.sampling import AT_ONCE, SAMPLE, Looked, look, sample
@@ -22,7 +22,7 @@ from core.models.tokenizer import load_tokenizer
 from core.prompts.studio import mask_view
 from core.prompts.templates import list_templates
 from core.records import ModelRef, Template
-from pages.ui import address, charts, formats, marks, states, tables, tokenrow
+from pages.ui import address, charts, formats, marks, states, tables, tokenrow, tokenrows
 from pages.ui.selection import Selection, known_models
 
 MOST = 4
@@ -49,7 +49,10 @@ def templates(chosen: Selection, limit: int) -> None:
     charts.show(
         figures.ecdf_overlay(lengths, title=_fewest(found)), key="templates_ecdf",
         alt="Share of rows up to each length, by template", table=frame, columns=columns,
+        select=tokenrows.on_click("templates_ecdf"),
     )  # fmt: skip
+    if (asked := tokenrows.clicked("templates_ecdf")) is not None and asked[0] in counted:
+        tokenrows.between(chosen, counted[asked[0]].table, 0, int(asked[1]), f" with {asked[0]}")
     tables.show(frame, columns, alt="Templates side by side")
     _how_counted(chosen, counted, found)
     row = tokenrow.row_at(chosen, int(st.session_state.get("tokens_row", 1)))
@@ -100,7 +103,10 @@ def tokenizers(chosen: Selection, limit: int) -> None:
             charts.show(
                 figures.ecdf_overlay(wholes, title=_fewest({name: made.figures for name, made in pairs})),
                 key="tokenizers_ecdf", alt="Share of rows up to each length, by model", table=frame, columns=columns,
+                select=tokenrows.on_click("tokenizers_ecdf"),
             )  # fmt: skip
+        if (asked := tokenrows.clicked("tokenizers_ecdf")) is not None and asked[0] in wholes:
+            tokenrows.between(chosen, _measured(chosen, asked[0]), 0, int(asked[1]), f" with {asked[0]}")
     with right:
         if any(density.values()):
             charts.show(
@@ -141,7 +147,11 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
         alt=f"Lengths by {GROUPS[by]}",
         table=frame,
         columns=columns,
+        select=tokenrows.on_click("groups"),
     )
+    if (asked := tokenrows.clicked("groups")) is not None and asked[0] in found:
+        of = members(chosen.dataset.name, chosen.version.number, table, by, where)[asked[0]]
+        tokenrows.between(chosen, table.take(pa.array(of)), 0, int(asked[1]), f" in {asked[0] or 'none'}")
     tables.show(frame, columns, alt=f"Lengths by {GROUPS[by]}")
 
 
@@ -188,10 +198,14 @@ def _compared(chosen: Selection, name: str, limit: int) -> Compared | None:
 
 
 def _whole(chosen: Selection, name: str) -> Any:
+    return lengths_of(_measured(chosen, name), "whole")
+
+
+def _measured(chosen: Selection, name: str) -> pa.Table:
     assert chosen.dataset is not None
     assert chosen.version is not None
     assert chosen.template is not None
-    return lengths_of(measure(chosen.dataset.name, chosen.version.number, chosen.template, parse_model(name)), "whole")
+    return measure(chosen.dataset.name, chosen.version.number, chosen.template, parse_model(name))
 
 
 def _looked(chosen: Selection, templates: dict[str, Template]) -> dict[str, Looked]:

@@ -14,8 +14,7 @@ from core.lengths import measure, summary
 from core.lengths.measuring import is_measured
 from core.lengths.statistics import longest
 from core.records import Overflow
-from core.store.datasets import read_rows
-from pages.ui import address, formats, shell, states, tables
+from pages.ui import address, formats, shell, states, tables, tokenrows
 from pages.ui.registry import TRAIN
 from pages.ui.selection import Selection
 
@@ -114,23 +113,8 @@ def hand_to_training(limit: int, overflow: Overflow) -> None:
 
 def longest_rows(chosen: Selection, table: pa.Table) -> None:
     """The longest rows, with their texts."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    top = longest(table.filter(pc.is_valid(table["whole"])), 20).to_pandas()
-    rows = read_rows(chosen.dataset.name, chosen.version.number, columns=["row_id", "input", "source", "line"])
-    texts = (
-        rows.filter(pc.is_in(rows["row_id"], pa.array(top["row_id"].tolist(), pa.large_string()))).to_pandas().set_index("row_id")
-    )
-    frame = top.join(texts, on="row_id")
-    columns = {
-        "whole": tables.whole("Tokens"),
-        "prompt": tables.whole("Prompt"),
-        "answer": tables.whole("Answer"),
-        "split": tables.text("Split"),
-    }
-    tables.show(
-        frame, columns | {"input": tables.text("Input", width="large"), "line": tables.whole("Line")}, alt="The longest rows"
-    )
+    top = longest(table.filter(pc.is_valid(table["whole"])), 20)
+    tokenrows.listed(chosen, top, key="longest", alt="The longest rows")
 
 
 def faults(table: pa.Table) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -9,7 +11,7 @@ from core.figures import answers as figures
 from core.figures import evaluation, tidy, tidy_rows, training
 from core.records import Evaluation, Run
 from core.store.jobs import read_metrics
-from pages.ui import charts, formats, leaderboard, rowview, scored, tables
+from pages.ui import charts, formats, leaderboard, rowview, scored, states, tables
 
 MOST_GROUPS = 7
 MOST_CURVES = 7
@@ -62,7 +64,7 @@ def curves(kept: list[Evaluation], ranked: pd.DataFrame, metric: str, runs: list
     label = _run_names([by_run[run_id] for run_id in chosen])
     measured = {run_id: pd.DataFrame(read_metrics(by_run[run_id].job_id)) for run_id in chosen}
     there = [m for m in MEASURES if any(m in frame for frame in measured.values())]
-    left, right = st.columns(2, gap="large")
+    left, right = charts.pair("training")
     with left:
         if not there:
             st.caption("Nothing was measured while these were trained.")
@@ -77,10 +79,11 @@ def curves(kept: list[Evaluation], ranked: pd.DataFrame, metric: str, runs: list
                 bind="query-params",
                 required=True,
             )
+            looks = measure.startswith("dev_")
             drawn = {label[run_id]: frame for run_id, frame in measured.items() if measure in frame}
             table = pd.concat([f[["step", measure]].assign(run=name) for name, f in drawn.items()]).dropna()
             charts.show(
-                training.overlay(drawn, column=measure, y=f"{names[measure]}, smoothed"), key="curves",
+                training.overlay(drawn, column=measure, y=names[measure] + ("" if looks else ", smoothed")), key="curves",
                 alt=f"{names[measure]} by step of {len(drawn)} runs", table=table,
             )  # fmt: skip
     with right:
@@ -112,30 +115,55 @@ def _lengths(ids: tuple[str, ...], _records: list[Evaluation]) -> tuple[pd.DataF
 
 
 def lengths(records: list[Evaluation]) -> None:
-    """Whether answers come out as long as gold, and how likely the arms find the gold answers."""
+    """Whether answers come out as long as gold, and how likely the arms find the gold answers; a click opens rows."""
     record = records[-1]
+    by_key = {e.evaluation_id: e for e in records}
     bins, likely, mine = _lengths(tuple(e.evaluation_id for e in records), records)
-    left, right = st.columns(2, gap="large")
+    left, right = charts.pair("lengths")
     with left:
-        charts.show(
+        points = charts.show(
             figures.length_calibration(bins, title=_length_title(record, mine)), key="lengths",
-            alt="Characters of answers against those of the gold answers, in groups of rows of like length", table=bins,
+            alt="Characters of answers against those of the gold answers, in groups of rows of like length",
+            table=bins.drop(columns="key"), select=True,
         )  # fmt: skip
         cut = int(mine["cut"].sum())
         st.caption(
             (f"{formats.plural(cut, 'answer')} of {record.name} ended at the longest answer allowed. " if cut else "")
-            + "Points are means of rows whose gold answers are about as long; lines are 95 % intervals of the mean."
+            + "Points are means of rows whose gold answers are about as long; lines are 95 % intervals of the mean. "
+            "Click one to see its rows."
         )
+    asked: list[Any] = []
     with right:
         if likely.empty:
             st.caption("Perplexity of the gold answers was not measured in these evaluations.")
-            return
-        table = likely.groupby("arm", sort=False)["perplexity"].describe(percentiles=[0.05, 0.5, 0.95]).reset_index()
-        charts.show(
-            figures.likelihoods(likely, title=_likely_title(record, likely)), key="likelihoods",
-            alt="Share of rows whose gold answer has at most a perplexity, for each evaluation", table=table,
-        )  # fmt: skip
-    _surprising(record, likely[likely["arm"] == record.name])
+        else:
+            asked = _likelihoods(record, likely)
+    if points:
+        key, first, last = points[0]["customdata"][:3]
+        if (one := by_key.get(key)) is not None:
+            _as_long(one, int(first), int(last))
+    if not likely.empty:
+        one = by_key.get(asked[0], record) if asked else record
+        _surprising(one, likely[likely["key"] == one.evaluation_id], asked[1] if asked else None)
+
+
+def _likelihoods(record: Evaluation, likely: pd.DataFrame) -> list[Any]:
+    """The chart of perplexities; the evaluation and the perplexity of the point that was clicked, if one was."""
+    table = likely.groupby("arm", sort=False)["perplexity"].describe(percentiles=[0.05, 0.5, 0.95]).reset_index()
+    points = charts.show(
+        figures.likelihoods(likely, title=_likely_title(record, likely)), key="likelihoods",
+        alt="Share of rows whose gold answer has at most a perplexity, for each evaluation", table=table, select=True,
+    )  # fmt: skip
+    st.caption("Click a curve to see the rows up to there.")
+    return list(points[0]["customdata"][:2]) if points else []
+
+
+def _as_long(record: Evaluation, first: int, last: int) -> None:
+    """The rows of an evaluation whose gold answer has ``first`` to ``last`` characters."""
+    found = tidy_rows.lengths(record)
+    kept = found[found["gold"].between(first, last)]
+    st.markdown(f"Rows of **{states.plain(record.name)}** with gold answers of {first:,} to {last:,} characters")
+    scored.rows(record, only=kept["row_id"].tolist(), key="length_rows")
 
 
 def _length_title(record: Evaluation, mine: pd.DataFrame) -> str:
@@ -145,7 +173,8 @@ def _length_title(record: Evaluation, mine: pd.DataFrame) -> str:
     share = said / gold - 1
     if abs(share) < 0.03:
         return f"Answers of {record.name} are as long as gold on the whole"
-    return f"Answers of {record.name} are {abs(share):.0%} {'longer' if share > 0 else 'shorter'} than gold on the whole"
+    by = f"{formats.percent(abs(share))} {'longer' if share > 0 else 'shorter'}"
+    return f"Answers of {record.name} are {by} than gold on the whole"
 
 
 def _likely_title(record: Evaluation, likely: pd.DataFrame) -> str:
@@ -153,15 +182,23 @@ def _likely_title(record: Evaluation, likely: pd.DataFrame) -> str:
     if mine.empty:
         return ""
     return (
-        f"{record.name}: half of the gold answers at {mine.median():.3g} or less, one in twenty above {mine.quantile(0.95):.3g}"
+        f"{record.name}: half of the gold answers at {formats.number(mine.median())} or less, "
+        f"one in twenty above {formats.number(mine.quantile(0.95))}"
     )
 
 
-def _surprising(record: Evaluation, likely: pd.DataFrame) -> None:
-    """The rows whose gold answers the arm finds least likely."""
+def _surprising(record: Evaluation, likely: pd.DataFrame, most: float | None) -> None:
+    """The rows whose gold answers the arm finds least likely; of those up to a perplexity, where one was clicked."""
     if likely.empty:
         return
-    st.markdown("**Rows whose gold answers it finds least likely**")
+    if most is None:
+        st.markdown(f"Rows whose gold answers **{states.plain(record.name)}** finds least likely")
+    else:
+        likely = likely[likely["perplexity"] <= most * (1 + 1e-9)]
+        st.markdown(
+            f"{formats.plural(len(likely), 'row')} of **{states.plain(record.name)}** with gold answers of perplexity "
+            f"{formats.number(most)} or less, the least likely first"
+        )
     found = scored.answers(record.evaluation_id, record).merge(likely[["row_id", "perplexity"]], on="row_id")
     found = found.sort_values("perplexity", ascending=False).head(200).reset_index(drop=True)
     columns = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
 from core.demo import EXTRACTION
-from pages.ui.registry import COMPARE, METRICS
+from pages.ui.registry import COMPARE, METRICS, TOKENS
 from tests.browser.harness import App, goto, settle, visit
 
 
@@ -74,3 +75,56 @@ def test_charts_come_as_pages_of_their_own_and_tables_as_parquet(browser: Browse
                 picture.click()
             assert waiting.value.suggested_filename == f"leaderboard.{kind}"
             assert waiting.value.path().stat().st_size > 1000
+
+
+def click_one(page: Page, marks: str) -> None:
+    """Click the mark in the middle of those that a selector finds and that can be seen."""
+    page.locator(marks).first.wait_for()
+    settle(page)
+    found = [mark for mark in page.locator(marks).all() if (box := mark.bounding_box()) and box["height"] > 4]
+    mark = found[len(found) // 2]
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    settle(page)
+
+
+def test_a_point_of_lengths_and_of_likelihoods_opens_its_rows(browser: Browser, full_app: App) -> None:
+    with visit(browser) as tab:
+        page = tab.page
+        link = full_app.address(METRICS, dataset=EXTRACTION, by_dataset=EXTRACTION, metrics_view="Lengths")
+        goto(page, link)
+        view = page.locator('[data-testid="stTabs"]').first
+        expect(view).to_contain_text("Rows whose gold answers demo-qlora finds least likely")
+        expect(view).not_to_contain_text("characters")
+        click_one(page, ".st-key-lengths .scatterlayer .point")
+        said = re.search(r"Rows of (.+) with gold answers of (\d+) to (\d+) characters", view.inner_text())
+        assert said, view.inner_text()
+        assert said[1] in ("prompt alone", "three examples", "demo-qlora")
+        assert int(said[2]) <= int(said[3])
+        assert page.locator(".st-key-length_rows_table").count() == 1
+        click_one(page, ".st-key-likelihoods .scatterlayer .trace:first-child .point")
+        said = re.search(r"(\d+) rows? of three examples with gold answers of perplexity ([\d.]+) or less", view.inner_text())
+        assert said, view.inner_text()
+        assert 1 <= int(said[1]) <= 100
+        assert tab.errors == []
+
+
+def test_a_bar_and_a_group_of_lengths_open_their_rows(browser: Browser, full_app: App) -> None:
+    with visit(browser) as tab:
+        page = tab.page
+        goto(page, full_app.address(TOKENS, dataset=EXTRACTION, tokens_view="Groups"))
+        window = page.locator('[data-testid="stDialog"]')
+        heads = {
+            ".st-key-lengths .barlayer .point": r"([\d,]+) rows? of (\d+ to \d+ tokens|\d+ tokens?)",
+            ".st-key-groups .point": r"([\d,]+) rows? of at most \d+ tokens in (train|dev|test)",
+        }
+        for marks, words in heads.items():
+            click_one(page, marks)
+            head = window.locator('[role="dialog"]').first.inner_text().splitlines()[0]
+            assert re.fullmatch(words, head), head
+            assert window.locator('[data-testid="stDataFrame"]').count() == 1
+            page.keyboard.press("Escape")
+            window.wait_for(state="detached")
+        assert tab.errors == []

@@ -94,6 +94,15 @@ def test_what_is_looked_into_is_in_the_address_and_leads_the_views(open_page: Ca
     assert app.selectbox(key="evaluation").value == filled.tuned
 
 
+def test_ranking_begins_with_the_metric_of_the_chosen_dataset(
+    open_page: Callable[..., AppTest], filled: Filled, labelled: Evaluation
+) -> None:
+    for dataset, metric in ((filled.dataset, "micro_f1"), ("intents", "accuracy")):
+        app = open_page(METRICS, dataset=dataset)
+        check(app)
+        assert app.selectbox(key="metric").value == metric
+
+
 def test_trends_along_versions_runs_and_time(filled: Filled) -> None:
     table = read_rows(filled.dataset, split="test")
     decisions.fix(filled.dataset, {table["row_id"][1].as_py(): '{"person": ["x"]}'})
@@ -115,6 +124,9 @@ def test_lengths_and_likelihoods_cover_every_row(filled: Filled) -> None:
     bins = tidy_rows.length_bins([record])
     assert bins["rows"].sum() == record.rows
     gold = tidy_rows.lengths(record)["gold"]
+    assert [gold.between(first, last).sum() for first, last in zip(bins["first"], bins["last"], strict=True)] == list(
+        bins["rows"]
+    )
     assert (bins["gold"] * bins["rows"]).sum() == pytest.approx(gold.sum())
     likely = tidy_rows.likelihoods([record])
     assert len(likely) == record.rows

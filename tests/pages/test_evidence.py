@@ -16,6 +16,7 @@ from core.figures import style
 from core.store.datasets import list_versions, read_ledger, read_rows
 from core.store.jobs import list_jobs
 from core.store.runs import get_evaluation, list_evaluations
+from pages.ui import evidence
 from tests.pages.conftest import check, texts
 from tests.pages.filled import Filled, fill
 
@@ -39,6 +40,15 @@ def test_slices_are_ranked_and_open_their_rows(open_page: Callable[..., AppTest]
     frame = next(f.value for f in app.dataframe if "p_adjusted" in f.value.columns)
     assert frame["difference"].is_monotonic_increasing
     assert set(frame["label"].str.split(":").str[0]) >= {"language"}
+
+
+def test_the_finding_is_the_worst_slice_that_is_clear() -> None:
+    frame = pd.DataFrame(
+        {"label": ["few rows", "many rows", "more"], "difference": [-0.2, -0.1, 0.1], "p_adjusted": [0.4, 0.00002, 0.01]}
+    )
+    place, words = evidence.finding(frame.assign(clear=frame["p_adjusted"] < 0.05))
+    assert (place, words) == (1, "many rows is −0.10 from the rest (p 0.001 corrected for 3 looks)")
+    assert evidence.finding(frame.assign(clear=False)) == (0, "No slice is clearly apart from the rest")
 
 
 def test_seconds_stand_beside_the_verdict_with_their_machine(open_page: Callable[..., AppTest], filled: Filled) -> None:

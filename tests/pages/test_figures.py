@@ -161,3 +161,65 @@ def test_runs_are_laid_over_each_other_smoothed_but_for_looks_at_dev() -> None:
     loss, looks = training.overlay(runs), training.overlay(runs, column="dev_loss")
     assert loss.data[1].y[1] == pytest.approx(float(training.smoothed(runs["b"]["loss"])[1]))
     assert (list(looks.data[0].x), list(looks.data[0].y), looks.data[0].mode) == ([2, 3], [1.5, 1.0], "lines+markers")
+
+
+def test_every_axis_separates_thousands() -> None:
+    steps = pd.DataFrame({"step": [1, 20_000], "loss": [3.0, 1.0], "micro_f1": [0.1, 0.2], "tokens": [1e4, 2e4]})
+    arms = pd.DataFrame(
+        {"arm": ["a", "a"], "error": ["missed"] * 2, "label": ["Missed"] * 2, "key": ["k"] * 2, "rows": [1, 12_345]}
+    )
+    summary = {"p50": 10, "p95": 20, "max": 30_000}
+    figures = [
+        lengths.histogram([20_000, 30_000], 4096),
+        lengths.ecdf_overlay({"a": [20_000, 30_000]}),
+        lengths.group_ranges({"a": {"whole": summary}}, 64),
+        lengths.budget_bars({"packed": (1_204_332, 40_000)}),
+        training.curves(steps, steps),
+        training.overlay({"a": steps}),
+        training.measure(steps, "tokens"),
+        evaluation.error_bars(arms.assign(kind="base")),
+        data.share_bars(pd.DataFrame({"label": ["a"], "rows": [12_345]})),
+    ]
+    for made in figures:
+        for axis in (*made.select_xaxes(), *made.select_yaxes()):
+            if axis.overlaying is None:  # the second axis of a histogram is in per cent
+                assert (axis.separatethousands, axis.exponentformat) == (True, "none"), made.layout.title.text
+    assert [text for bar in figures[-2].data for text in bar.text] == ["1", "12,345"]
+
+
+def test_a_click_on_the_curve_of_lengths_means_the_bar_that_it_passes() -> None:
+    tokens = np.random.default_rng(3).integers(5, 400, 3000)
+    made = lengths.histogram(tokens, 256)  # type: ignore[arg-type]
+    bars = {
+        tuple(ends): count
+        for bar in made.data
+        if isinstance(bar, go.Bar)
+        for ends, count in zip(bar.customdata, bar.y, strict=True)
+    }
+    assert all(count == ((tokens >= first) & (tokens <= last)).sum() for (first, last), count in bars.items())
+    curve = next(trace for trace in made.data if isinstance(trace, go.Scatter))
+    for length, ends in list(zip(curve.x, curve.customdata, strict=True))[1:]:
+        assert tuple(ends) in bars
+        assert ends[0] <= length <= ends[1]
+
+
+@given(st.lists(st.text("ab中文", min_size=1, max_size=90), unique=True, max_size=8), st.integers(8, 30), st.sampled_from([1, 2]))
+@settings(deadline=None)
+def test_names_beside_an_axis_stay_apart(names: list[str], width: int, lines: int) -> None:
+    assert len(set(style.labels(names, width, lines))) == len(names)
+
+
+def test_a_name_beside_an_axis_is_cut_unless_another_would_look_the_same() -> None:
+    assert style.labels(["x" * 30, "y" * 30, "y" * 31], 20, lines=1) == ["x" * 19 + "…", "y" * 30, "y" * 31]
+    assert style.labels(["a word and many more of them, up to here"], 20) == ["a word and many more<br>of them, up to…"]
+
+
+@pytest.mark.parametrize(
+    ("title", "lines"),
+    [("short", 1), ("one two three four", 2), ("中文标题很长，" * 3, 3), ("中文，标题 and words", 2)],
+)
+def test_a_title_is_folded_between_words_and_chinese_characters(title: str, lines: int) -> None:
+    made = style.folded(title, 16)
+    assert made.count("<br>") + 1 == lines
+    assert made.replace("<br>", " ").replace(" ", "") == title.replace(" ", "")
+    assert not any(line.startswith("，") for line in made.split("<br>"))
