@@ -23,7 +23,10 @@ from core.training.usage import UsageMeter
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
-    """Follows one training. ``stopped``: a stop was obeyed before the last step; ``tokens`` and ``seconds`` of this process."""
+    """Follows one training. ``stopped``: a stop was obeyed before the last step.
+
+    ``tokens``, ``seconds`` of steps and ``look_seconds`` of each look at dev are of this process.
+    """
 
     def __init__(
         self, spec: TrainSpec, reporter: Reporter, loaded: LoadedModel, dev: DevRows | None, looks: Looks, folder: Path
@@ -33,6 +36,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.tokens = 0
         self.steps = 0
         self.seconds = 0.0
+        self.look_seconds: list[float] = []
         self.estimated_bytes = 0
         self.trainer: StepTrainer | None = None
         self.looks = looks
@@ -133,17 +137,21 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         ends = False
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0:
             assert self._dev is not None
+            assert self.trainer is not None
             began = time.perf_counter()
+            message = f"looking at dev: {len(self._dev.rows):,} rows are being answered"
+            self._reporter.progress(step, int(self.trainer.args.max_steps), unit="steps", message=message)
             found = look(self._loaded, self._dev, self._spec.eval_max_new_tokens, self._reporter)
             if found is not None:
                 values, answers = found
+                self.look_seconds.append(time.perf_counter() - began)
                 is_best = self.looks.add(step, values, self._dev, answers)
                 control.should_save = control.should_save or is_best
                 self._reporter.metrics(step, {f"dev_{key}": value for key, value in values.items()})
                 self._tell_integrations(control, values)
                 shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
                 best = ", the best so far" if is_best else ""
-                self._reporter.log(f"dev at step {step}: {shown}{best} ({time.perf_counter() - began:.1f} s)")
+                self._reporter.log(f"dev at step {step}: {shown}{best} ({self.look_seconds[-1]:.1f} s)")
                 ends = self.is_at_rest()
             else:
                 self._reporter.log("the look at dev was cut short by a stop")

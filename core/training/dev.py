@@ -100,7 +100,7 @@ class Looks:
         self._samples = [line for line in samples if json.loads(line)["step"] <= up_to_step]
 
     def add(self, step: int, values: Mapping[str, float], dev: DevRows, answers: Sequence[str]) -> bool:
-        """Keep a look with some of its answers; says whether it is the best so far (ties: the earlier one)."""
+        """Keep a look with some of its answers; says whether it is the best so far (``best`` says of ties)."""
         before = self.best()
         record = {"step": float(step), **values}
         self.records.append(record)
@@ -117,7 +117,11 @@ class Looks:
         return {int(record["step"]) for record in self.records}
 
     def best(self) -> dict[str, float] | None:
-        """The best look by the run's metric; none before the first."""
+        """The best look by the run's metric; none before the first.
+
+        Of equal ones the lower loss wins, so that looks before the first right answer (all 0) neither end a training
+        nor leave its least trained checkpoint; then the earlier one.
+        """
         return max(self.records, key=lambda record: (self._gain(record), -record["step"])) if self.records else None
 
     def since_best(self) -> int:
@@ -125,8 +129,8 @@ class Looks:
         best = self.best()
         return 0 if best is None else sum(record["step"] > best["step"] for record in self.records)
 
-    def _gain(self, record: Mapping[str, float]) -> float:
-        return -record["loss"] if self._metric == "loss" else record[self._metric]
+    def _gain(self, record: Mapping[str, float]) -> tuple[float, float]:
+        return 0.0 if self._metric == "loss" else record[self._metric], -record["loss"]
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -129,9 +129,17 @@ class PipeReporter:
 def _end_with_worker() -> None:
     """End this process soon after the worker that launched it is gone (killed, so that it couldn't say so)."""
     worker = int(os.environ[_PARENT])
-    while psutil.pid_exists(worker):
+    while _lives(worker):
         time.sleep(1.0)
     os._exit(1)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process works on: one that was killed stays in the table, as a zombie, until who started it looks."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def main(run_id: str) -> int:

@@ -39,6 +39,7 @@ from core.training.costs import (
     weight_bytes,
 )
 from core.training.data import TrainingData, training_data
+from core.training.looking import looks_seconds, planned_looks
 from core.training.shape import ModelShape, read_shape, shape_of
 
 __all__ = ["PASS_TOKENS", "Estimate", "MemoryPlan", "ModelShape", "read_shape", "shape_of"]
@@ -76,6 +77,7 @@ class Estimate:
     """What a training will cost. ``measured_runs`` of this workspace gave the time; where there are none, ``basis`` did.
 
     ``basis`` is the fit that time and memory stand on, with its error. ``advice``: what to change to make it fit.
+    ``looks`` at dev take ``looks_seconds`` at most, beside the ``seconds`` of the steps.
     """
 
     device: str
@@ -89,6 +91,13 @@ class Estimate:
     measured_runs: int
     basis: Basis
     advice: tuple[str, ...] = ()
+    looks: int = 0
+    looks_seconds: float = 0.0
+
+    @property
+    def whole_seconds(self) -> float:
+        """Steps and looks at dev."""
+        return self.seconds + self.looks_seconds
 
     @property
     def how_sure(self) -> str:
@@ -228,7 +237,8 @@ def estimate_lengths(
         processed, passes = _processed(lengths, spec, plan.pass_tokens, packed)
     tokens = int(steps * all_tokens / per_epoch)
     basis = device_basis(device)
-    rate, runs = measured_rate(spec, device)
+    alike = _alike(spec, device)
+    rate, runs = _rate(alike), len(alike)
     if rate is None:
         one = _work(spec, shape, processed / passes, all_tokens / examples, gpu, learnt_share, passes / per_epoch)
         one = replace(one, recomputed=plan.checkpointed)
@@ -236,7 +246,9 @@ def estimate_lengths(
     else:
         seconds = tokens / rate
     advice = () if plan.fits else _advice(spec)
-    return Estimate(device, plan, steps, examples, dropped, tokens, processed / all_tokens - 1, seconds, runs, basis, advice)
+    padding, looking = processed / all_tokens - 1, looks_seconds(spec, steps, shape, all_tokens / examples, basis, alike)
+    looks = planned_looks(spec, steps)
+    return Estimate(device, plan, steps, examples, dropped, tokens, padding, seconds, runs, basis, advice, looks, looking)
 
 
 def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]:
@@ -248,12 +260,16 @@ def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]
     return estimate(spec, data, read_shape(resolve(spec.model)), device, free_bytes(device)), data
 
 
-def measured_rate(spec: TrainSpec, device: str) -> tuple[float | None, int]:
-    """Tokens a second of finished runs like this one (model, method, kind of device), and how many there were."""
+def _alike(spec: TrainSpec, device: str) -> list[Run]:
+    """The newest finished runs of this model and method on this kind of device, at most nine."""
     kinds = {job.subject: job.device.partition(":")[0] for job in list_jobs(["finished"]) if job.kind == "train"}
-    alike = [run for run in list_runs() if _is_alike(run, spec) and kinds.get(run.run_id) == device.partition(":")[0]]
-    rates = sorted(run.summary["tokens_per_second"] for run in alike[:9])
-    return (rates[len(rates) // 2], len(rates)) if rates else (None, 0)
+    found = [run for run in list_runs() if _is_alike(run, spec) and kinds.get(run.run_id) == device.partition(":")[0]]
+    return found[:9]
+
+
+def _rate(alike: Sequence[Run]) -> float | None:
+    rates = sorted(run.summary["tokens_per_second"] for run in alike)
+    return rates[len(rates) // 2] if rates else None
 
 
 def _is_alike(run: Run, spec: TrainSpec) -> bool:

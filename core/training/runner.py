@@ -28,6 +28,7 @@ from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, plan_memory, shape_of, usable
+from core.training.looking import LOOK_SECONDS
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
 from core.training.trainer import Passes, StepTrainer
@@ -231,6 +232,8 @@ def _finish(
     if loaded.device.type == "cuda":
         summary["estimated_memory_gb"] = watcher.estimated_bytes / 1e9
         summary["peak_memory_gb"] = torch.cuda.max_memory_allocated(loaded.device) / 1e9
+    if watcher.look_seconds:
+        summary[LOOK_SECONDS] = sum(watcher.look_seconds) / len(watcher.look_seconds)
     source = last
     if best is not None:
         summary |= {f"dev_{key}" if key != "step" else "best_step": value for key, value in best.items()}

@@ -71,7 +71,9 @@ def make_spec(values: Mapping[str, Any], where: str = "the spec") -> TrainSpec:
     try:
         return TrainSpec.model_validate(_lengthen(dict(values)))
     except ValidationError as error:
-        faults = tuple(_fault(dict(item)) for item in error.errors())
+        found: list[dict[str, Any]] = [dict(item) for item in error.errors()]
+        inner = {item["loc"][0] for item in found if len(item["loc"]) > 1}  # a list whose item is at fault is called too short
+        faults = tuple(_fault(item) for item in found if not (item["type"] == "too_short" and item["loc"][0] in inner))
         raise _spec_error(where, faults) from error
 
 
@@ -224,6 +226,8 @@ def _override(values: dict[str, Any], text: str) -> None:
         value = _number(value)
     place: Any = values
     parts = key.strip().split(".")
+    if parts[0] == "data" and len(parts) > 1 and parts[1].isdigit() and not isinstance(values.get("data"), list):
+        values.update(_lengthen({"data": values.get("data")}))
     for part in parts[:-1]:
         place = _inside(place, part, key)
     last = parts[-1]

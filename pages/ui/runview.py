@@ -38,7 +38,8 @@ COLUMNS = {
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _ended_steps(job_id: str, _ended: str) -> pd.DataFrame:
+def _ended_steps(job_id: str, ended: str) -> pd.DataFrame:
+    """The steps of a job that ended at ``ended``: taken up again, it ends anew. (A name with ``_`` would be no key.)"""
     return pd.DataFrame(read_metrics(job_id))
 
 

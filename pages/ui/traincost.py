@@ -35,7 +35,8 @@ class Cost:
 
 
 @st.cache_data(max_entries=32, show_spinner="Counting what the training takes")
-def _estimated(spec: str, device: str, _finished: int) -> Cost:
+def _estimated(spec: str, device: str, finished: int) -> Cost:
+    """``finished`` runs are part of the key, since they correct the time (a name with ``_`` would be no part of it)."""
     found, data = estimate_spec(TrainSpec.model_validate_json(spec), device)
     return Cost(found, tuple((row.row_id, row.tokens, row.reason) for row in data.dropped[:SHOWN]))
 
@@ -54,9 +55,13 @@ def show(spec: TrainSpec, cost: Cost) -> None:
     with st.container(horizontal=True, gap="large"):
         st.metric("Steps", formats.count(found.steps), width=CARD)
         st.metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.", width=CARD)
-        st.metric("Time, about", formats.duration(found.seconds), width=CARD)
+        st.metric("Time, about", formats.duration(found.whole_seconds), width=CARD)
         st.metric("Peak memory, about", formats.size(found.memory.total), help=free, width=CARD)
-    st.caption(f"{found.how_sure}{' Looks at dev come on top.' if spec.dev else ''} {free}.")
+    looks = ""
+    if found.looks:
+        many, spent = formats.plural(found.looks, "look"), formats.duration(found.looks_seconds)
+        looks = f" Of it up to {spent} for {many} at dev, by the longest answers that it may give."
+    st.caption(f"{found.how_sure}{looks} {free}.")
     if not found.memory.fits:
         advice = "\n".join(f"- {line}" for line in found.advice)
         st.warning(
@@ -69,7 +74,7 @@ def show(spec: TrainSpec, cost: Cost) -> None:
 def label(spec: TrainSpec, cost: Cost | None) -> str:
     """What the button does, and how much of it: ``Train 3 epochs, about 12 min``."""
     amount = formats.plural(spec.max_steps, "step") if spec.max_steps else f"{spec.epochs:g} epoch" + "s" * (spec.epochs != 1)
-    return f"Train {amount}, about {formats.duration(cost.found.seconds)}" if cost else f"Train {amount}"
+    return f"Train {amount}, about {formats.duration(cost.found.whole_seconds)}" if cost else f"Train {amount}"
 
 
 def _dropped(cost: Cost) -> None:

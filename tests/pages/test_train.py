@@ -229,6 +229,29 @@ def test_a_very_long_run_sends_few_points_and_no_long_table(filled: Filled) -> N
     assert "20,000 steps" in page.header[0].value
 
 
+def test_a_run_that_ended_twice_shows_all_its_steps(filled: Filled) -> None:
+    change_job(filled.job, state="stopped", ended_at=now(), progress=Progress(done=20, total=25, unit="steps"))
+    assert "at step 20 of 25" in open_train(filled.run).header[0].value
+    add_metrics(filled.job, [(step, {"loss": 0.5}) for step in range(21, 26)])
+    change_job(filled.job, state="finished", ended_at=now(), progress=Progress(done=25, total=25, unit="steps"))
+    page = open_train(filled.run)
+    assert {metric.label: metric.value for metric in page.metric}["Step"] == "25 of 25"
+
+
+def test_finished_runs_correct_an_estimate_that_was_shown_before(tmp_path: Path) -> None:
+    filled = fill(tmp_path, evaluations=False)
+    before = words(open_train(filled.run))
+    assert "finished run of this model and method" not in before
+    run = get_run(filled.run)
+    spec = run.spec.model_copy(update={"method": "qlora", "model": run.spec.model.model_copy(update={"quantisation": "nf4"})})
+    job = add_job("train", {}, title="other", subject="run-other")
+    change_job(job.job_id, state="finished", ended_at=now(), device="cpu")
+    save_run(
+        run.model_copy(update={"run_id": "run-other", "job_id": job.job_id, "spec": spec, "summary": {"tokens_per_second": 50.0}})
+    )
+    assert "Time as in a finished run of this model and method here." in words(open_train(filled.run))
+
+
 def test_a_run_whose_newer_data_is_there_can_be_begun_on_it(filled: Filled, tmp_path: Path) -> None:
     path = tmp_path / "again.jsonl"
     path.write_text('{"input": "x", "output": "{}", "split": "train"}\n', encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,12 @@ def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
     monkeypatch.setenv("RANK", "1")
     assert distributed.main(run.run_id) == 1
     assert capsys.readouterr().out == ""
+
+
+def test_a_killed_worker_that_nobody_asked_after_counts_as_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as worker:
+        assert distributed._lives(worker.pid)
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the table
+        assert not distributed._lives(worker.pid)
+    assert not distributed._lives(worker.pid)

@@ -236,6 +236,36 @@ def test_the_best_checkpoint_may_be_chosen_by_loss_or_another_score(
         assert (run.summary["best_step"], run.steps, run.complete) == (best, steps, True)
 
 
+def test_of_looks_with_the_same_score_the_lower_loss_is_the_better(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.training import callbacks
+
+    left = iter([(2.0, 0.0), (1.5, 0.0), (1.2, 0.0), (1.3, 0.0), (1.4, 0.0)])
+
+    def look(_loaded: Any, dev: Any, _tokens: int, _reporter: Any) -> tuple[dict[str, float], list[str]]:
+        loss, score = next(left)
+        return {"loss": loss, "micro_f1": score}, [""] * len(dev.rows)
+
+    monkeypatch.setattr(callbacks, "look", look)
+    dev = DatasetUse(dataset=people, split="dev")
+    run = train(make_run(tiny, people, dev=dev, eval_every=1, patience=2, max_steps=9))
+    assert (run.summary["best_step"], run.steps) == (3, 5)
+    assert run.summary["look_seconds"] > 0
+
+
+def test_a_look_at_dev_says_that_it_is_one(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_looks(monkeypatch, [0.2, 0.7])
+    said: list[tuple[int, int, str]] = []
+
+    class Told(Keeper):
+        def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+            said.append((done, total, message))
+
+    train(make_run(tiny, people, dev=DatasetUse(dataset=people, split="dev"), eval_every=2, max_steps=4), Told())
+    assert [(done, total) for done, total, message in said if message.startswith("looking at dev")] == [(2, 4), (4, 4)]
+
+
 def test_dev_scores_reach_other_trackers_and_no_logged_loss_is_lost(
     tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

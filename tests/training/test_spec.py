@@ -28,6 +28,20 @@ def test_short_forms_and_overrides(tmp_path: Path) -> None:
     assert spec.model == ModelRef(source="path", name=str(Path("m").absolute()), quantisation="nf4")
 
 
+@pytest.mark.parametrize("data", ["people", "{dataset: people}", "[people]", "[{dataset: people}]"])
+def test_an_override_reaches_into_every_form_of_data(tmp_path: Path, data: str) -> None:
+    spec = load_spec(write(tmp_path, f"data: {data}\n"), ["data.0.limit=4", "data.0.split=extra"])
+    assert spec.data == (DatasetUse(dataset="people", limit=4, split="extra"),)
+
+
+def test_a_faulty_dataset_is_told_once_and_an_empty_list_as_such(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(write(tmp_path, "data: [{dataset: people, wieght: 2}]\n"))
+    assert caught.value.faults == ("unknown key 'data.0.wieght', did you mean 'weight'?",)
+    with pytest.raises(SpecError, match="at least 1 item"):
+        load_spec(write(tmp_path, "data: []\n"))
+
+
 def test_a_dumped_spec_is_read_back_the_same(tmp_path: Path) -> None:
     spec = make_spec({"data": ["甲", {"dataset": "b", "weight": 0.5}], "target_modules": "q_proj, v_proj", "learning_rate": 1e-5})
     assert load_spec(write(tmp_path, dump_spec(spec))) == spec
