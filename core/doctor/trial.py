@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.doctor.report import Generation
 from core.models.cache import engines
+from core.prompts import chat
 from core.records import GenerationSettings, ModelRef
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ WORDS = "Name one colour."
 def try_generation(using: Using | None = None, ref: ModelRef | None = None) -> Generation:
     """Let a model (none: the default) answer a few words, on the first device.
 
-    ``using``: where its engine comes from; none: this process's cache, which lets it go again.
+    ``using``: where its engine comes from; none: this process's cache, which lets it go again. SpecError for a model whose
+    chat template is missing, refuses a question or takes too much.
     """
     model = ref or ModelRef()
     begun = time.monotonic()
@@ -30,7 +32,7 @@ def try_generation(using: Using | None = None, ref: ModelRef | None = None) -> G
             loading = time.monotonic() - begun
             tokenizer = engine.tokenizer
             messages = [{"role": "user", "content": WORDS}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = chat.apply(tokenizer, messages, thinking=None, open_turn=True)
             prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
             answer = engine.generate([prompt], GenerationSettings(max_new_tokens=16))[0]
             device, decoding = str(engine.device), engine.decoding

@@ -70,6 +70,22 @@ def apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: b
         ) from error
 
 
+def as_served(tokenizer: PreTrainedTokenizerFast, source: str, messages: Messages) -> str | None:
+    """What a server that passes no option writes by the chat template ``source``, with an open turn.
+
+    None where it can't, takes too much, or would write today's date.
+    """
+    if "strftime_now" in source:
+        return None
+    variables = _variables(tokenizer, messages, None, True)
+    try:
+        return render_chat(source, {name: value for name, value in variables.items() if name not in _options(None)})
+    except TooMuchError:
+        return None
+    except FAULTS:
+        return None
+
+
 def prefixes(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking: bool | None) -> Prefixes | None:
     """What ``apply`` with an open turn writes of each beginning of the messages, from one run of the chat template.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.models.tokenizer import load_tokenizer
+from core.prompts.chat import as_served
 from core.prompts.examples import IGNORED, Example
 from core.prompts.render import render, stop_strings
 from core.prompts.templates import dump_template
@@ -133,17 +134,12 @@ def _writes_the_same(
     tokenizer: PreTrainedTokenizerFast,
     elements: Sequence[str],
 ) -> bool:
-    from jinja2 import TemplateError
-
     for row in rows:
         if row.get("messages"):
             continue
         messages = [{"role": "system", "content": row["instruction"]}] if row["instruction"] else []
         messages.append({"role": "user", "content": row["input"]})
-        try:
-            made = tokenizer.apply_chat_template(messages, chat_template=text, tokenize=False, add_generation_prompt=True)
-        except (TemplateError, TypeError):
-            return False
+        made = as_served(tokenizer, text, messages)
         if made != render(template, row, tokenizer=tokenizer, elements=elements).prompt:
             return False
     return True

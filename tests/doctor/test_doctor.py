@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from core.__main__ import main
 from core.doctor import examination, hardware, libraries, trial
+from core.errors import SpecError
 from core.models.default import is_converted
+from core.records import ModelRef
+from tests.prompts.toys import byte_level
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 1024, 570.86.15, 9.0, 3\n1, NVIDIA H100 80GB HBM3, 81559, 81559, 570.86.15, 9.0, [N/A]\n"
 
@@ -93,6 +100,22 @@ def test_a_tiny_generation() -> None:
     assert 0 < said.tokens <= 16
     assert said.tokens_per_second > 0
     assert (said.device, said.decoding) != ("", "")
+
+
+def test_a_trial_runs_a_chat_template_under_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
+
+    @contextmanager
+    def using(_: ModelRef) -> Iterator[Any]:
+        yield SimpleNamespace(tokenizer=tokenizer)
+
+    def unbounded(*_: object, **__: object) -> str:
+        raise AssertionError("a foreign template is run without a budget")
+
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", unbounded)
+    monkeypatch.setattr("core.prompts.budget.SECONDS", 0.2)
+    with pytest.raises(SpecError, match="takes too much"):
+        trial.try_generation(using)
 
 
 @pytest.mark.parametrize("arguments", [["docter"], ["doctor", "--generat"], ["import"], ["show", "a", "--limit", "many"]])

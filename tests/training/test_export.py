@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from core.__main__ import main
 from core.errors import UserError
 from core.models.tokenizer import load_tokenizer, tokenizer_in
 from core.prompts.render import render
-from core.prompts.templates import list_templates
+from core.prompts.templates import find_template, list_templates
 from core.records import Run, SilentReporter
 from core.store import runs
 from core.store.files import is_complete
 from core.store.runs import run_folder
-from core.training.export import export_folder, export_run, parity_lines, read_export, served_template
+from core.training.export import _writes_the_same, export_folder, export_run, parity_lines, read_export, served_template
+from tests.prompts.toys import CHATML, byte_level
 from tests.training.conftest import Keeper, rows_table
 from tests.training.test_runner import make_run, train
 
@@ -135,7 +137,6 @@ def test_only_a_finished_run_is_exported(tiny: Path, people: str, tmp_path: Path
 
 def test_served_templates_write_what_training_writes(tiny: Path) -> None:
     from core.records import ModelRef
-    from core.training.export import _writes_the_same
 
     tokenizer = load_tokenizer(ModelRef(source="path", name=str(tiny)))
     rows = rows_table(4).to_pylist()
@@ -146,3 +147,36 @@ def test_served_templates_write_what_training_writes(tiny: Path) -> None:
         for template in list_templates()
     }
     assert all(same.values()), same
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% if date_string is not defined %}" + ENDLESS + "{% endif %}",
+        "{% if date_string is not defined %}{{ 1 // 0 }}{% endif %}",
+    ],
+    ids=["without end", "with a fault"],
+)
+def test_a_chat_template_that_only_trips_servers_is_left_out_in_time(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level(source + CHATML)
+
+    def unbounded(*_: object, **__: object) -> str:
+        raise AssertionError("a foreign template is run without a budget")
+
+    template = find_template("chat")
+    rows = rows_table(2).to_pylist()
+    assert render(template, rows[0], tokenizer=tokenizer).prompt  # fine in training, where the date is given
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", unbounded)
+    monkeypatch.setattr("core.prompts.budget.SECONDS", 0.3)
+    began = time.thread_time()
+    assert not _writes_the_same(served_template(template, tokenizer), template, rows, tokenizer, ())
+    assert time.thread_time() - began < 3
+
+
+def test_a_served_template_with_todays_date_is_left_out() -> None:
+    tokenizer = byte_level("{{ strftime_now('%d %b %Y') }}" + CHATML)
+    template, rows = find_template("chat"), rows_table(1).to_pylist()
+    assert not _writes_the_same(served_template(template, tokenizer), template, rows, tokenizer, ())
