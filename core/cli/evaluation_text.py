@@ -8,6 +8,9 @@ from typing import Any
 from core.cli.common import table
 from core.evaluation.metrics.names import SHOWN
 
+MADE_UP = 10
+"""How many elements that only answers have are named, the most frequent."""
+
 
 def number(value: float) -> str:
     """Three significant digits."""
@@ -41,8 +44,13 @@ def score_lines(scores: Mapping[str, Any]) -> list[str]:
         rows = [
             (name, *(number(part[key]) for key in ("precision", "recall", "f1")), part["gold"], part["predicted"])
             for name, part in scores["per_element"].items()
+            if name not in scores.get("without_gold", {})
         ]
         lines += ["", *table(("element", "precision", "recall", "F1", "gold", "predicted"), rows)]
+        if scores.get("without_gold", {}):
+            rows = list(scores.get("without_gold", {}).items())
+            lines += ["", *table(("element that only answers have", "pairs"), rows[:MADE_UP])]
+            lines += [f"and {len(rows) - MADE_UP:,} more"] if len(rows) > MADE_UP else []
         lines += ["", *table(("error", "pairs"), list(scores["errors"].items()))]
     if "per_label" in scores:
         rows = [(name, *(number(value) for value in part.values())) for name, part in scores["per_label"].items()]
@@ -63,11 +71,11 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         rows.append((name, *cells, *(_change(v["difference"].get(name)) for v in found["versus"])))
     heads = ["metric", *(f"{chr(65 + i)}" for i in range(len(arms))), *(f"{chr(66 + i)} − A" for i in range(len(arms) - 1))]
     lines += ["", *(f"{chr(65 + i)}  {a['evaluation']}  {a['name']}" for i, a in enumerate(arms)), "", *table(heads, rows)]
-    elements = [n for n in arms[0]["scores"] if n.startswith("f1:")]
+    elements = [f"f1:{n}" for n in found["named"]]
     if elements:
         rows = [
             (
-                n[3:],
+                n.removeprefix("f1:"),
                 *(number(a["scores"].get(n, 0.0)) for a in arms),
                 *(_change(v["difference"].get(n)) for v in found["versus"]),
             )

@@ -151,6 +151,7 @@ class Comparison:
             ],
             "verdict": self.verdict,
             "left_out": {key: len(rows) for key, rows in self.left_out.items()},
+            "named": list(self.named),
             "footing": {metric: how.to_json() for metric, how in self.footing.items()},
             "notes": list(self.notes),
         }

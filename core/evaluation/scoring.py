@@ -173,7 +173,7 @@ def signature_of(task: str, tokeniser: str, elements: Sequence[str] | None, name
     found = {"task": task, "thinking": "stripped", **generation.signature(tokeniser)}
     if task == "extraction":
         schema = f"given:{_fingerprint(elements)}" if elements else "from gold"
-        found["f1"] = f"pairs:strict|lists:multiset|schema:{schema}|version:1"
+        found["f1"] = f"pairs:strict|lists:multiset|macro:elements of gold|schema:{schema}|version:2"
         found["errors"] = "missed+spurious+boundary+wrong_element+hallucinated+duplicate+format|version:1"
     if task == "classification":
         classes = f"given:{_fingerprint(elements)}+gold" if elements else "gold"

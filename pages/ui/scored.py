@@ -15,6 +15,7 @@ from pages.ui import charts, formats, rowview, states, tables
 
 MOST_LABELS = 25
 NEAREST = 5
+SOME = 6
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
@@ -54,6 +55,7 @@ def elements(records: list[Evaluation]) -> None:
     )  # fmt: skip
     few = f"The weakest {MOST_LABELS} of {formats.count(len(last))} are drawn. " if len(last) > MOST_LABELS else ""
     st.caption(f"{few}Click a bar to see the rows with a fault in that {what}.")
+    _only_answers(record)
     if points:
         element, key = points[0]["customdata"][:2]
         chosen = next(e for e in records if e.evaluation_id == key)
@@ -64,6 +66,19 @@ def elements(records: list[Evaluation]) -> None:
             only=[i for i, named in zip(found["row_id"], found["elements"], strict=True) if element in named],
             key="element_rows",
         )
+
+
+def _only_answers(record: Evaluation) -> None:
+    """Elements that gold has nowhere: they count in micro-F1 as wrong values, not in macro-F1."""
+    found = record.scores.get("without_gold", {})
+    if not found:
+        return
+    first = ", ".join(f"{states.plain(name)} ({formats.count(pairs)})" for name, pairs in list(found.items())[:SOME])
+    more = f" and {formats.plural(len(found) - SOME, 'more element', 'more elements')}" if len(found) > SOME else ""
+    st.caption(
+        f"Only answers of {states.plain(record.name)} have {first}{more}: {formats.plural(sum(found.values()), 'value')} under "
+        "elements that gold has nowhere, wrong in micro-F1 and no part of macro-F1."
+    )
 
 
 def errors(records: list[Evaluation]) -> None:

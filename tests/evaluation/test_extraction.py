@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 
 from core.evaluation.metrics import extraction
 from core.evaluation.scoring import score_frame
@@ -81,10 +85,29 @@ def test_per_element_and_schema() -> None:
     assert scores["per_element"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "tp": 0, "predicted": 1, "gold": 0}
     assert scores["per_element"]["d"]["gold"] == 0
     assert scores["errors"]["format"] == scores["format"]["unknown_element"] == 1
-    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)  # d occurs nowhere
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)  # d is nowhere, c only in an answer
+    assert scores["without_gold"] == {"c": 1}
     without_schema = score_frame({"input": ["x y", "z"], "output": gold, "prediction": predicted}).scores
     assert without_schema["errors"]["format"] == 0
     assert without_schema["errors"]["hallucinated"] == 1
+
+
+def test_macro_is_over_golds_elements_whatever_answers_make_up() -> None:
+    """Beside scikit-learn over gold's labels, one pair a row: made-up names are other labels there."""
+    rng = np.random.default_rng(0)
+    gold = rng.choice(["a", "b", "c"], 300)
+    said = np.where(rng.random(300) < 0.6, gold, rng.choice(["a", "b", "c", "x1", "x2", "x3"], 300))
+    frame = {"output": [json.dumps({e: "v"}) for e in gold], "prediction": [json.dumps({e: "v"}) for e in said]}
+    scored = score_frame(frame)
+    expected = f1_score(gold, said, labels=["a", "b", "c"], average="macro")
+    assert scored.scores["macro_f1"] == pytest.approx(expected, abs=1e-12)
+    low, high = scored.scores["intervals"]["macro_f1"]
+    assert low < expected < high
+    counts = {name: int((said == name).sum()) for name in ("x1", "x2", "x3")}
+    assert scored.scores["without_gold"] == counts
+    assert list(scored.scores["without_gold"].values()) == sorted(counts.values(), reverse=True)
+    assert sum(part["predicted"] for part in scored.scores["per_element"].values()) == scored.scores["pairs"]["predicted"]
+    assert "macro:elements of gold" in scored.signature["f1"]
 
 
 def test_many_invented_elements_share_a_column() -> None:
@@ -108,3 +131,44 @@ def test_thinking_is_no_part_of_the_answer() -> None:
     assert strip_thinking('reasoning</think>{"a": 1}') == '{"a": 1}'
     assert strip_thinking("<think>never ends") == ""
     assert strip_thinking(' {"a": "<think>"} ') == ' {"a": "<think>"} '
+
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "datasets"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared datasets aren't here")
+@pytest.mark.parametrize("name", ["zh_resume", "en_sroie", "en_wnut17", "zh_crosswoz"])
+def test_macro_on_real_gold_with_made_up_elements(name: str) -> None:
+    """Real gold, answers that drop, change, misname and invent, scored by counting pairs by hand."""
+    rng = np.random.default_rng(1)
+    lines = [json.loads(line) for line in (SHARED / f"{name}.test.jsonl").read_text("utf-8").splitlines()]
+    gold = [json.loads(line["output"]) for line in lines]
+    said: list[dict[str, list[str]]] = []
+    for answer in gold:
+        made: dict[str, list[str]] = {}
+        for element, values in answer.items():
+            what = rng.choice(["right", "drop", "change", "misname"], p=[0.6, 0.15, 0.15, 0.1])
+            if what != "drop":
+                made[f"made up {rng.integers(4)}" if what == "misname" else element] = [
+                    v + "?" * (what == "change") for v in values
+                ]
+        said.append(made)
+    counts = {kind: Counter[str]() for kind in ("tp", "predicted", "gold")}
+    for right, answer in zip(gold, said, strict=True):
+        for element in {*right, *answer}:
+            ours, theirs = Counter(right.get(element, [])), Counter(answer.get(element, []))
+            counts["tp"][element] += (ours & theirs).total()
+            counts["predicted"][element] += theirs.total()
+            counts["gold"][element] += ours.total()
+    named = [element for element in counts["gold"] if counts["gold"][element]]
+    f1 = [2 * counts["tp"][e] / (counts["predicted"][e] + counts["gold"][e]) for e in named]
+    frame = {
+        "input": [line["input"] for line in lines],
+        "output": [line["output"] for line in lines],
+        "prediction": [json.dumps(answer, ensure_ascii=False) for answer in said],
+    }
+    scores = score_frame(frame, with_intervals=False).scores
+    assert scores["macro_f1"] == pytest.approx(sum(f1) / len(f1), abs=1e-12)
+    expected = {e: n for e, n in counts["predicted"].items() if n and not counts["gold"][e]}
+    assert scores["without_gold"] == expected
+    assert len(expected) >= 3

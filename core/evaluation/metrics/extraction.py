@@ -3,7 +3,9 @@
 Strict: a pair counts when both strings are equal, lists as multisets, a scalar as a list of one, other values
 as canonical JSON; an unreadable prediction has no pairs and is never an exact match, nor is anything equal to an
 unreadable gold answer. Micro: pairs of all rows and elements together. Macro: mean of the elements' F1, over elements
-that occur in gold or predictions. Knows nothing of how texts came about.
+that gold has. What only predictions have (an element that was made up, or one that no row here has) has no recall that could
+be found: its pairs lower the micro scores and are named in ``without_gold``, so that a model that invents many names can't
+make the macro score a mean over its inventions. Knows nothing of how texts came about.
 """
 
 from __future__ import annotations
@@ -88,9 +90,10 @@ def of_element(part: str, element: str) -> Metric:
 
 
 def macro_f1(sums: Sums) -> Floats:
-    """Mean F1 of the elements that occur in gold or predictions; 0 when none does."""
+    """Mean F1 of the elements that gold has (in these rows, each resample by itself); 0 when it has none."""
     tp, predicted, gold = (sums.group(kind) for kind in ("tp", "predicted", "gold"))
-    return ratio(f1(tp, predicted, gold).sum(axis=-1), np.asarray((predicted + gold > 0).sum(axis=-1), float))
+    there = gold > 0
+    return ratio(np.where(there, f1(tp, predicted, gold), 0.0).sum(axis=-1), np.asarray(there.sum(axis=-1), float))
 
 
 def share(name: str) -> Metric:
@@ -121,9 +124,18 @@ def scores(statistics: Statistics) -> dict[str, Any]:
             | {kind: int(sums[f"{kind}:{element}"]) for kind in ("tp", "predicted", "gold")}
             for element in elements
         },
+        "without_gold": _without_gold(sums),
         "exact_match": float(share("exact_match")(sums)),
         "json_valid": float(share("json_valid")(sums)),
         "errors": {kind: int(sums[f"error:{kind}"]) for kind in ERROR_KINDS},
         "format": {detail: int(sums[f"format:{detail}"]) for detail in FORMAT_DETAILS},
         "pairs": {kind: int(sums.group(kind).sum()) for kind in ("tp", "predicted", "gold")},
     }
+
+
+def _without_gold(sums: Sums) -> dict[str, int]:
+    """Predicted pairs of each element that gold has nowhere, the most first."""
+    counts = {
+        e: int(sums[f"predicted:{e}"]) for e in sums.labels("gold") if sums[f"gold:{e}"] == 0 and sums[f"predicted:{e}"] > 0
+    }
+    return dict(sorted(counts.items(), key=lambda found: (-found[1], found[0])))
