@@ -9,6 +9,9 @@ from plotly.subplots import make_subplots
 
 from core.figures.style import BASE, GOLD, NEUTRAL, SERIES, TUNED, figure, key_room, plain_axes, wrapped
 
+FEW_STEPS = 10
+"""Up to so many steps each has its mark on the axis; there are no halves of a step."""
+
 
 def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
     """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3), as TensorBoard draws it."""
@@ -46,13 +49,14 @@ def curves(
     )
     made.update_layout(figure(title, height=430 if scored else 320).layout)
     losses = steps[steps["loss"].notna()]
+    line = "lines" if len(losses) > 1 else "lines+markers"  # a line through one point shows nothing
     raw, smooth = thinned(losses, "loss"), thinned(losses.assign(loss=smoothed(losses["loss"])), "loss")
     made.add_scatter(
-        x=raw["step"].tolist(), y=raw["loss"].tolist(), mode="lines", name="loss of each step",
+        x=raw["step"].tolist(), y=raw["loss"].tolist(), mode=line, name="loss of each step",
         line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     made.add_scatter(
-        x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode="lines", name="loss, smoothed",
+        x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode=line, name="loss, smoothed",
         line={"color": BASE, "width": 3}, hovertemplate="step %{x:,}: smoothed %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     if dev is not None and "eval_loss" in dev:
@@ -75,6 +79,8 @@ def curves(
     made.update_xaxes(title="Step", row=2 if scored else 1, col=1)
     if total:
         made.update_xaxes(range=[0, total * 1.01])
+    if max([total or 0, *steps["step"].tail(1)]) <= FEW_STEPS:
+        made.update_xaxes(dtick=1)
     made.update_layout(showlegend=True)
     return made
 

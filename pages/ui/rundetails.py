@@ -39,7 +39,7 @@ WEIGHTS = {"adapter": "Adapter on its base", "merged": "Merged, bf16", "merged_n
 
 
 def show(run: Run, job: Job, steps: pd.DataFrame) -> None:
-    """The tabs; the log is first where a run failed."""
+    """The tabs."""
     names = ["Answers on dev", "Speed and machine", "Rows", "Spec and command", "Take it away", "Log"]
     answers, machine, rows, spec, away, log = st.tabs(names, key="run_details")
     with answers:

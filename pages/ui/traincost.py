@@ -60,7 +60,7 @@ def show(spec: TrainSpec, cost: Cost) -> None:
     looks = ""
     if found.looks:
         many, spent = formats.plural(found.looks, "look"), formats.duration(found.looks_seconds)
-        looks = f" Of it up to {spent} for {many} at dev, by the longest answers that it may give."
+        looks = f" The time holds up to {spent} for {many} at dev (with answers as long as they may be)."
     st.caption(f"{found.how_sure}{looks} {free}.")
     if not found.memory.fits:
         advice = "\n".join(f"- {line}" for line in found.advice)

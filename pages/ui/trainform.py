@@ -55,8 +55,11 @@ def form(selection: Selection, base: Run | None) -> TrainSpec | None:
     with st.expander("All settings", icon=":material/tune:"):
         values |= _more(start, values, key)
     looks = values.pop("looks")
-    if looks > 1:
-        values["eval_every"] = max(1, math.ceil(planned_steps(start, values) / looks))
+    steps, before = planned_steps(start, values), planned_steps(start, {"data": start.data}) if base else 0
+    if steps == before and looks == _held(start, before):  # nothing that it hangs on was changed: as it was, to the step
+        values["eval_every"] = start.eval_every
+    elif looks > 1:
+        values["eval_every"] = max(1, math.ceil(steps / looks))
     return TrainSpec.model_validate({**start.model_dump(), **values})
 
 
@@ -139,6 +142,7 @@ def _how(start: TrainSpec, chosen: dict[str, Any], selection: Selection, base: R
     method = st.radio(
         "Method", options, options.index(start.method), format_func=lambda m: METHODS[m].split(":")[0], horizontal=True,
         key=f"train_method{key}",
+        help="An adapter is a small part that is learnt beside the model, which itself stays as it is. Begin with QLoRA or LoRA.",
     )  # fmt: skip
     st.caption(METHODS[method].split(": ", 1)[1].capitalize() + ".")
     epochs = st.number_input(
@@ -173,27 +177,34 @@ def _rows(start: TrainSpec, chosen: dict[str, Any], key: str) -> dict[str, Any]:
     )
     ways = list(OVERFLOW)
     overflow = st.selectbox(
-        "A longer row", ways, ways.index(start.overflow), format_func=OVERFLOW.__getitem__, key=f"train_overflow{key}"
-    )
+        "A longer row", ways, ways.index(start.overflow), format_func=OVERFLOW.__getitem__, key=f"train_overflow{key}",
+        help="What becomes of a row with more tokens than that. Rows that are left out are counted and listed below.",
+    )  # fmt: skip
     values: dict[str, Any] = {"max_length": length, "overflow": overflow, "eval_every": None, "looks": 1}
     if any(dataset.task == "chat" for dataset in list_datasets() if dataset.name in {use.dataset for use in chosen["data"]}):
         kinds = list(TURNS)
         values["turns"] = st.radio(
-            "Learn", kinds, kinds.index(start.turns), format_func=TURNS.__getitem__, key=f"train_turns{key}"
-        )
+            "Learn", kinds, kinds.index(start.turns), format_func=TURNS.__getitem__, key=f"train_turns{key}",
+            help="What was said before an answer is read each time, as it will be when the model is asked.",
+        )  # fmt: skip
     if chosen["dev"] is None:
         return values | {"patience": None}
     steps = planned_steps(start, chosen)
-    held = 4 if start.eval_every is None and start.dev is None else steps / (start.eval_every or steps)
     looks = st.selectbox(
         "Looks at dev",
         list(LOOKS),
-        list(LOOKS).index(min(LOOKS, key=lambda n: abs(n - held))),
+        list(LOOKS).index(_held(start, steps)),
         format_func=LOOKS.__getitem__,
         key=f"train_looks{key}",
         help="Each look answers some dev rows and scores them; it takes time, and shows early whether the training helps.",
     )
     return values | {"looks": looks}
+
+
+def _held(start: TrainSpec, steps: int) -> int:
+    """How many looks are offered to begin with: those of the settings that the form begins with, or about as many."""
+    held = 4 if start.eval_every is None and start.dev is None else steps / (start.eval_every or steps)
+    return min(LOOKS, key=lambda n: abs(n - held))
 
 
 def planned_steps(start: TrainSpec, chosen: dict[str, Any]) -> int:

@@ -121,6 +121,15 @@ def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
     assert training.smoothed(pd.Series([2.0, 0.0]))[0] == pytest.approx(2.0)
 
 
+def test_a_curve_of_one_step_is_seen_and_few_steps_have_no_halves() -> None:
+    one = training.curves(pd.DataFrame({"step": [1], "loss": [2.0]}), total=4)
+    assert [trace.mode for trace in one.data] == ["lines+markers"] * 2
+    assert one.layout.xaxis.dtick == 1
+    two = training.curves(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.0]}), total=400)
+    assert [trace.mode for trace in two.data] == ["lines"] * 2
+    assert two.layout.xaxis.dtick is None
+
+
 def test_curves_share_their_steps() -> None:
     steps = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]})
     dev = pd.DataFrame({"step": [3], "micro_f1": [0.5], "eval_loss": [1.5]})

@@ -229,6 +229,26 @@ def test_a_very_long_run_sends_few_points_and_no_long_table(filled: Filled) -> N
     assert "20,000 steps" in page.header[0].value
 
 
+def test_a_run_begun_again_looks_at_dev_after_the_same_steps_until_something_it_hangs_on_is_changed(
+    filled: Filled, tmp_path: Path
+) -> None:
+    with_dev(tmp_path)
+    run = get_run(filled.run)
+    dev = DatasetUse(dataset="talks", version=1, split="dev")
+    kept = run.spec.model_copy(update={"dev": dev, "eval_every": 7, "max_steps": 20})
+    save_run(run.model_copy(update={"spec": kept}))
+    page = open_train(train_base=filled.run)
+    assert spec_of(page)["eval_every"] == 7
+    page.number_input(key=f"train_lora_r_{filled.run}").set_value(4).run()
+    assert (spec_of(page)["eval_every"], spec_of(page)["lora_r"]) == (7, 4)
+    page.number_input(key=f"train_max_steps_{filled.run}").set_value(40).run()
+    looks = page.selectbox(key=f"train_looks_{filled.run}").value
+    assert spec_of(page)["eval_every"] == 40 // looks
+    page.number_input(key=f"train_max_steps_{filled.run}").set_value(20).run()
+    page.selectbox(key=f"train_looks_{filled.run}").set_value(1).run()
+    assert spec_of(page)["eval_every"] is None
+
+
 def test_a_run_that_ended_twice_shows_all_its_steps(filled: Filled) -> None:
     change_job(filled.job, state="stopped", ended_at=now(), progress=Progress(done=20, total=25, unit="steps"))
     assert "at step 20 of 25" in open_train(filled.run).header[0].value
