@@ -27,9 +27,8 @@ from core.models.tokenizer import load_tokenizer
 from core.records import GenerationSettings
 from core.serving.backends import Answering
 from core.serving.served import BASE, Plan
+from core.training.export import VLLM_RANKS
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Values that vLLM takes for --max-lora-rank."""
 START_SECONDS = 1200.0
 MODULE = "vllm.entrypoints.openai.api_server"
 
@@ -44,7 +43,7 @@ def arguments(plan: Plan, port: int) -> list[str]:
     tuned = {m.adapter: m.folder for m in plan.models if m.adapter is not None and m.folder is not None}
     if tuned:
         ranks = [int(json.loads((folder / "adapter_config.json").read_text("utf-8"))["r"]) for folder in tuned.values()]
-        rank = next(allowed for allowed in RANKS if allowed >= max(ranks))
+        rank = next(allowed for allowed in VLLM_RANKS if allowed >= max(ranks))
         given += ["--enable-lora", "--max-loras", str(len(tuned)), "--max-lora-rank", str(rank)]
         given += ["--lora-modules", *(f"{name}={folder}" for name, folder in tuned.items())]
     return given

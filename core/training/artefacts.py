@@ -56,10 +56,16 @@ def save_result(run: Run, model: Any, tokenizer: Any, base: Path, scores: Mappin
     return folder
 
 
-def model_card(run: Run, base: Path, scores: Mapping[str, float]) -> str:
-    """The README of a result, with the metadata block that the hub reads."""
+def base_of(run: Run, base: Path) -> str:
+    """What another program loads a run's base by: its name on a hub, else the folder where it lies on this machine."""
+    return run.spec.model.name if run.spec.model.source in ("hub", "modelscope") else str(base)
+
+
+def model_card(run: Run, base: Path, scores: Mapping[str, float], *, merged: bool = False) -> str:
+    """The README of a result, with the metadata block that the hub reads. ``merged``: of an adapter put into its base."""
     spec = run.spec
     kind = "Whole weights" if spec.method == "full" else f"A {'4-bit ' if spec.method == 'qlora' else ''}LoRA adapter"
+    kind = f"Whole bf16 weights with a {spec.method} adapter merged in," if merged else kind
     data = [
         f"- {use.dataset}, version {use.version}, split {use.split}, weight {use.weight:g}"
         + (f", the first {use.limit} rows" if use.limit else "")
@@ -69,8 +75,8 @@ def model_card(run: Run, base: Path, scores: Mapping[str, float]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in run.libraries.items())
     rows = f"{run.trained_rows:,} rows trained on, {run.dropped_rows:,} left out, {run.steps:,} steps in {run.seconds:,.0f} s."
     parts = [
-        f"---\nbase_model: {spec.model.name if spec.model.source != 'path' else base}\n"
-        + ("" if spec.method == "full" else "library_name: peft\n")
+        f"---\nbase_model: {base_of(run, base)}\n"
+        + f"library_name: {'transformers' if merged or spec.method == 'full' else 'peft'}\n"
         + f"tags:\n- tunewise\n- {spec.method}\n---",
         f"# {run.name}",
         f"{kind} for {spec.model.label}, made by Tunewise run `{run.run_id}`. {rows}",

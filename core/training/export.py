@@ -7,6 +7,7 @@ answer beside the adapter. Torch is imported where weights are merged.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ from core.prompts.render import render, stop_strings
 from core.prompts.templates import dump_template
 from core.records import GenerationSettings, ModelRef, Reporter, Run, Template
 from core.store.datasets import get_dataset, read_rows
-from core.store.files import atomic_folder, is_complete, write_json, write_text
+from core.store.files import MANIFEST, atomic_folder, is_complete, write_json, write_text
 from core.store.runs import run_folder
-from core.training.artefacts import result_folder
+from core.training.artefacts import base_of, model_card, result_folder
 from core.training.data import examples_of, last_answer
 from core.training.scores import answer_scores
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 CHECKED_ROWS = 16
 SHARD = "5GB"
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM takes for ``--max-lora-rank``."""
+VLLM_RANK = 16
+"""The one that it takes by itself."""
 PARITY_HEADINGS = ("micro-F1", "difference", "exact match", "loss", "difference", "same answers as the adapter")
 _WRAP = """{%- if messages | selectattr('role', 'equalto', 'user') | list | length == 1 -%}
 {%- set instruction = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n') -%}
@@ -74,8 +79,9 @@ def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, c
             found["parity"] = parity(run, folder, check, reporter)
         write_text(folder / "template.yaml", dump_template(run.template))
         write_json(folder / "tunewise.json", found | {"stop": list(run.template.stop)})
-        card = (source / "README.md").read_text("utf-8")
-        write_text(folder / "README.md", card + _how_to_use(run, found))
+        base = Path(json.loads((source / MANIFEST).read_text("utf-8"))["base"])
+        card = model_card(run, base, run.summary, merged=whole and run.spec.method != "full")
+        write_text(folder / "README.md", card + _how_to_use(run, found, base_of(run, base)))
     return found
 
 
@@ -246,14 +252,15 @@ def parity_lines(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ..
     ]
 
 
-def _how_to_use(run: Run, found: Mapping[str, Any]) -> str:
-    base = run.spec.model.name
-    serve = "vllm serve ." if found["kind"] == "model" else f"vllm serve {base} --enable-lora --lora-modules {run.name}=."
+def _how_to_use(run: Run, found: Mapping[str, Any], base: str) -> str:
     lines = [
         "\n## Use",
         f"Chat template: {found['chat_template']}. The system message is the instruction, the user's message the input.",
-        f"```\n{serve} --chat-template chat_template.jinja\n```",
     ]
+    if found["kind"] == "adapter" and run.spec.use_dora:
+        lines.append("vLLM doesn't load adapters with DoRA; export the run merged for it.")
+    else:
+        lines.append(f"```\n{_serve(run, found['kind'], base)} --chat-template chat_template.jinja\n```")
     if run.template.stop:
         lines.append(f"Stop at: {', '.join(f'`{text}`' for text in run.template.stop)}.")
     if "parity" in found:
@@ -261,3 +268,12 @@ def _how_to_use(run: Run, found: Mapping[str, Any]) -> str:
         lines += [f"## Parity\nOn the same {rows} rows.\n\n| | " + " | ".join(PARITY_HEADINGS) + " |", "|-|-|-|-|-|-|-|"]
         lines += [f"| {' | '.join(line)} |" for line in parity_lines(found["parity"])]
     return "\n".join(lines) + "\n"
+
+
+def _serve(run: Run, kind: str, base: str) -> str:
+    """The command that serves the folder with vLLM, which has to be told of an adapter wider than it expects."""
+    if kind == "model":
+        return "vllm serve ."
+    rank = next((rank for rank in VLLM_RANKS if rank >= run.spec.lora_r), run.spec.lora_r)
+    wide = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
+    return f"vllm serve {shlex.quote(base)} --enable-lora{wide} --lora-modules {shlex.quote(f'{run.name}=.')}"

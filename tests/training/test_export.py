@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from core.records import Run, SilentReporter
 from core.store import runs
 from core.store.files import is_complete
 from core.store.runs import run_folder
+from core.training.artefacts import base_of
 from core.training.export import _writes_the_same, export_folder, export_run, parity_lines, read_export, served_template
 from tests.prompts.toys import CHATML, byte_level
 from tests.training.conftest import Keeper, rows_table
@@ -61,7 +63,34 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
     for values in parity.values():
         assert values["loss_difference"] == pytest.approx(values["loss"] - parity["adapter"]["loss"])
         assert values["micro_f1_difference"] == pytest.approx(values["micro_f1"] - parity["adapter"]["micro_f1"])
-    assert "On the same 6 rows" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+    card = (tmp_path / "merged" / "README.md").read_text("utf-8")
+    assert "On the same 6 rows" in card
+    assert "library_name: transformers" in card
+    assert "Whole bf16 weights with a qlora adapter merged in" in card
+    assert "vllm serve . --chat-template" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_r": 8}, "--enable-lora --lora-modules 'my run=.'"),
+        ({"lora_r": 24}, "--enable-lora --max-lora-rank 32 --lora-modules 'my run=.'"),
+        ({"use_dora": True}, "vLLM doesn't load adapters with DoRA"),
+    ],
+)
+def test_an_adapters_card_says_how_it_is_served_with_its_base(
+    run: Run, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    made = run.model_copy(update={"name": "my run", "spec": run.spec.model_copy(update=changes)})
+    export_run(made, tmp_path / "out", SilentReporter())
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert said in card
+    assert "library_name: peft" in card
+    base = json.loads((tmp_path / "out" / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    assert f"base_model: {base}\n" in card
+    assert (f"vllm serve {base} " in card) == ("use_dora" not in changes)
+    by_name = made.spec.model.model_copy(update={"source": "hub", "name": "org/name"})
+    assert base_of(made.model_copy(update={"spec": made.spec.model_copy(update={"model": by_name})}), Path(base)) == "org/name"
 
 
 @pytest.mark.parametrize("merge", [False, True])
