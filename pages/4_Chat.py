@@ -28,8 +28,11 @@ names = states.plain(speakers.said_of(chosen))
 asked = sum(turn.role == "user" for turn in talk.turns)
 with head:
     local = any(one.endpoint is None for one in chosen)
-    now = engine.loaded()
-    ready = f"{now.label} is in memory." if now else f"{model.label} is loaded with the first question, in a few seconds."
+    ready = (
+        f"{choice.model.label} is in memory."
+        if engine.in_memory(choice.model)
+        else f"{choice.model.label} is loaded with the next question."
+    )
     ready = ready if local else "Nothing is loaded for it here."
     if asked:
         shell.answer(

@@ -94,7 +94,7 @@ def _speaking(asked: Asked, held: ExitStack) -> list[Answering]:
     model: Any = None
     local = [one for one in asked.choice.speakers if one.endpoint is None]
     if local:
-        waiting = "Answering" if engine.loaded() == asked.choice.model else "Loading the model"
+        waiting = "Answering" if engine.in_memory(asked.choice.model) else "Loading the model"
         attached = [one.adapter for one in local if one.adapter is not None]
         try:
             with st.spinner(waiting):

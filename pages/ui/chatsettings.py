@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.chat.settings import PLAIN, PRESETS, context_length, local_folder, own_settings
-from core.records import GenerationSettings, ModelRef, Template
+from core.records import GenerationSettings, ModelRef, Run, Template
 from core.store.datasets import read_rows
 from pages.ui.selection import Selection
 from pages.ui.speakers import Speaker
@@ -60,6 +60,8 @@ def settings(selection: Selection, speakers: tuple[Speaker, ...], model: ModelRe
             )  # fmt: skip
         system = st.text_area("System text", "", key="chat_system", placeholder="the template's own")
         made = _generation(model)
+        if any(one.endpoint is None for one in speakers):
+            model = _numbers(model, tuned)
         remember = st.toggle(
             "Remember earlier turns", template is PLAIN, key=f"chat_remember_{template.name}", help="Off: as in training."
         )
@@ -102,6 +104,33 @@ def _generation(model: ModelRef) -> GenerationSettings:
         repetition_penalty=st.slider("Repetition penalty", 0.8, 2.0, start.repetition_penalty, key=f"chat_penalty_{mark}"),
         seed=st.number_input("Seed", 0, 2**31 - 1, 0, key="chat_seed"),
     )  # fmt: skip
+
+
+_NUMBERS = {
+    OWN: "as the machine does best",
+    "float32": "float32: the same answer whoever else asks",
+    "int8": "int8: about half the memory",
+    "nf4": "nf4: about a third of the memory",
+}
+
+
+def _numbers(model: ModelRef, tuned: Run | None) -> ModelRef:
+    """The local model in the number format that is chosen."""
+    own = model.quantisation if model.quantisation != "none" else model.dtype
+    names = {key: text for key, text in _NUMBERS.items() if key != own}
+    names[OWN] = _NUMBERS[OWN] if own == "auto" else f"{own}, as in training"
+    chosen = st.selectbox(
+        "Number format", list(names), format_func=names.__getitem__, key=f"chat_numbers_{own}",
+        help="The next question loads the model anew. In 16 and 4 bits rounding depends on what else is being answered, and "
+        "where two words are nearly as likely an answer can take another course.",
+    )  # fmt: skip
+    if chosen == OWN:
+        return model
+    if tuned is not None and chosen in ("int8", "nf4"):
+        st.caption(f"{tuned.name} was trained on weights of another format: on these it answers a little otherwise.")
+    if chosen == "float32":
+        return model.model_copy(update={"dtype": "float32", "quantisation": "none"})
+    return model.model_copy(update={"dtype": "auto", "quantisation": chosen})
 
 
 def _rule(model: ModelRef, made: GenerationSettings) -> str:

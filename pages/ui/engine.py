@@ -19,10 +19,9 @@ from core.training.artefacts import result_folder
 from pages.ui import formats
 
 
-def loaded() -> ModelRef | None:
-    """The model that was asked last of those in memory, without loading one."""
-    held = sorted(chat_engines().held, key=lambda kept: kept.idle_seconds)
-    return held[0].ref if held else None
+def in_memory(ref: ModelRef) -> bool:
+    """Whether a model is loaded, so that its answer needn't wait for that."""
+    return ref in chat_engines().loaded
 
 
 @contextmanager

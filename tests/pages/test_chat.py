@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.jobs.engines import chat_engines
 from core.records import Arm, Conversation, ModelRef, NamedEndpoint, Turn
 from core.settings import get_settings
 from core.store.datasets import get_version, read_rows
 from core.store.endpoints import list_endpoints, save_endpoint
 from core.store.runs import get_conversation, list_conversations, save_conversation
+from pages.ui import engine
 from tests.pages.filled import INSTRUCTION, Filled, fill
 from tests.pages.stand_in_endpoint import StandIn, endpoint
+from tests.tiny import make_tiny_model
 
 PAGE = str(Path(__file__).resolve().parents[2] / "pages" / "4_Chat.py")
 KEY = "sk-never-kept"
@@ -256,6 +259,26 @@ def test_settings_begin_with_the_models_own_and_warn_of_another_template(filled:
     assert "was trained with chat@1" in tuned.warning[0].value
     added = chat(chat_arms=[filled.run], chat_pick=[f"{filled.run}|chat-zh@1"])
     assert "asked with chat-zh@1" in added.warning[0].value
+
+
+def test_the_number_format_is_chosen_and_kept_with_the_arm(filled: Filled, tmp_path: Path) -> None:
+    folder = str(make_tiny_model(tmp_path / "tiny"))
+    page = chat(chat_arms=["base"], model=folder)
+    page.number_input(key="chat_tokens_own_tiny").set_value(4).run()
+    for chosen in ("float32", "own", "float32"):
+        page.selectbox(key="chat_numbers_auto").set_value(chosen).run()
+        ready = "is in memory" if engine.in_memory(_asked(chosen, folder)) else "is loaded with the next question"
+        assert ready in words(page)
+        ask(page, "Anna")
+        assert engine.in_memory(_asked(chosen, folder))
+    assert [arm.model for arm in talk().arms] == [_asked(chosen, folder) for chosen in ("float32", "own", "float32")]
+    answers = [turn for turn in talk().turns if turn.role == "assistant"]
+    assert [(turn.error, turn.tokens_out > 0) for turn in answers] == [("", True)] * 3
+    assert chat_engines().release()
+
+
+def _asked(chosen: str, folder: str) -> ModelRef:
+    return ModelRef(source="path", name=folder, dtype="float32" if chosen == "float32" else "auto")
 
 
 def test_four_answer_at_most_and_endpoints_are_added_and_forgotten(there: StandIn, filled: Filled) -> None:
