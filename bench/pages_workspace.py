@@ -116,7 +116,7 @@ def _evaluation(place: int, total: int, version: int, table: pa.Table, runs: Seq
 def _answered(table: pa.Table, quality: float, shots: int, rng: random.Random) -> pa.Table:
     inputs, gold = table["input"].to_pylist(), table["output"].to_pylist()
     predictions = [spoiled(text, answer, quality, rng) for text, answer in zip(inputs, gold, strict=True)]
-    return answers_table(table, predictions, measures(inputs, predictions, quality, shots, rng))
+    return answers_table(table, predictions, measures(inputs, gold, predictions, quality, shots, rng))
 
 
 def main() -> None:

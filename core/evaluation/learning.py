@@ -21,6 +21,7 @@ from core.evaluation.metrics.rows import Floats, Statistics, align
 from core.evaluation.resampling import RESAMPLES, SEED, bootstrap_sums
 from core.evaluation.scoring import metrics_of
 from core.evaluation.statistics import Interval, interval_of
+from core.evaluation.verdict import NAMES
 from core.records import Evaluation, Run, TrainSpec
 
 _LEAST_ERROR = 1e-4
@@ -82,7 +83,8 @@ class LearningCurve:
     @property
     def _finding(self) -> str:
         change = f"{self.gain:+.3f} [{self.gain_interval.low:+.3f}, {self.gain_interval.high:+.3f}]"
-        what = f"{self.expected_rows:,} training rows would be expected to reach {self.metric} {self.expected:.3f}"
+        name = NAMES.get(self.metric, self.metric.replace("_", " "))
+        what = f"{self.expected_rows:,} training rows would be expected to reach {name} {self.expected:.3f}"
         if self.gain_interval.low > 0.005:
             return f"More data should help: {what}, {change} against {self.points[-1].rows:,} rows."
         if self.gain_interval.high < 0.02:

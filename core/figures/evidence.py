@@ -94,7 +94,7 @@ def curve(points: pd.DataFrame, *, metric: str, expected: dict[str, float], titl
             y=frame["score"].tolist(),
             mode=f"{mode}+text",
             text=[f"{words}{score:.2f}" for score in frame["score"]],
-            textposition="top left",
+            textposition=["bottom right" if words == "" and not n else "top left" for n in range(len(frame))],  # inside the axes
             line={"color": TUNED, "width": 2},
             marker={"color": TUNED, "symbol": symbol, "size": 12, "line": {"width": 2}},
             error_y=errors(frame.rename(columns={"score": "value"}), TUNED),

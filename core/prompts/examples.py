@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.errors import SpecError
-from core.prompts.control import backend, controls, encode, pick_mark
+from core.prompts.control import backend, encode, pick_mark
 from core.prompts.grounded import gold_places, span
 from core.prompts.render import Rendered, RowError, Segment, render
 from core.prompts.shorten import characters, token_range, window
@@ -75,13 +75,6 @@ def answer_ids(
 ) -> list[int]:
     """The ids of the gold answer with what ends it, as they are trained on and as perplexity scores them."""
     return _ids(tokenizer, render(template, row, tokenizer=tokenizer, elements=elements).segments[-1:])
-
-
-def stop_ids(template: Template, tokenizer: PreTrainedTokenizerFast, stop: Iterable[str]) -> list[int]:
-    """Ids of single tokens that end an answer: end of text, and those ``stop`` texts that are control tokens."""
-    ends = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    ends += [tokenizer.convert_tokens_to_ids(text) for text in stop if text in controls(tokenizer).tokens]
-    return sorted(set(ends))
 
 
 def build_example(

@@ -209,6 +209,8 @@ def scores(found: Comparison) -> None:
     names = arm_names(found)
     lines: list[dict[str, str]] = []
     for metric, (name, higher) in (tidy.METRICS | COSTS).items():
+        if metric == "seconds_per_request" and all(arm.latency for arm in found.arms):
+            continue  # median and 95th percentile say more than a mean
         if any(metric in arm.scores for arm in found.arms):
             lines.append({"score": f"{name} {'↑' if higher else '↓'}"} | {
                 label: formats.interval(arm.scores.get(metric), *arm.intervals.get(metric, (None, None)))
@@ -234,7 +236,7 @@ def scores(found: Comparison) -> None:
     frame = pd.DataFrame(lines)
     columns = {"score": tables.text("Score", "↑ higher is better, ↓ lower is better; brackets are 95 % intervals")}
     columns |= {label: tables.text(label) for label in names}
-    tables.show(frame, columns, alt="Scores of all arms", key="scores_table")
+    tables.show(frame, columns, alt="Scores of all arms", key="scores_table", height=560)
     for note in found.notes:
         st.caption(note)
     places = {one.machine: one.how for one in timed if one}

@@ -131,12 +131,17 @@ def place(evaluation: Evaluation) -> tuple[Any, ...]:
     return evaluation.spec.dataset, evaluation.version, evaluation.spec.split, evaluation.task
 
 
+def _bare(name: str, line: Any) -> str:
+    """An evaluation's name without the dataset and split that have columns of their own."""
+    return name.removeprefix(f"{line.dataset} {line.split}: ")
+
+
 def table(frame: pd.DataFrame, metric: str, names: dict[str, str]) -> None:
     """All evaluations with their scores; a click looks into one."""
     higher = tidy.METRICS[metric][1]
     ordered = frame.sort_values(metric, ascending=not higher, na_position="last").reset_index(drop=True)
-    ordered = ordered.assign(name=ordered["key"].map(names))
-    columns = {"name": tables.text("Evaluation", width="medium")}
+    ordered = ordered.assign(name=[_bare(names[line.key], line) for line in ordered.itertuples()])
+    columns = {"name": tables.text("Evaluation", width=tables.width_of(ordered["name"]))}
     for name in sorted(tidy.METRICS, key=lambda name: name != metric):
         label, better = tidy.METRICS[name]
         if not ordered[name].notna().any() or (name in TEXT_METRICS and set(ordered["task"]) == {"classification"}):

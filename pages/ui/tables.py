@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+from unicodedata import east_asian_width
 
 import pandas as pd
 import streamlit as st
@@ -11,11 +12,19 @@ import streamlit as st
 Column = Any
 LINE, BORDER = 36, 3
 """Height in pixels of a line of a table, and of its borders."""
+_PLACE, _PADDING = 7.2, 10
+"""Pixels of a Latin character in a table, on average, and at either side of a cell."""
 
 
 def text(heading: str, help: str | None = None, width: Any = None) -> Column:
     """A column of text."""
     return st.column_config.TextColumn(heading, help=help, width=width)
+
+
+def width_of(texts: Iterable[str], least: int = 140, most: int = 400) -> int:
+    """Pixels in which the longest of these texts stands whole, within bounds: wide characters take two places."""
+    places = (sum(2 if east_asian_width(c) in "WF" else 1 for c in text) for text in texts)
+    return min(most, max(least, round(_PLACE * max(places, default=0)) + 2 * _PADDING))
 
 
 def whole(heading: str, help: str | None = None) -> Column:
@@ -73,7 +82,7 @@ def pick(
 
 def _look(frame: pd.DataFrame, columns: dict[str, Column], height: Any) -> dict[str, Any]:
     if isinstance(height, int) and LINE * (len(frame) + 1) + BORDER <= height:
-        height = "auto"
+        height = "content"
     shared = {"hide_index": True, "width": "stretch", "height": height, "placeholder": "–"}  # in a cell that holds nothing
     return {"column_config": columns, "column_order": list(columns), **shared}
 
