@@ -13,6 +13,7 @@ import torch
 
 from core.errors import ModelError
 from core.models.adapters import Adapters
+from core.models.default import is_converted
 from core.models.engine import Engine
 from core.models.load import LoadedModel, load_model
 from core.records import GenerationSettings, ModelRef
@@ -301,3 +302,17 @@ def test_an_adapter_with_whole_modules_is_switched_too(engine: Engine, folder: P
         whole = model.generate(input_ids=torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :].tolist()
         assert [*found] == [t for t in whole if t not in engine._ends]
     assert [a.ids for a in engine.generate(asked, GREEDY)] == base
+
+
+@pytest.mark.model
+@pytest.mark.skipif(not is_converted(), reason="the default model is not in the cache: python -m core.models.default")
+def test_the_default_model_in_float32_answers_alike_in_any_company() -> None:
+    """Rows of other lengths beside one change its padding and the shapes of all products, but no greedy choice."""
+    settings = GenerationSettings(max_new_tokens=10)
+    with Engine(load_model(ModelRef(dtype="float32"), device="cpu")) as engine:
+        asked = prompts(engine)
+        alone = [engine.generate([ids], settings)[0].ids for ids in asked]
+        for company in (asked, asked[::-1] * 3, asked[1:3]):
+            together = engine.generate(company, settings)
+            assert [answer.ids for answer in together] == [alone[asked.index(ids)] for ids in company]
+        assert [engine.tokenizer.decode(ids) for ids in alone].count("") < len(alone)
