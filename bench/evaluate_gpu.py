@@ -69,8 +69,9 @@ def main() -> int:
 
 def measure(part: str, folder: Path, device: Any, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one number format."""
-    from engine_gpu import free, random_model
+    from engine_gpu import as_transformers_has_it, free, random_model
 
+    as_transformers_has_it()
     loaded = random_model(part, folder / part, device, tiny=options.tiny)
     prompts = make_prompts(options.rows, longest=200 if options.tiny else 1024)
     began = time.perf_counter()
@@ -108,7 +109,7 @@ def engine_figures(
     from core.records import GenerationSettings
 
     settings, cuda = GenerationSettings(max_new_tokens=options.tokens), loaded.device.type == "cuda"
-    some = prompts[: max(8, len(prompts) // 4)]
+    some = prompts[: max(8, len(prompts) // 8)]
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     with Engine(loaded, capture=False) as engine:
@@ -118,7 +119,7 @@ def engine_figures(
         peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
         print(f"{loaded.ref.quantisation:5} ours     {len(prompts) / seconds:9.2f} rows/s", flush=True)
         same = sum(list(a.ids) == ids for a, ids in zip(answers, said, strict=False))
-        object.__setattr__(engine._limits, "most", max(2, len(some) // 4))
+        object.__setattr__(engine._limits, "most", max(2, len(some) // 2))
         _, short = timed(lambda: engine.generate(some, settings), loaded.device)
         object.__setattr__(engine._limits, "most", 512)
         failing(engine)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from core.models.constrain import Following
-from core.models.grouped import Part, parts_of, taken_in
+from core.models.grouped import Columns, lying_in
 from core.models.growing import GrowingLayer, growing_cache
 from core.models.lane import Lane, Select
 from core.models.sampling import choose, seeded
@@ -110,7 +110,8 @@ class Batch:
         width = max(r.length for r in requests)
         rows = [[pad] * (width - r.length) + [*r.ids, *r.made] for r in requests]
         self._next = torch.tensor(rows, device=device)
-        self._parts: list[Part] | None = None  # of the rows as they lie; found anew when rows come or go
+        self._columns: Columns | None = None  # where rows lie; found anew when rows come or go
+        self._masks = device.type == "cuda" and getattr(model.config.get_text_config(), "_attn_implementation", "") == "sdpa"
         self._lengths = [r.length for r in requests]  # of each row with its next token; kept here to spare a device its waits
         started = time.perf_counter()
         for request in requests:
@@ -159,15 +160,17 @@ class Batch:
     def _read(self, forward: Callable[..., Any], arguments: dict[str, Any]) -> torch.Tensor:
         """The logits after the next columns of all rows [rows, vocabulary], in the growing cache."""
         width, fresh = self.width, int(self._next.shape[1])
-        padding = torch.tensor([width - length for length in self._lengths], device=self._device).unsqueeze(1)
+        if self._columns is None:
+            first = torch.tensor([width - length for length in self._lengths], dtype=torch.int32, device=self._device)
+            self._columns = Columns(first)
+        padding = self._columns.first.unsqueeze(1)
         columns = torch.arange(width, device=self._device).unsqueeze(0)
-        padded = min(self._lengths) < width
-        if self._parts is None:
-            self._parts = parts_of(self._lengths, width)
-        with taken_in(self._parts, width):
+        mask = (columns >= padding).long() if min(self._lengths) < width else None
+        ready = mask is not None and fresh == 1 and self._masks and self.joinable  # then transformers needn't make its own
+        with lying_in(self._columns if ready else None):
             output = forward(
                 input_ids=self._next,
-                attention_mask=(columns >= padding).long() if padded else None,
+                attention_mask=mask[:, None, None].bool() if mask is not None and ready else mask,
                 position_ids=(columns[:, -fresh:] - padding).clamp(min=0),
                 use_cache=True,
                 logits_to_keep=1,
@@ -204,7 +207,7 @@ class Batch:
         return True
 
     def _leave_lane(self, lane: Lane) -> None:
-        self._cache, self._parts = self._new_cache(), None
+        self._cache, self._columns = self._new_cache(), None
         for place, (keys, values) in enumerate(lane.leave()):
             self._cache.update(keys, values, place)
 
@@ -222,7 +225,7 @@ class Batch:
             self._next = torch.cat([self._next, other._next])
         self._lengths += other._lengths
         self.requests += other.requests
-        self._parts = None
+        self._columns = None
 
     def _choose(self, logits: torch.Tensor) -> list[int]:
         bound = [(place, r.follow) for place, r in enumerate(self.requests) if r.follow is not None and not r.finish]
@@ -252,7 +255,7 @@ class Batch:
         ended = len(self) - len(alive)
         if not ended or (alive and ended * COMPACT_SHARE < len(self)):
             return
-        self.requests, self._parts = [self.requests[place] for place in alive], None
+        self.requests, self._columns = [self.requests[place] for place in alive], None
         if not alive:
             self.release()
             return

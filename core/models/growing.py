@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicLayer
 
+from core.models.grouped import token_first
+
 ROOM = 64
 """Columns that are made room for at once beyond those that are written."""
 
@@ -48,7 +50,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._buffers = None
         used, made = self.get_seq_length(), []
         for states, held in ((keys, self.keys), (values, self.values)):
-            buffer = states.new_empty((*states.shape[:2], columns + ROOM, states.shape[3]))
+            buffer = token_first((*states.shape[:2], columns + ROOM, states.shape[3]), states)
             if used:
                 buffer[:, :, :used] = held
             made.append(buffer)

@@ -194,7 +194,8 @@ class Scheduler:
             held = sum(len(b) for b in self._batches)
             capacity = min(self._ceiling, self._limits.rows(widest, held))
             room = capacity + ALWAYS_ROOM * first.interactive - held
-            if self._batches and room < (1 if first.interactive or overdue else max(1, capacity // 4)):
+            worth = 1 if first.interactive or overdue else max(1, min(len(line), capacity // 4))  # reading holds up the others
+            if self._batches and room < worth:
                 return []
             group: list[Request] = []
             longest = 0

@@ -7,6 +7,8 @@ loss is a mean over all learnt tokens of the step, over all devices. A torch mod
 from __future__ import annotations
 
 import contextlib
+import gc
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +101,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.passes = passes
         self.last = StepReport()
         self._head = Head(self.model)
+        self._learnt = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._norm: torch.Tensor | None = None  # of the step's gradients, where it is known before they are clipped
         self._fused, fault = fuse_what_holds(self.model, passes.autocast, prove=self.args.device.type == "cuda")
         self._say = say
         if fault:
@@ -107,19 +111,34 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step, summed over its passes; returns the mean loss of its learnt tokens."""
         started = time.perf_counter()
-        model.train()
+        if not model.training:
+            model.train()
         examples = inputs["step"].examples
         learnt = self._over_devices(sum(map(learnt_tokens, examples)))
-        total, passes = self._passes(model, examples, max(1.0, learnt))
-        self._share_gradients(model)
-        total = self._over_devices(total)
+        loss, passes = self._passes(model, examples, max(1.0, learnt))
+        self._share_gradients()
         rows = tuple(example.row_id for example in examples)
-        self._refuse_nan(model, total, rows)
+        total = self._checked(loss, rows)
         tokens = int(self._over_devices(sum(len(example.input_ids) for example in examples)))
         self.last = StepReport(rows, total, tokens, int(learnt), passes, time.perf_counter() - started)
         return torch.tensor(total, device=self.args.device)
 
-    def _passes(self, model: Any, examples: Sequence[Example], learnt: float) -> tuple[float, int]:
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """transformers' own, without walks over thousands of modules and objects between steps."""
+        gc.collect()
+        gc.freeze()  # a collection of all objects takes 0.3 s, some of them in the midst of training
+        self.model.zero_grad = self._forget_gradients
+        try:
+            return super().train(*arguments, **options)
+        finally:
+            del self.model.zero_grad
+            gc.unfreeze()
+
+    def _forget_gradients(self, set_to_none: bool = True) -> None:
+        for parameter in self._learnt:
+            parameter.grad = None
+
+    def _passes(self, model: Any, examples: Sequence[Example], learnt: float) -> tuple[torch.Tensor, int]:
         """Forward and backward over all rows; out of memory halves the rows of a pass and begins the step again."""
         lengths = [len(example.input_ids) for example in examples]
         while True:
@@ -139,7 +158,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             release_memory()
             self._say(f"out of memory at step {self.state.global_step + 1}: now {smaller}; the effective batch stays")
 
-    def _backward(self, model: Any, examples: Sequence[Example], groups: Sequence[Sequence[int]], learnt: float) -> float:
+    def _backward(self, model: Any, examples: Sequence[Example], groups: Sequence[Sequence[int]], learnt: float) -> torch.Tensor:
         kind = self.args.device.type
         total = torch.zeros((), device=self.args.device)
         alone = model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
@@ -150,16 +169,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                     loss = self._head.loss_sum(model, inputs, targets) / learnt
                 self.accelerator.backward(loss)
                 total += loss.detach()
-        return float(total)
+        return total
 
-    def _share_gradients(self, model: Any) -> None:
+    def _share_gradients(self) -> None:
         """Sum the gradients of all devices; each loss was divided by the learnt tokens of all."""
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    if parameter.grad is None:
-                        parameter.grad = torch.zeros_like(parameter)
-                    dist.all_reduce(parameter.grad)
+            for parameter in self._learnt:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                dist.all_reduce(parameter.grad)
 
     def _over_devices(self, value: float) -> float:
         """The sum of a number over all devices."""
@@ -169,14 +187,31 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         dist.all_reduce(tensor)
         return float(tensor)
 
-    def _refuse_nan(self, model: Any, loss: float, rows: Sequence[str]) -> None:
-        """Stop before broken numbers reach the weights. UserError names the step and its rows."""
-        what = "" if torch.isfinite(torch.tensor(loss)) else "the loss"
-        if not what and not self.args.fp16:  # with fp16 the scaler skips such steps itself
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            what = "" if torch.isfinite(torch.nn.utils.get_total_norm(gradients)) else "the gradient"
+    def _checked(self, loss: torch.Tensor, rows: Sequence[str]) -> float:
+        """The loss over all devices. Stops before broken numbers reach the weights; UserError names the step and its rows.
+
+        Loss and norm of the gradients are asked for at once: each question to a GPU waits until it has done all work.
+        """
+        self._norm = None
+        found = [loss]
+        if not self.args.fp16:  # with fp16 gradients are scaled, and the scaler skips broken steps itself
+            self._norm = torch.nn.utils.get_total_norm([p.grad for p in self._learnt if p.grad is not None])
+            found.append(self._norm.to(loss.device))
+        numbers = torch.stack([number.double() for number in found]).tolist()
+        total = self._over_devices(numbers[0])
+        what = "" if math.isfinite(total) else "the loss"
+        if not what and not math.isfinite(numbers[-1]):
+            what = "the gradient"
         if what:
             raise UserError(
                 f"At step {self.state.global_step + 1} {what} is not a number; the rows of the step: {', '.join(rows)}",
                 "Lower the learning rate, or look at these rows. Resume goes on from the last checkpoint.",
             )
+        return total
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """The gradients' norm before they are clipped, and clipped they are; it is known from ``_checked``."""
+        if self._norm is None:
+            return super()._clip_grad_norm(model)
+        torch.nn.utils.clip_grads_with_norm_(self._learnt, self.args.max_grad_norm, self._norm)
+        return self._norm

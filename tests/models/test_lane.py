@@ -44,6 +44,8 @@ def engine(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """With narrow buffers, so that rows go from one width to the next."""
     monkeypatch.setattr(lane, "WIDTHS", (16, 24, 40, 96))
     with Engine(load(folder, request.param), capture=request.param != "cpu") as made:
+        while made.busy:  # warming up, in the lane
+            time.sleep(0.01)
         yield made
 
 
