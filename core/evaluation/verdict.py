@@ -45,19 +45,25 @@ def sentence(
     """
     found = difference[primary]
     name = NAMES.get(primary, primary)
-    change = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
     p = found.get("p_holm", found["p"])
-    sure = p < CLEAR and (found["low"] > 0 or found["high"] < 0)
     us, them = _label(other), _label(first)
-    values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows: {change}, {_p(p)}"
-    cost = _cost(first.scores, other.scores) + latency_sentence(first.latency, other.latency, (them, us))
+    cost = _cost(first.scores, other.scores, (them, us)) + latency_sentence(first.latency, other.latency, (them, us))
     cost += cost_sentence(*costs, (them, us)) if costs else ""
-    if sure:
-        better = us if found["value"] > 0 else them
-        return f"{better} is better: {values}.{cost}"
+    if p < CLEAR and found["low"] > 0:
+        values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
+        return f"{us} is better than {them}: {values}, {_change(found)}, {_p(p)}.{cost}"
+    if p < CLEAR and found["high"] < 0:
+        values = f"{name} {first.scores[primary]:.3f} against {other.scores[primary]:.3f} on {rows:,} rows"
+        turned = {"value": -found["value"], "low": -found["high"], "high": -found["low"]}
+        return f"{them} is better than {us}: {values}, {_change(turned)}, {_p(p)}.{cost}"
+    values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
     needed = _needed(found, rows)
     more = f" About {needed:,} rows would be needed to see a difference of this size." if needed and needed > rows else ""
-    return f"No clear difference between {us} and {them}: {values}.{more}{cost}"
+    return f"No clear difference between {us} and {them}: {values}, {_change(found)}, {_p(p)}.{more}{cost}"
+
+
+def _change(found: Mapping[str, float]) -> str:
+    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
 
 
 def _label(arm: Scores) -> str:
@@ -73,10 +79,11 @@ def _needed(found: Mapping[str, float], rows: int) -> int | None:
     return rows_needed(found["value"], standard_error, rows) if standard_error > 0 else None
 
 
-def _cost(first: Mapping[str, float], other: Mapping[str, float]) -> str:
-    """What a request costs in tokens, where both are known."""
+def _cost(first: Mapping[str, float], other: Mapping[str, float], names: tuple[str, str]) -> str:
+    """What a request costs in tokens, where both are known and differ."""
     if "tokens_per_request" not in first or "tokens_per_request" not in other:
         return ""
     if round(first["tokens_per_request"]) == round(other["tokens_per_request"]):
         return ""
-    return f" A request takes {other['tokens_per_request']:,.0f} tokens against {first['tokens_per_request']:,.0f}."
+    ours, theirs = (f"{scores['tokens_per_request']:,.0f}" for scores in (other, first))
+    return f" A request takes {ours} tokens with {names[1]} and {theirs} with {names[0]}."

@@ -57,7 +57,17 @@ def test_difference(comparison: Comparison) -> None:
     assert {"exact_match", "json_valid", "bleu", "perplexity", "tokens_per_request", "f1:人"} <= set(comparison.difference)
     assert (comparison.versus[0].won, comparison.versus[0].lost, comparison.versus[0].tied) == (20, 0, 20)
     assert comparison.versus[0].mcnemar == pytest.approx(2 / 2**20)
-    assert comparison.verdict.startswith("tuned is better: micro-F1 1.000 against")
+    assert comparison.verdict.startswith("tuned is better than base: micro-F1 1.000 against")
+
+
+def test_the_better_arm_is_named_first_whichever_side_it_is_on(comparison: Comparison) -> None:
+    turned = compare(["tuned", "base"])
+    forth, back = (found.verdict.split(". ")[0] for found in (comparison, turned))
+    assert forth == back  # the same finding: better against worse, with a plus
+    assert turned.difference["micro_f1"]["value"] == pytest.approx(-comparison.difference["micro_f1"]["value"])
+    assert turned.difference["micro_f1"]["value"] < 0
+    found = comparison.difference["micro_f1"]
+    assert f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]" in forth
 
 
 def test_transitions_add_up(comparison: Comparison) -> None:
