@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +23,13 @@ def train(
     spec: Annotated[Path, typer.Argument(help="A YAML file, at least `data: DATASET`.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value over the file, e.g. epochs=3.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would take, and queue nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue a training; with --wait follow it to its end (exit 1 if it does not finish)."""
+    if estimate:
+        _say_estimate(spec, set_ or (), as_json)
+        return
     from core.jobs.queue import enqueue_training
     from core.store.runs import get_run
     from core.training.spec import load_spec
@@ -42,6 +47,37 @@ def train(
     emit(values, as_json, f"{run.name} is {job.state} after {run.steps:,} steps and {run.seconds:,.0f} s. {numbers}".rstrip())
     if job.state != "finished":
         raise typer.Exit(1)
+
+
+def _say_estimate(path: Path, changes: Sequence[str], as_json: bool) -> None:
+    from core.jobs.queue import default_device
+    from core.training.estimate import estimate_spec, said_seconds
+    from core.training.spec import load_spec
+
+    found, _ = estimate_spec(load_spec(path, changes), default_device())
+    values = {
+        "device": found.device,
+        "steps": found.steps,
+        "tokens": found.tokens,
+        "dropped_rows": found.dropped,
+        "seconds": round(found.whole_seconds, 1),
+        "loading_seconds": round(found.loading.seconds, 1),
+        "step_seconds": round(found.seconds, 1),
+        "looks": found.looks,
+        "look_seconds": round(found.looking.seconds, 1),
+        "peak_gb": round(found.memory.total / 1e9, 2),
+        "free_gb": round(found.memory.free / 1e9, 2),
+        "fits": found.memory.fits,
+        "basis": f"{found.how_sure} {found.beside}",
+        "advice": list(found.advice),
+    }
+    fits = "" if found.memory.fits else f", which is more than is free. What helps: {'; '.join(found.advice)}"
+    emit(
+        values,
+        as_json,
+        f"About {said_seconds(found.whole_seconds)} for {found.steps:,} steps on {found.device}, {values['peak_gb']} GB at the "
+        f"peak{fits}. {values['basis']}",
+    )
 
 
 def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest.")] = 50, as_json: AsJson = False) -> None:

@@ -25,7 +25,7 @@ from core.training.usage import UsageMeter
 class Watcher(TrainerCallback):  # type: ignore[misc]
     """Follows one training. ``stopped``: a stop was obeyed before the last step.
 
-    ``tokens``, ``seconds`` of steps and ``look_seconds`` of each look at dev are of this process.
+    ``tokens``, ``seconds`` of steps, ``load_seconds`` before them and ``look_seconds`` of each look at dev are of this process.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.tokens = 0
         self.steps = 0
         self.seconds = 0.0
+        self.load_seconds = 0.0
         self.look_seconds: list[float] = []
         self.estimated_bytes = 0
         self.trainer: StepTrainer | None = None

@@ -24,6 +24,7 @@ from core.settings import get_settings
 from core.store.jobs import list_jobs
 from core.store.runs import list_runs
 from core.training.batches import even_fit, split_step
+from core.training.beside import NOTHING, Beside, loading
 from core.training.costs import (
     Basis,
     Work,
@@ -39,12 +40,14 @@ from core.training.costs import (
     weight_bytes,
 )
 from core.training.data import TrainingData, training_data
-from core.training.looking import looks_seconds, planned_looks
+from core.training.looking import looking, planned_looks
 from core.training.shape import ModelShape, read_shape, shape_of
 
 __all__ = ["PASS_TOKENS", "Estimate", "MemoryPlan", "ModelShape", "read_shape", "shape_of"]
 
 PASS_TOKENS = 8192
+KEPT_FREE = 0.98
+"""Of the free memory, how far a pass with all layers recomputed grows beyond ``PASS_TOKENS``."""
 """Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
 SHARE_USED = 0.92
 
@@ -77,7 +80,7 @@ class Estimate:
     """What a training will cost. ``measured_runs`` of this workspace gave the time; where there are none, ``basis`` did.
 
     ``basis`` is the fit that time and memory stand on, with its error. ``advice``: what to change to make it fit.
-    ``looks`` at dev take ``looks_seconds`` at most, beside the ``seconds`` of the steps.
+    Beside the ``seconds`` of the steps: ``loading``, and ``looks`` at dev, which take ``looking`` at most.
     """
 
     device: str
@@ -92,12 +95,25 @@ class Estimate:
     basis: Basis
     advice: tuple[str, ...] = ()
     looks: int = 0
-    looks_seconds: float = 0.0
+    looking: Beside = NOTHING
+    loading: Beside = NOTHING
 
     @property
     def whole_seconds(self) -> float:
-        """Steps and looks at dev."""
-        return self.seconds + self.looks_seconds
+        """Loading, steps and looks at dev."""
+        return self.loading.seconds + self.seconds + self.looking.seconds
+
+    @property
+    def beside(self) -> str:
+        """What ``whole_seconds`` hold beside the steps, and how well that is known, in a sentence."""
+        told = f"The time holds {said_seconds(self.loading.seconds)} of loading ({self.loading.source})"
+        if not self.looks:
+            return f"{told}."
+        looks = "1 look" if self.looks == 1 else f"{self.looks:,} looks"
+        return (
+            f"{told} and up to {said_seconds(self.looking.seconds)} for {looks} at dev with answers as long as they may be "
+            f"({self.looking.source})."
+        )
 
     @property
     def how_sure(self) -> str:
@@ -119,8 +135,9 @@ def plan_memory(
     """The largest passes and the fewest recomputed layers that fit into ``free`` bytes of a device.
 
     On a GPU a whole step is a pass where nothing need be recomputed for it. Else a pass has ``PASS_TOKENS``, and as few layers
-    as possible are recomputed; smaller passes come last. What doesn't fit at all is planned as small as it gets. On a CPU
-    padded passes hold a step's rows, and nothing is recomputed unless the spec says so.
+    as possible are recomputed; where all of them are, it grows towards the step as far as memory goes. Smaller passes
+    come last. What doesn't fit at all is planned as small as it gets. On a CPU padded passes hold a step's rows, and nothing is
+    recomputed unless the spec says so.
     """
     gpu = device.startswith("cuda")
     memory = device_basis(device).constants.memory
@@ -142,7 +159,10 @@ def plan_memory(
     for tokens in (whole, usual):
         found = plan(tokens)
         if found.fits and (not found.checkpointed or tokens == usual):
-            return found
+            if found.checkpointed < shape.layers or tokens == whole:
+                return found
+            within = bisect_left(range(usual, whole + 1), True, key=lambda tokens: plan(tokens).total > KEPT_FREE * free)
+            return plan(max(usual, usual + within - 1))
     fitting = bisect_left(range(longest, usual), True, key=lambda tokens: not plan(tokens).fits)
     return plan(max(longest, longest + fitting - 1))
 
@@ -246,9 +266,19 @@ def estimate_lengths(
     else:
         seconds = tokens / rate
     advice = () if plan.fits else _advice(spec)
-    padding, looking = processed / all_tokens - 1, looks_seconds(spec, steps, shape, all_tokens / examples, basis, alike)
-    looks = planned_looks(spec, steps)
-    return Estimate(device, plan, steps, examples, dropped, tokens, padding, seconds, runs, basis, advice, looks, looking)
+    return Estimate(
+        device, plan, steps, examples, dropped, tokens, processed / all_tokens - 1, seconds, runs, basis, advice,
+        looks=planned_looks(spec, steps),
+        looking=looking(spec, steps, shape, all_tokens / examples, basis, alike),
+        loading=loading(spec, shape, gpu, alike),
+    )  # fmt: skip
+
+
+def said_seconds(seconds: float) -> str:
+    """Seconds in words: ``45 s``, ``3 min``, ``2.1 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]:

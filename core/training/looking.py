@@ -7,11 +7,11 @@ were measured here correct it. No torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from core.errors import UserError
 from core.records import Run, TrainSpec
 from core.store.datasets import get_version
+from core.training.beside import Beside, known
 from core.training.costs import Basis, cores
 from core.training.shape import ModelShape
 
@@ -33,11 +33,16 @@ def looks_seconds(
 
     ``row_tokens``: mean tokens of a row, prompt and answer. 0 without dev.
     """
+    return looking(spec, steps, shape, row_tokens, basis, alike).seconds
+
+
+def looking(spec: TrainSpec, steps: int, shape: ModelShape, row_tokens: float, basis: Basis, alike: Sequence[Run] = ()) -> Beside:
+    """``looks_seconds`` with the runs that they are known from and their error."""
     if spec.dev is None:
-        return 0.0
-    known = [(run.summary[LOOK_SECONDS], _one(run.spec, shape, row_tokens, basis)) for run in alike if _looked(run)]
-    slower = median([found / said for found, said in known if said > 0] or [1.0])
-    return planned_looks(spec, steps) * _one(spec, shape, row_tokens, basis) * slower
+        return Beside()
+    told = [(run.summary[LOOK_SECONDS], _one(run.spec, shape, row_tokens, basis)) for run in alike if _looked(run)]
+    slower = [found / said for found, said in told if said > 0 and found > 0]
+    return known(slower, planned_looks(spec, steps) * _one(spec, shape, row_tokens, basis))
 
 
 def _one(spec: TrainSpec, shape: ModelShape, row_tokens: float, basis: Basis) -> float:

@@ -22,6 +22,7 @@ from core.store.files import disk_is_full, full_disk, is_complete, write_text
 from core.store.runs import run_folder, save_run
 from core.training.artefacts import library_versions, result_folder, save_result
 from core.training.attention import NAME, choose_attention
+from core.training.beside import LOAD_SECONDS
 from core.training.callbacks import Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
@@ -67,6 +68,7 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     learnt, total = trainable_parameters(loaded.model)
     reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
+    watcher.load_seconds = time.monotonic() - started
     trainer = make_trainer(run, data, loaded, watcher, reporter)
     if checkpoint is not None and _was_the_last(checkpoint, trainer, watcher):
         reporter.log(f"step {step_of(checkpoint)} was the last: only the result was not written yet")
@@ -232,6 +234,8 @@ def _finish(
     if loaded.device.type == "cuda":
         summary["estimated_memory_gb"] = watcher.estimated_bytes / 1e9
         summary["peak_memory_gb"] = torch.cuda.max_memory_allocated(loaded.device) / 1e9
+    if watcher.load_seconds:
+        summary[LOAD_SECONDS] = watcher.load_seconds
     if watcher.look_seconds:
         summary[LOOK_SECONDS] = sum(watcher.look_seconds) / len(watcher.look_seconds)
     source = last

@@ -57,11 +57,7 @@ def show(spec: TrainSpec, cost: Cost) -> None:
         st.metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.", width=CARD)
         st.metric("Time, about", formats.duration(found.whole_seconds), width=CARD)
         st.metric("Peak memory, about", formats.size(found.memory.total), help=free, width=CARD)
-    looks = ""
-    if found.looks:
-        many, spent = formats.plural(found.looks, "look"), formats.duration(found.looks_seconds)
-        looks = f" The time holds up to {spent} for {many} at dev (with answers as long as they may be)."
-    st.caption(f"{found.how_sure}{looks} {free}.")
+    st.caption(f"{found.how_sure} {found.beside} {free}.")
     if not found.memory.fits:
         advice = "\n".join(f"- {line}" for line in found.advice)
         st.warning(

@@ -60,6 +60,14 @@ def with_dev(folder: Path) -> None:
         import_file(path, name, task="extraction", elements=("person",))
 
 
+def test_the_time_holds_loading_and_looks_and_says_how_well_it_is_known(tmp_path: Path) -> None:
+    with_dev(tmp_path)
+    told = [caption.value for caption in open_train(dataset="talks").caption if "of loading" in caption.value]
+    assert len(told) == 1
+    assert "looks at dev with answers as long as they may be" in told[0]
+    assert told[0].count("counted, not measured here yet") == 2
+
+
 def test_every_setting_reaches_the_spec(tmp_path: Path) -> None:
     with_dev(tmp_path)
     page = open_train(dataset="talks")
