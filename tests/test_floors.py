@@ -37,8 +37,12 @@ HEIGHT = {name: height for height, names in enumerate(FLOORS) for name in names}
 TORCH_MODULES = frozenset(
     {
         "core.models.load",
+        "core.models.adapters",
         "core.models.engine",
+        "core.models.grouped",
+        "core.models.growing",
         "core.models.lane",
+        "core.models.mixing",
         "core.models.cpu4bit",
         "core.models.batch",
         "core.models.constrain",
