@@ -35,6 +35,10 @@ class Columns:
         self._width = self._capacity = 0
         self._used = self._starts = first
 
+    def hold(self, states: torch.Tensor) -> bool:
+        """Whether these keys or values are of the rows and lie so that the kernel can read them."""
+        return states.shape[0] == len(self.first) and _lies_flat(states)
+
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> torch.Tensor:
         """One query a row [rows, heads, 1, size] over [rows, shared heads, columns, size] in ``GrowingLayer``'s buffers."""
         rows, heads, _, size = query.shape
@@ -125,8 +129,7 @@ def register() -> None:
             found: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, *args, **kwargs)
             return found
         scaling, columns = kwargs.get("scaling"), getattr(_state, "columns", None)
-        flat = columns is not None and _lies_flat(key) and _lies_flat(value) and key.shape[0] == len(columns.first)
-        if flat and proved(query, key):
+        if columns is not None and columns.hold(key) and columns.hold(value) and proved(query, key):
             return columns.attend(query, key, value, scaling), None
         return attend(query, key, value, attention_mask, scaling), None
 
@@ -137,7 +140,8 @@ def register() -> None:
 def _lies_flat(states: torch.Tensor) -> bool:
     """Whether a column's heads lie together (``token_first``)."""
     _, heads, _, size = states.shape
-    return states.stride()[1:] == (size, heads * size, 1) and states.stride(0) % (heads * size) == 0
+    strides = [int(stride) for stride in states.stride()]
+    return strides[1:] == [size, heads * size, 1] and strides[0] % (heads * size) == 0
 
 
 def proved(query: torch.Tensor, key: torch.Tensor) -> bool:

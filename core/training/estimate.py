@@ -46,9 +46,9 @@ from core.training.shape import ModelShape, read_shape, shape_of
 __all__ = ["PASS_TOKENS", "Estimate", "MemoryPlan", "ModelShape", "read_shape", "shape_of"]
 
 PASS_TOKENS = 8192
+"""Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
 KEPT_FREE = 0.98
 """Of the free memory, how far a pass with all layers recomputed grows beyond ``PASS_TOKENS``."""
-"""Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
 SHARE_USED = 0.92
 
 

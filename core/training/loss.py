@@ -41,15 +41,19 @@ def padded_batch(examples: Sequence[Example], pad: int, device: torch.device | s
 
 
 def packed_batch(
-    examples: Sequence[Example], device: torch.device | str, *, borders: bool
+    examples: Sequence[Example], device: torch.device | str, *, borders: bool, multiple: int = 1, pad: int = 0
 ) -> tuple[dict[str, Any], torch.Tensor]:
     """As ``padded_batch`` with rows end to end in one: all are [1, tokens], positions begin anew with each row.
 
     ``borders`` adds what a variable-length kernel needs: ``cu_seq_lens_q`` int32 [rows + 1] and the longest row.
+    ``multiple``: tokens are brought up to a multiple of it by a last row of ``pad`` from which nothing is learnt.
     """
     lengths = [len(example.input_ids) for example in examples]
-    ids = torch.tensor([[token for example in examples for token in example.input_ids]])
-    targets = torch.tensor([[label for example in examples for label in (*example.labels[1:], IGNORED)]])
+    spare = -sum(lengths) % multiple
+    ids = torch.tensor([[*(token for example in examples for token in example.input_ids), *[pad] * spare]])
+    labels = (label for example in examples for label in (*example.labels[1:], IGNORED))
+    targets = torch.tensor([[*labels, *[IGNORED] * spare]])
+    lengths += [spare] if spare else []
     positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
     inputs: dict[str, Any] = {"input_ids": to_device(ids, device), "position_ids": to_device(positions, device)}
     if borders:

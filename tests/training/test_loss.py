@@ -85,6 +85,26 @@ def test_packed_rows_know_their_borders() -> None:
     assert targets[0, 11] == IGNORED
 
 
+def test_packed_rows_brought_up_to_a_multiple_say_and_learn_the_same(tiny: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from core.training.loss import Head, packed_batch
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype="float32", attn_implementation="sdpa").eval()
+    found = []
+    for multiple in (1, 64):
+        inputs, targets = packed_batch(examples()[:2], "cpu", borders=False, multiple=multiple, pad=3)
+        found.append((model(**inputs, use_cache=False).logits, Head(model).loss_sum(model, inputs, targets)))
+    assert found[1][0].shape[1] == 64
+    assert torch.allclose(found[0][0], found[1][0][:, :19], atol=1e-4)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-5)
+    inputs, _ = packed_batch(examples()[:2], "cpu", borders=True, multiple=8)
+    assert inputs["cu_seq_lens_q"].tolist() == [0, 12, 19, 24]
+    inputs, _ = packed_batch(examples()[:2], "cpu", borders=True, multiple=19)
+    assert inputs["cu_seq_lens_q"].tolist() == [0, 12, 19]
+
+
 def test_rows_are_padded_behind_without_a_mask_so_that_no_place_sees_nothing() -> None:
     from core.training.loss import padded_batch
 
