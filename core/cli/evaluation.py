@@ -146,14 +146,22 @@ def score(
     predictions: Annotated[Path, typer.Argument(help='JSON Lines of {"input", "output" (gold), "prediction"}.')],
     task: Annotated[ScoredTask, typer.Option("--task", help="How answers are scored.")] = "extraction",
     elements: Annotated[str, typer.Option("--elements", help="Known elements or classes, separated by commas.")] = "",
+    normalise: Annotated[
+        str,
+        typer.Option(
+            "--normalise", help="What the normalised score overlooks: of width,case,space,script,numbers,dates; or none."
+        ),
+    ] = "width,case,space,script,numbers,dates",
     as_json: AsJson = False,
 ) -> None:
     """Score predictions from anywhere; no model is needed."""
+    from core.evaluation.metrics.modes import read_normaliser
     from core.evaluation.prediction_files import read_prediction_file
     from core.evaluation.scoring import score_frame
 
     names = tuple(name.strip() for name in elements.split(",") if name.strip())
-    scores = score_frame(read_prediction_file(predictions), task, names or None).scores
+    overlooked = read_normaliser(normalise)
+    scores = score_frame(read_prediction_file(predictions), task, names or None, normalise=overlooked).scores
     emit(scores, as_json, score_lines(scores))
 
 
@@ -199,14 +207,21 @@ def compare(
     report: Annotated[Path | None, typer.Option("--report", help="Also write one self-contained HTML page.")] = None,
     texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Quote rows in the report, or only name them.")] = True,
     leaked: Annotated[bool, typer.Option("--leaked/--no-leaked", help="Count rows that stand in an arm's training data.")] = True,
+    group: Annotated[
+        str,
+        typer.Option("--group", help="A column whose values put rows together (a document, say): whole groups are resampled."),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Compare evaluations on the rows that all of them have."""
     from core.evaluation.compare import compare as compare_evaluations
+    from core.evaluation.grouping import groups_by
     from core.evaluation.rescore import leaked_to_any
+    from core.store.runs import get_evaluation
 
     without = [] if leaked else leaked_to_any(evaluations)
-    comparison = compare_evaluations(evaluations, without=without)
+    clusters = groups_by(get_evaluation(evaluations[0]), group) if group else None
+    comparison = compare_evaluations(evaluations, without=without, clusters=clusters)
     found = comparison.to_json()
     lines = comparison_lines(found)
     if not leaked:

@@ -18,6 +18,7 @@ from core.evaluation import artefacts, transitions
 from core.evaluation.common import common_rows, in_order, statistics_of
 from core.evaluation.cost import ArmCost, arm_cost, break_even, prices_of
 from core.evaluation.footing import Footing, footing_sentence, same_footing
+from core.evaluation.grouping import grouped, grouping_sentence
 from core.evaluation.latency import Latency, comparable, latency
 from core.evaluation.metrics.generation import chrf
 from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
@@ -75,7 +76,7 @@ class Comparison:
     ``frame``: one line a row: ``row_id``, ``instruction``, ``input``, ``output``, ``split``, ``source``, and of the n-th arm
     ``prediction_n`` and ``score_n`` (0 to 1), with ``result_n`` (``won``, ``lost``, ``tied``) from the second arm on.
     ``left_out``: the rows of each evaluation that are not compared. ``footing``: of perplexity, tokens and seconds, on how
-    many rows they are compared, or why they aren't.
+    many rows they are compared, or why they aren't. ``groups``: how many groups of rows were resampled, 0 where single rows were.
     """
 
     task: str
@@ -86,12 +87,13 @@ class Comparison:
     frame: pa.Table
     left_out: dict[str, tuple[str, ...]]
     footing: dict[str, Footing] = field(default_factory=dict)
+    groups: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of ``footing`` a reader must know, in words."""
+        """What of ``groups`` and ``footing`` a reader must know, in words."""
         said = (footing_sentence(metric, how, self.rows) for metric, how in self.footing.items())
-        return tuple(text for text in said if text)
+        return (*((grouping_sentence(self.groups),) if self.groups else ()), *(text for text in said if text))
 
     @property
     def rows(self) -> int:
@@ -152,18 +154,19 @@ class Comparison:
             "verdict": self.verdict,
             "left_out": {key: len(rows) for key, rows in self.left_out.items()},
             "named": list(self.named),
+            "groups": self.groups,
             "footing": {metric: how.to_json() for metric, how in self.footing.items()},
             "notes": list(self.notes),
         }
 
 
 def compare(
-    evaluation_ids: Sequence[str], *, clusters: dict[str, str] | None = None, without: Collection[str] = ()
+    evaluation_ids: Sequence[str], *, clusters: Mapping[str, str] | None = None, without: Collection[str] = ()
 ) -> Comparison:
     """Compare finished evaluations (identifiers or names), each against the first, on the rows that all have.
 
-    ``clusters``: a group for each ``row_id``; whole groups are resampled then. ``without``: rows to leave out, e.g. leaked
-    ones. UserError when there are fewer than two or more than six, when tasks differ, or when no row is common.
+    ``clusters``: the group of each ``row_id`` that has one; whole groups are resampled then. ``without``: rows to leave out,
+    e.g. leaked ones. UserError when there are fewer than two or more than six, when tasks differ, or when no row is common.
     """
     evaluations = [get_evaluation(key) for key in evaluation_ids]
     _check(evaluations)
@@ -174,22 +177,22 @@ def compare(
     timed = [latency(e, table["seconds"].to_pylist()) for e, table in zip(evaluations, tables, strict=True)]
     own, statistics, footing = same_footing(own, timed_alike=all(comparable(timed[0], other) for other in timed[1:]))
     statistics = align(statistics)
-    groups = [clusters.get(row_id, row_id) for row_id in row_ids] if clusters is not None else None
+    groups = grouped(row_ids, clusters) if clusters is not None else None
     task = evaluations[0].task
     primary = PRIMARY.get(task, "chrf")
     rows = [row_scores(s, task) for s in statistics]
     ends, differences = several(statistics, metrics_of(statistics[0].names), clusters=groups)
-    arms = tuple(_arm(*arm) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
+    arms = tuple(_arm(*arm, by_rows=groups is None) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
     found = [{name: difference._asdict() for name, difference in versus.items()} for versus in differences]
     _adjust(found)
     versus = tuple(
         replace(
             _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids))),
-            mcnemar=_mcnemar(statistics[0], counted),
+            mcnemar=_mcnemar(statistics[0], counted) if groups is None else None,
         )
         for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
     )
-    return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out, footing)
+    return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out, footing, len(set(groups or ())))
 
 
 def row_scores(statistics: Statistics, task: str) -> Floats:
@@ -215,11 +218,19 @@ def _check(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _arm(
-    evaluation: Evaluation, statistics: Statistics, own: Statistics, ends: Mapping[str, Interval], timed: Latency | None
+    evaluation: Evaluation,
+    statistics: Statistics,
+    own: Statistics,
+    ends: Mapping[str, Interval],
+    timed: Latency | None,
+    *,
+    by_rows: bool,
 ) -> ArmScores:
-    """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has."""
+    """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has. ``by_rows``: rows are
+    independent, so that shares of them have Wilson's intervals."""
     metrics = metrics_of(statistics.names)
-    found = dict(ends) | score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
+    rates = {name: metrics[name] for name in RATES if name in metrics} if by_rows else {}
+    found = dict(ends) | (score_intervals(statistics, rates) if rates else {})
     more = {name: metric for name, metric in metrics_of(own.names).items() if name not in metrics}
     found |= score_intervals(own, more)
     scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in more}

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from core.evaluation.compare import Comparison, Versus, compare
+from core.evaluation.grouping import group_columns, grouping_sentence
 from core.evaluation.learning import LearningCurve, curve_candidates
 from core.evaluation.learning import learning_curve as fit
 from core.evaluation.report import render_report
@@ -16,7 +17,9 @@ from core.evaluation.rescore import leaked_rows
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation, Run
-from pages.ui import charts, comparison, curvejobs, formats, tables
+from pages.ui import charts, comparison, curvejobs, formats, states, tables
+
+SINGLE = "nothing: each row by itself"
 
 
 @st.cache_data(show_spinner="Looking for test rows that stand in the training data", max_entries=16)
@@ -32,6 +35,16 @@ def _without(ids: tuple[str, ...], rows: tuple[str, ...]) -> Comparison:
 @st.cache_data(show_spinner="Fitting the curve", max_entries=16)
 def _curve(points: tuple[tuple[int, str], ...], metric: str) -> LearningCurve:
     return fit(points, metric)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _groups(evaluation_id: str, _record: Evaluation) -> dict[str, dict[str, str]]:
+    return group_columns(_record)
+
+
+@st.cache_data(show_spinner="Comparing by whole groups of rows", max_entries=8)
+def _grouped(ids: tuple[str, ...], column: str, _groups_of: dict[str, str]) -> Comparison:
+    return compare(ids, clusters=_groups_of)
 
 
 def tests(found: Comparison, versus: Versus) -> None:
@@ -56,6 +69,7 @@ def tests(found: Comparison, versus: Versus) -> None:
     tables.show(frame, columns, alt="Tests of the difference", key="sure_table")
     for note in found.notes:
         st.caption(note)
+    _by_groups(found, found.versus.index(versus))
     left = _left_out(found)
     if left.empty:
         st.caption(f"All rows of every arm are compared: {formats.count(found.rows)}.")
@@ -65,6 +79,23 @@ def tests(found: Comparison, versus: Versus) -> None:
     )
     columns = {"arm": tables.text("Arm"), "row": tables.text("Row"), "why": tables.text("Why", width="large")}
     tables.show(left, columns, alt="Rows that are not compared", key="left_table", height=200)
+
+
+def _by_groups(found: Comparison, place: int) -> None:
+    """The verdict again where rows hang together by a column: whole groups are resampled."""
+    first = found.arms[0].evaluation
+    there = _groups(first.evaluation_id, first)
+    if not there:
+        return
+    column = st.selectbox(
+        "Rows that belong together share their", [SINGLE, *there], key="compare_group", bind="query-params", width=300,
+        help="Rows of one document or conversation are no independent evidence: whole groups of them are resampled then.",
+    )  # fmt: skip
+    if column and column != SINGLE:
+        with states.catching():
+            again = _grouped(tuple(arm.evaluation.evaluation_id for arm in found.arms), column, there[column])
+            st.markdown(f"**By whole groups**: {again.versus[place].verdict}")
+            st.caption(grouping_sentence(again.groups))
 
 
 def _left_out(found: Comparison) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from core.data.answers import Answer, parse_answer
 from core.data.normalise import narrow, to_simplified
 from core.data.quantities import read_quantity
 from core.data.repair import propose_repair
+from core.errors import SpecError
 from core.evaluation.metrics.assignment import assign
 from core.evaluation.metrics.error_kinds import Matched, overlap
 from core.evaluation.metrics.extraction import PARTS, share
@@ -48,6 +49,17 @@ class Normaliser:
     def signature(self) -> str:
         """The options that are on."""
         return ",".join(name for name, on in asdict(self).items() if on) or "none"
+
+
+def read_normaliser(text: str) -> Normaliser:
+    """The normaliser whose options are named, separated by commas; ``none``: no option. SpecError for another name."""
+    named = {name.strip() for name in text.split(",")} - {"", "none"}
+    options = tuple(asdict(Normaliser()))
+    if named - set(options):
+        raise SpecError(
+            f"Nothing is normalised by {', '.join(sorted(named - set(options)))}", f"Options: {', '.join(options)}; or none."
+        )
+    return Normaliser(**{name: name in named for name in options})
 
 
 @lru_cache(maxsize=65_536)
