@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from core.errors import SpecError, UserError
+from core.models.memory import devices
 from core.prompts.templates import find_template
 from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
 from core.store.datasets import get_dataset, get_version
@@ -30,6 +31,8 @@ SMALL_WIDTH = 1024
 SMALL_RATES: Mapping[Method, float] = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
 """The same for models no wider than that, which bear and need more (``docs/benchmarks.md``, learning rates)."""
 
+SHORT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit")
+"""Optimisers that keep their state in 8 bits, which only GPUs can."""
 REPORTERS: Mapping[str, str] = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
@@ -139,6 +142,8 @@ def validate(spec: TrainSpec) -> list[str]:
         faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
     if spec.batch_size % spec.gpus:
         faults.append(f"batch_size: {spec.batch_size} rows of a step can't be shared evenly by {spec.gpus} GPUs")
+    if spec.optimizer in SHORT_OPTIMIZERS and not any(device.name.startswith("cuda") for device in devices()):
+        faults.append(f"optimizer: {spec.optimizer} needs a GPU; use adamw, or leave it to auto")
     return faults + _dev_faults(spec) + _report_faults(spec)
 
 

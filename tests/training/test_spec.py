@@ -118,6 +118,21 @@ def test_what_a_run_chooses_by_must_be_measured_and_where_it_reports_must_be_ins
     assert "neptune needs the package 'neptune'" in missing
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw_8bit", "adamw", "auto"])
+def test_an_optimiser_in_8_bits_is_refused_before_it_is_queued_where_there_is_no_gpu(
+    people: str, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    from core.models.memory import Device
+    from core.training import spec
+
+    cpu, gpu = Device("cpu", "2 cores", 1, 1), Device("cuda:0", "a card", 1, 1)
+    wanted = make_spec({"data": people, "optimizer": optimizer})
+    monkeypatch.setattr(spec, "devices", lambda: [cpu])
+    assert [fault.partition(":")[0] for fault in validate(wanted)] == ["optimizer"] * ("8bit" in optimizer)
+    monkeypatch.setattr(spec, "devices", lambda: [gpu, cpu])
+    assert validate(wanted) == []
+
+
 @pytest.mark.parametrize(
     ("width", "rates"),
     [(576, (1e-4, 1e-3, 1e-3)), (1024, (1e-4, 1e-3, 1e-3)), (3584, (2e-5, 2e-4, 2e-4)), (0, (2e-5, 2e-4, 2e-4))],
