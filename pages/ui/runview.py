@@ -20,6 +20,8 @@ from pages.ui import charts, formats, rundetails, shell, states, tables, trainfo
 METHODS = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 CARD = 164
 """Width of a card, in pixels."""
+SHORT = 14
+"""Characters of a number that fit into that."""
 LONG = 3000
 """Steps above which a table beside the chart holds some of them only."""
 COLUMNS = {
@@ -205,4 +207,4 @@ def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
     }
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         for label, value in cells.items():
-            st.metric(label, value, help=notes.get(label), width=CARD)
+            st.metric(label, value, help=notes.get(label), width=CARD if len(value) <= SHORT else "content")
