@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.figures.style import BASE, CHOSEN, FAULT, GOLD, HATCH, NEUTRAL, OTHERS, figure, wrapped
+from core.figures.style import BASE, CHOSEN, FAULT, GOLD, HATCH, NEUTRAL, OTHERS, figure, labels, wrapped
 
 SEVERITIES = {
     "error": (FAULT, "", "harms training"),
@@ -20,14 +20,14 @@ def issue_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     ``frame``: ``key``, ``label``, ``rows`` (count), ``share`` (of all rows), ``severity`` (``error``, ``warning``
     or ``note``).
     """
-    ordered = frame.iloc[::-1]
-    made = figure(title, height=84 + 25 * max(3, len(ordered)), x="Rows", legend=ordered["severity"].nunique() > 1)
+    ordered = frame.iloc[::-1].assign(shown=labels(frame["label"].tolist()[::-1], 20))
+    made = figure(title, height=84 + 30 * max(3, len(ordered)), x="Rows", legend=ordered["severity"].nunique() > 1)
     for severity, (colour, shape, words) in SEVERITIES.items():
         part = ordered[ordered["severity"] == severity]
         if part.empty:
             continue
         made.add_bar(
-            y=part["label"].tolist(),
+            y=part["shown"].tolist(),
             x=part["rows"].tolist(),
             orientation="h",
             name=words,
@@ -44,9 +44,9 @@ def issue_bars(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
             hovertemplate="%{y}: %{x:,} rows, %{customdata[1]:.1%} of all<extra></extra>",
         )
     made.update_layout(
-        barmode="overlay", bargap=0.32, yaxis={"categoryorder": "array", "categoryarray": ordered["label"].tolist()}
+        barmode="overlay", bargap=0.32, yaxis={"categoryorder": "array", "categoryarray": ordered["shown"].tolist()}
     )
-    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.04])
+    made.update_xaxes(range=[0, max(1.0, float(frame["rows"].max() if len(frame) else 1)) * 1.04], nticks=5)
     made.update_layout(margin_r=84)  # the longest bar's words, also in a narrow window
     made.update_yaxes(gridcolor="rgba(0,0,0,0)")
     return made

@@ -53,7 +53,7 @@ def curves(
     raw, smooth = thinned(losses, "loss"), thinned(losses.assign(loss=smoothed(losses["loss"])), "loss")
     made.add_scatter(
         x=raw["step"].tolist(), y=raw["loss"].tolist(), mode=line, name="loss of each step",
-        line={"color": BASE, "width": 1}, opacity=0.35, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
+        line={"color": BASE, "width": 1}, opacity=0.6, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     made.add_scatter(
         x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode=line, name="loss, smoothed",
@@ -73,9 +73,9 @@ def curves(
             line={"color": TUNED, "width": 2.5}, marker={"symbol": "diamond", "size": 9},
             hovertemplate=f"step %{{x:,}}: {named} %{{y:.3f}}<extra></extra>", row=2, col=1,
         )  # fmt: skip
-        made.update_yaxes(title=f"{named} (higher is better)", range=[-0.05, 1.05], row=2, col=1)
+        made.update_yaxes(title=f"{named}<br>(higher is better)", range=[-0.05, 1.05], row=2, col=1)
     plain_axes(made)
-    made.update_yaxes(title="Loss (lower is better)", rangemode="tozero", row=1, col=1)
+    made.update_yaxes(title="Loss<br>(lower is better)", rangemode="tozero", row=1, col=1)
     made.update_xaxes(title="Step", row=2 if scored else 1, col=1)
     if total:
         made.update_xaxes(range=[0, total * 1.01])

@@ -75,7 +75,9 @@ def _answers(talk: Conversation, exchange: Exchange, selection: Selection) -> No
     if not exchange.answers:
         st.caption("Not answered.")
         return
-    for cell, (place, turn) in zip(st.columns(len(exchange.answers), gap="large"), exchange.answers, strict=True):
+    with st.container(key=f"answers_{talk.conversation_id}_{exchange.place}"):
+        cells = st.columns(len(exchange.answers), gap="large")
+    for cell, (place, turn) in zip(cells, exchange.answers, strict=True):
         with cell:
             st.markdown(f"**{states.plain(name_of(talk, turn))}**")
             _answer(turn, exchange.question.content, extraction=is_extraction(talk, turn, selection))

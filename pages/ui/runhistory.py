@@ -14,11 +14,12 @@ from core.store.jobs import get_job, list_jobs
 from pages.ui import charts, formats, rundetails, runview, states, tables
 
 AGAINST = {
-    "loss": "Loss, smoothed (lower is better)",
-    "dev_loss": "Dev loss (lower is better)",
-    "dev_micro_f1": "Dev micro-F1 (higher is better)",
-    "tokens_per_second": "Tokens per second, smoothed",
+    "loss": ("Loss", "Loss, smoothed (lower is better)"),
+    "dev_loss": ("Dev loss", "Dev loss (lower is better)"),
+    "dev_micro_f1": ("Dev micro-F1", "Dev micro-F1 (higher is better)"),
+    "tokens_per_second": ("Tokens per second", "Tokens per second, smoothed"),
 }
+"""Measured values: what the choice says, and the axis."""
 
 
 def history(runs: Sequence[Run], focus: Callable[[Run], None]) -> None:
@@ -47,7 +48,7 @@ def history(runs: Sequence[Run], focus: Callable[[Run], None]) -> None:
         ]
     )
     columns = {
-        "run": tables.text("Run"),
+        "run": tables.text("Run", width="medium"),
         "state": tables.text("State"),
         "data": tables.text("Data"),
         "method": tables.text("Method"),
@@ -79,17 +80,19 @@ def against(runs: Sequence[Run]) -> None:
     there = [name for name in AGAINST if any(name in steps for steps in curves.values())]
     if there:
         shown = st.segmented_control(
-            "Shown", there, default=there[0], required=True, format_func=AGAINST.__getitem__, key="against_shown",
+            "Shown", there, default=there[0], required=True, format_func=lambda name: AGAINST[name][0], key="against_shown",
             label_visibility="collapsed",
         )  # fmt: skip
         curves = {name: steps for name, steps in curves.items() if shown in steps}
-        made = figures.overlay(curves, column=shown, y=AGAINST[shown])
-        charts.show(made, key="overlay", alt=f"{AGAINST[shown]} of the chosen runs over their steps")
+        axis = AGAINST[shown][1]
+        made = figures.overlay(curves, column=shown, y=axis)
+        charts.show(made, key="overlay", alt=f"{axis} of the chosen runs over their steps")
     if len(chosen) == 2:
         frame = rundetails.difference(by_id[chosen[0]], by_id[chosen[1]])
         if len(frame):
             tables.show(
-                frame, {column: tables.text(column) for column in frame.columns}, alt="What differs between the two specs"
-            )
+                frame, {column: tables.text("Setting" if column == "key" else column) for column in frame.columns},
+                alt="What differs between the two specs",
+            )  # fmt: skip
         else:
             st.caption("The two specs are the same but for their names.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.demo import EXTRACTION
@@ -128,3 +129,22 @@ def test_a_bar_and_a_group_of_lengths_open_their_rows(browser: Browser, full_app
             page.keyboard.press("Escape")
             window.wait_for(state="detached")
         assert tab.errors == []
+
+
+@pytest.mark.parametrize("view", ["By element", "Errors", "Lengths"])
+def test_titles_keys_and_plots_keep_apart_on_a_telephone(browser: Browser, full_app: App, view: str) -> None:
+    with visit(browser, width=390) as tab:
+        page = tab.page
+        goto(page, full_app.address(METRICS, dataset=EXTRACTION, by_dataset=EXTRACTION, metrics_view=view))
+        figures = page.locator('[data-testid="stTabs"] .js-plotly-plot')
+        figures.first.locator(".nsewdrag").first.wait_for()
+        settle(page)
+        for figure in figures.all():
+            title, key, plot = (figure.locator(part).first.bounding_box() for part in (".gtitle", ".legend", ".nsewdrag"))
+            assert title
+            assert key
+            assert plot
+            assert title["y"] + title["height"] <= key["y"] + 1
+            assert key["y"] + key["height"] <= plot["y"] + 1
+            assert plot["width"] >= 150
+            assert plot["height"] >= 120

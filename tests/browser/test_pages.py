@@ -16,7 +16,7 @@ State = Literal["empty", "full"]
 BROKEN_WORDS = re.compile(r"\b(nan|NaN|None|Traceback|undefined|<NA>|NaT)\b")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (900, "dark")])
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (900, "dark"), (390, "light")])
 @pytest.mark.parametrize("state", ["empty", "full"])
 @pytest.mark.parametrize("entry", existing_pages(), ids=lambda entry: entry.title)
 def test_page(entry: Entry, state: State, width: int, theme: Theme, browser: Browser, request: pytest.FixtureRequest) -> None:
@@ -31,7 +31,7 @@ def test_page(entry: Entry, state: State, width: int, theme: Theme, browser: Bro
         assert tab.strangers == []
         assert tab.errors == []
         if state == "full":
-            assert_answer_first(tab.page)
+            assert_answer_first(tab.page, 0.6 if width > 640 else 0.8)
 
 
 def selection(state: State) -> dict[str, str]:
@@ -53,14 +53,14 @@ def sideways(page: Page) -> list[str]:
     )
 
 
-def assert_answer_first(page: Page) -> None:
-    """The answer sentence is there, in words, on the first screen and above every chart."""
+def assert_answer_first(page: Page, share: float) -> None:
+    """The answer sentence is there, in words, in the upper ``share`` of the first screen and above every chart."""
     answer = page.locator(ANSWER).first
     sentence = answer.inner_text().strip()
     assert len(sentence.split()) >= 3, sentence
     box = answer.bounding_box()
     assert box is not None
-    assert box["y"] + box["height"] <= HEIGHT * 0.6
+    assert box["y"] + box["height"] <= HEIGHT * share
     chart = page.locator('[data-testid="stPlotlyChart"]').first
     if chart.count():
         chart_box = chart.bounding_box()
