@@ -35,7 +35,14 @@ OVERALL = {
     "exact_match": "row exactly right",
     "json_valid": "valid JSON",
 }
-COSTS = {"tokens_per_request": ("Tokens a request", False), "seconds_per_request": ("Seconds a request", False)}
+COSTS = {
+    "tokens_in_per_request": ("Tokens of a prompt", False),
+    "tokens_out_per_request": ("Tokens of an answer", False),
+    "seconds_per_request": ("Seconds a request", False),
+    "tokens_per_second": ("Tokens a second, of a row", True),
+}
+PLAIN = ("tokens_in_per_request", "tokens_out_per_request", "tokens_per_second", "bleu", "chrf")
+"""Scores that are written as plain numbers."""
 BEFORE, AFTER, ELEMENT = "before", "after", "element"
 """Keys of what the rows are filtered by; a click on the figures sets them, and they stand in the address."""
 
@@ -214,7 +221,7 @@ def scores(found: Comparison) -> None:
         if any(metric in arm.scores for arm in found.arms):
             lines.append({"score": f"{name} {'↑' if higher else '↓'}"} | {
                 label: formats.interval(arm.scores.get(metric), *arm.intervals.get(metric, (None, None)))
-                if metric not in ("tokens_per_request", "bleu", "chrf") else formats.number(arm.scores.get(metric))
+                if metric not in PLAIN else formats.number(arm.scores.get(metric))
                 for label, arm in zip(names, found.arms, strict=True)
             })  # fmt: skip
     timed = [arm.latency for arm in found.arms]
@@ -231,6 +238,11 @@ def scores(found: Comparison) -> None:
     if any(cost and cost.training_seconds for cost in costs):
         lines.append({"score": "Training ↓"} | {
             label: formats.duration(cost.training_seconds) if cost and cost.training_seconds else formats.DASH
+            for label, cost in zip(names, costs, strict=True)
+        })  # fmt: skip
+    if any(cost and cost.request is not None for cost in costs):
+        lines.append({"score": "1,000 requests cost ↓"} | {
+            label: formats.number(1000 * cost.request) if cost and cost.request is not None else formats.DASH
             for label, cost in zip(names, costs, strict=True)
         })  # fmt: skip
     frame = pd.DataFrame(lines)

@@ -101,6 +101,7 @@ def test_latency_stands_beside_the_verdict(base: Evaluation) -> None:
     assert (slow.p50, slow.p95) == (pytest.approx(2.05), pytest.approx(3.805))
     assert slow.machine == where("cpu")
     assert found.difference["seconds_per_request"]["value"] == pytest.approx(1.95)
+    assert found.arms[1].scores["tokens_per_second"] == pytest.approx(40 * 5 / 82)
     assert found.verdict.startswith("No clear difference")  # the same answers, however long they took
     assert "Half of the rows took other up to 2.05 s and 95 % up to 3.80 s, base 0.10 s and 0.10 s" in found.verdict
     told = found.to_json()["arms"][1]["latency"]
@@ -117,6 +118,7 @@ def test_seconds_of_another_machine_are_not_held_together(base: Evaluation) -> N
     found = compare(["base", "other"])
     assert "seconds_per_request" not in found.difference
     assert "not held together" in found.verdict
+    assert "tokens_per_second" not in found.difference
     assert found.arms[1].scores["seconds_per_request"] == 5
     assert found.arms[1].latency is not None
 

@@ -51,13 +51,19 @@ def test_the_finding_is_the_worst_slice_that_is_clear() -> None:
     assert evidence.finding(frame.assign(clear=False)) == (0, "No slice is clearly apart from the rest")
 
 
-def test_seconds_stand_beside_the_verdict_with_their_machine(open_page: Callable[..., AppTest], filled: Filled) -> None:
+def test_seconds_and_prices_stand_beside_the_verdict(
+    open_page: Callable[..., AppTest], filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWISE_PRICE_IN", "10")
+    monkeypatch.setenv("TUNEWISE_PRICE_OUT", "50")
     app = open_page(COMPARE, dataset=filled.dataset, compare_view="Scores and costs")
     check(app)
     assert "Half of the rows took fine-tune up to 0.40 s" in shown(app)
     table = next(f.value for f in app.dataframe if "score" in f.value.columns).set_index("score")
     assert table.loc["Seconds a row, median ↓", "fine-tune"] == "0.40 [0.40, 0.40]"
     assert table.loc["Seconds a row, 95 % of rows within ↓", "prompt alone"] == "0.40 [0.40, 0.40]"
+    assert table.loc["Tokens a second, of a row ↑", "fine-tune"] == "60.0"  # 24 tokens in 0.4 s
+    assert table.loc["1,000 requests cost ↓", "fine-tune"] == "1.80"  # 60 tokens in, 24 out
     assert "timed on a processor, 2 cores, here" in shown(app)
 
 

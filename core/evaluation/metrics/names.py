@@ -16,5 +16,8 @@ SHOWN = (
     "rouge_l",
     "perplexity",
     "tokens_per_request",
+    "tokens_in_per_request",
+    "tokens_out_per_request",
     "seconds_per_request",
+    "tokens_per_second",
 )

@@ -43,6 +43,11 @@ def tokens_per_request(sums: Sums) -> Floats:
     return ratio(sums["tokens_in"] + sums["tokens_out"], sums["rows"])
 
 
+def tokens_per_second(sums: Sums) -> Floats:
+    """Tokens of the answers over the seconds that they took: how fast a row's answer came, not how many rows at once."""
+    return ratio(sums["tokens_out"], sums["seconds"])
+
+
 def per_row(name: str) -> Metric:
     """Mean of a column over rows."""
     return lambda sums: ratio(sums[name], sums["rows"])
@@ -59,4 +64,6 @@ def metrics(statistics_names: Collection[str]) -> dict[str, Metric]:
         found["tokens_out_per_request"] = per_row("tokens_out")
     if "seconds" in statistics_names:
         found["seconds_per_request"] = per_row("seconds")
+    if {"tokens_out", "seconds"} <= set(statistics_names):
+        found["tokens_per_second"] = tokens_per_second
     return found
