@@ -7,8 +7,9 @@ Knows nothing of rows, answers or of what is done about what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ BUCKET = 48
 """Texts of a larger bucket of the banding aren't paired each with each, but with the first and their neighbours."""
 PILE = 4_000_000
 """Proposed pairs from which on those that are proposed again are dropped at once."""
+_WINDOW = 50_000
+_RIGHT = np.int64(0xFFFFFFFF)
+"""The right one of a packed pair, ``left * 2^32 + right``."""
 NEIGHBOURS = 8
 TRIES = 24
 """A text of crowded buckets is compared with at most so many others of them."""
@@ -101,12 +105,10 @@ def signatures(texts: Sequence[str], tick: Tick = no_tick) -> npt.NDArray[np.uin
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """Pairs that share a band and a group: all of small buckets, and a few for each text of crowded ones."""
+    """Packed pairs that share a band and a group: all of small buckets, and a few for each text of crowded ones."""
 
-    left: Codes
-    right: Codes
-    crowded_left: Codes
-    crowded_right: Codes
+    small: Codes
+    crowded: Codes
 
 
 def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: float, tick: Tick) -> _Candidates:
@@ -122,25 +124,40 @@ def _candidates(signature: npt.NDArray[np.uint32], groups: Codes, threshold: flo
             key = (key ^ part[:, column]) * np.uint64(0xBF58476D1CE4E5B9)
             key ^= key >> np.uint64(31)
         order = np.argsort(key, kind="stable")
-        _bucket_pairs(key[order], order, small, crowded)
-        _once(small)
-        _once(crowded)
-    pairs = np.unique(np.concatenate(small))
-    more = np.setdiff1d(np.unique(np.concatenate(crowded)), pairs, assume_unique=True)
-    left, right, _ = _promising(signature, pairs, threshold)
-    crowded_left, crowded_right, likeness = _promising(signature, more, threshold)
-    best = _best_of_each(crowded_right, likeness)
-    return _Candidates(left, right, crowded_left[best], crowded_right[best])
+        for piled, pairs in _bucket_pairs(key[order], order):
+            _add(crowded if piled == "crowded" else small, _promising(signature, pairs, threshold)[0])
+    pairs, more = _merged(small), _merged(crowded)
+    more, alike = _promising(signature, more[~_among(more, pairs)], threshold)
+    return _Candidates(pairs, more[_best_of_each(more & _RIGHT, alike)])
 
 
-def _once(piled: list[Codes]) -> None:
-    """Keep pairs that several bands propose once, whenever as many again have come, to hold them only about twice."""
-    if sum(map(len, piled[1:])) > max(PILE, len(piled[0])):
-        piled[:] = [np.unique(np.concatenate(piled))]
+def _add(piled: list[Codes], pairs: Codes) -> None:
+    """Put pairs upon others; whenever half as many have come, those that several bands propose are kept once."""
+    piled.append(pairs)
+    if sum(map(len, piled[1:])) > max(PILE, len(piled[0]) // 2):
+        piled.append(_merged(piled))
 
 
-def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, small: list[Codes], crowded: list[Codes]) -> None:
-    """Add the pairs of one band, packed as ``left * 2^32 + right``; ``order`` sorts texts by ``keys``, ties by position."""
+def _merged(piled: list[Codes]) -> Codes:
+    """All pairs of a pile, ascending, each once; the pile is emptied, so that they are held but twice at a time."""
+    whole = np.concatenate(piled)
+    piled.clear()
+    whole.sort()
+    fresh = np.ones(len(whole), dtype=np.bool_)
+    np.not_equal(whole[1:], whole[:-1], out=fresh[1:])
+    return whole[fresh]
+
+
+def _among(some: Codes, known: Codes) -> npt.NDArray[np.bool_]:
+    """Which of ``some`` stand among ``known``, both ascending."""
+    if not len(known):
+        return np.zeros(len(some), dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, some), len(known) - 1)] == some
+    return found
+
+
+def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes) -> Iterator[tuple[Literal["small", "crowded"], Codes]]:
+    """The pairs of one band, packed, a part at a time; ``order`` sorts texts by ``keys``, ties by position."""
     if not len(keys):
         return
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
@@ -152,33 +169,32 @@ def _bucket_pairs(keys: npt.NDArray[np.uint64], order: Codes, small: list[Codes]
         reach = np.flatnonzero(place >= distance)
         if not len(reach):
             break
-        for pairs, chosen in (
-            (small, reach[~large[reach]]),
-            (crowded, reach[large[reach]] if distance <= NEIGHBOURS else reach[:0]),
-        ):
-            if len(chosen):
-                pairs.append((order[chosen - distance] << 32) | order[chosen])
+        chosen = reach[~large[reach]]
+        yield "small", (order[chosen - distance] << 32) | order[chosen]
+        if distance <= NEIGHBOURS:
+            chosen = reach[large[reach]]
+            yield "crowded", (order[chosen - distance] << 32) | order[chosen]
     far = np.flatnonzero(large & (place > NEIGHBOURS))
-    if len(far):
-        crowded.append((order[head[far]] << 32) | order[far])
+    yield "crowded", (order[head[far]] << 32) | order[far]
 
 
-def _promising(
-    signature: npt.NDArray[np.uint32], packed: Codes, threshold: float
-) -> tuple[Codes, Codes, npt.NDArray[np.float64]]:
-    """Of packed pairs those whose signatures agree about enough: within three standard deviations of the threshold."""
-    left, right = packed >> 32, packed & 0xFFFFFFFF
-    likeness = np.empty(len(left), dtype=np.float64)
-    for begin in range(0, len(left), 50_000):
-        window = slice(begin, begin + 50_000)
-        likeness[window] = (signature[left[window]] == signature[right[window]]).mean(axis=1)
-    close = likeness >= threshold - 3 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5
-    return left[close], right[close], likeness[close]
+def _promising(signature: npt.NDArray[np.uint32], packed: Codes, threshold: float) -> tuple[Codes, npt.NDArray[np.uint8]]:
+    """Of packed pairs those whose signatures agree about enough, within three standard deviations of the threshold.
+
+    And in how many of the ``PERMUTATIONS`` places they agree.
+    """
+    alike = np.empty(len(packed), dtype=np.uint8)
+    for begin in range(0, len(packed), _WINDOW):
+        window = slice(begin, begin + _WINDOW)
+        alike[window] = (signature[packed[window] >> 32] == signature[packed[window] & _RIGHT]).sum(axis=1)
+    least = PERMUTATIONS * (threshold - 3 * (threshold * (1 - threshold) / PERMUTATIONS) ** 0.5)
+    close = alike >= least
+    return packed[close], alike[close]
 
 
-def _best_of_each(right: Codes, likeness: npt.NDArray[np.float64]) -> Codes:
+def _best_of_each(right: Codes, alike: npt.NDArray[np.uint8]) -> Codes:
     """Places of the pairs that are among the ``TRIES`` most alike ones of their right text."""
-    order = np.lexsort((-likeness, right))
+    order = np.lexsort((PERMUTATIONS - alike, right))
     ordered = right[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else order
     rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
@@ -220,23 +236,29 @@ def near_pairs(texts: Sequence[str], threshold: float = 0.8, groups: Codes | Non
     """
     groups = np.zeros(len(texts), dtype=np.int64) if groups is None else groups
     found = _candidates(signatures(texts, tick), groups, threshold, tick)
-    lefts, rights, similarities = [found.left], [found.right], [_exact(texts, found.left, found.right, tick)]
-    near = similarities[0] >= threshold
     linked = Links(len(texts))
-    linked.join(found.left[near], found.right[near])
-    for begin in range(0, len(found.crowded_left), CHUNK):
-        window = slice(begin, begin + CHUNK)
-        left, right = found.crowded_left[window], found.crowded_right[window]
-        apart = linked.apart(left, right)
-        left, right = left[apart], right[apart]
-        similarity = _exact(texts, left, right, tick)
-        linked.join(left[similarity >= threshold], right[similarity >= threshold])
-        lefts.append(left)
-        rights.append(right)
-        similarities.append(similarity)
-    similarity = np.concatenate(similarities)
-    near = similarity >= threshold
-    return Pairs(np.concatenate(lefts)[near], np.concatenate(rights)[near], similarity[near])
+    kept, similarities = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.float64)]
+    for packed, settles in ((found.small, False), (found.crowded, True)):
+        for begin in range(0, len(packed), CHUNK):
+            some = packed[begin : begin + CHUNK]
+            if settles:  # one that holds what is held together already says nothing new
+                some = some[linked.apart(some >> 32, some & _RIGHT)]
+            left, right = some >> 32, some & _RIGHT
+            similarity = _exact(texts, left, right, tick)
+            near = similarity >= threshold
+            linked.join(left[near], right[near])
+            kept.append(some[near])
+            similarities.append(similarity[near])
+    del found
+    pairs = np.concatenate(kept)
+    kept.clear()
+    return Pairs(pairs >> 32, pairs & _RIGHT, np.concatenate(similarities))
+
+
+def listed(*columns: npt.NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    """Equally long columns row by row as Python's numbers, made a few at a time: each takes five times an array's room."""
+    for begin in range(0, len(columns[0]), _WINDOW):
+        yield from zip(*(column[begin : begin + _WINDOW].tolist() for column in columns), strict=True)
 
 
 class Links:
@@ -255,7 +277,7 @@ class Links:
 
     def join(self, left: Codes, right: Codes) -> None:
         """Link pairs."""
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+        for a, b in listed(left, right):
             one, other = self.root(a), self.root(b)
             if one != other:
                 self._parent[max(one, other)] = min(one, other)

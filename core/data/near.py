@@ -8,6 +8,7 @@ template: that is variety to be kept, no duplicate. Knows nothing of what is don
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from core.data.answers import parse_answer
 from core.data.codes import column_codes, first_of_group, group_codes, is_first
-from core.data.duplicates import BUCKET, Pairs, Tick, connected, near_pairs, no_tick
+from core.data.duplicates import BUCKET, Pairs, Tick, connected, listed, near_pairs, no_tick
 from core.data.keys import question_and_answer_codes, spoken_texts
 from core.data.rules import blank
 
@@ -109,11 +110,10 @@ def near_rows(rows: pa.Table, threshold: float = 0.8, tick: Tick = no_tick) -> N
     compared = compared_texts(rows)
     found = near_pairs(compared.texts, threshold, compared.groups, tick)
     first = np.flatnonzero(is_first(compared.place))
-    left, right = first[found.left], first[found.right]
-    kept = ~_same_template(rows, left, right, tick)
+    kept = ~_same_template(rows, first, found, tick)
     linked = connected(len(compared.texts), found.left[kept], found.right[kept])
     cluster = first[linked][compared.place]
-    return Near(cluster, Pairs(left[kept], right[kept], found.similarity[kept]), compared.place)
+    return Near(cluster, Pairs(first[found.left[kept]], first[found.right[kept]], found.similarity[kept]), compared.place)
 
 
 def masked(text: str, answer: str) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -126,13 +126,13 @@ def masked(text: str, answer: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return text, tuple(sorted(taken))
 
 
-def _same_template(rows: pa.Table, left: Codes, right: Codes, tick: Tick) -> Mask:
-    """Pairs of rows whose texts are equal without their values, and whose values differ."""
-    same = np.zeros(len(left), dtype=np.bool_)
+def _same_template(rows: pa.Table, first: Codes, pairs: Pairs, tick: Tick) -> Mask:
+    """Pairs of texts that are equal without their values, and whose values differ; ``first``: the row of each text."""
+    same = np.zeros(len(pairs.left), dtype=np.bool_)
     texts = rows.select(["input", "output"])
-    for begin in range(0, len(left), _PAIRS):
+    for begin in range(0, len(same), _PAIRS):
         tick()
-        ones, others = left[begin : begin + _PAIRS], right[begin : begin + _PAIRS]
+        ones, others = first[pairs.left[begin : begin + _PAIRS]], first[pairs.right[begin : begin + _PAIRS]]
         places = np.unique(np.concatenate([ones, others]))
         taken = texts.take(pa.array(places)).to_pylist()
         made = {int(place): masked(row["input"], row["output"]) for place, row in zip(places, taken, strict=True)}
@@ -155,7 +155,7 @@ def near_duplicates(rows: pa.Table, near: Near) -> dict[int, tuple[int, float]]:
     fresh = is_first(group_codes(asked, answered))
     head = asked[np.searchsorted(members, near.cluster[members])]
     best: dict[int, tuple[float, int]] = {}
-    for a, b, similarity in zip(near.pairs.left.tolist(), near.pairs.right.tolist(), near.pairs.similarity.tolist(), strict=True):
+    for a, b, similarity in listed(near.pairs.left, near.pairs.right, near.pairs.similarity):
         if similarity > best.get(b, (0.0, 0))[0]:
             best[b] = (similarity, a)
     first_text = first_of_group(near.place)
@@ -173,15 +173,15 @@ def near_duplicates(rows: pa.Table, near: Near) -> dict[int, tuple[int, float]]:
 def near_leaks(near: Near, questions: Codes, in_train: Mask, held: Mask) -> tuple[dict[int, int], dict[int, int]]:
     """Held-out rows with nearly the text of a train row, and those train rows, each with one row of the other side."""
     sides: dict[int, tuple[list[int], list[int]]] = {}
-    linked = set(near.place[near.pairs.left].tolist()) | set(near.place[near.pairs.right].tolist())
-    several = np.bincount(near.place, minlength=1)[near.place] > 1
-    wanted = several | np.isin(near.place, np.fromiter(linked, np.int64, len(linked)))
+    linked = np.bincount(near.place, minlength=1) > 1
+    linked[near.place[near.pairs.left]] = linked[near.place[near.pairs.right]] = True
+    wanted = linked[near.place]
     for row in np.flatnonzero(wanted & (in_train | held)).tolist():
         sides.setdefault(int(near.place[row]), ([], []))[0 if in_train[row] else 1].append(row)
     out: dict[int, int] = {}
     back: dict[int, int] = {}
-    ends = zip(near.place[near.pairs.left].tolist(), near.place[near.pairs.right].tolist(), strict=True)
-    for one, other in [(text, text) for text in sides] + [pair for a, b in ends for pair in ((a, b), (b, a))]:
+    ends = listed(near.place[near.pairs.left], near.place[near.pairs.right]) if sides else iter(())
+    for one, other in chain(((text, text) for text in sides), (pair for a, b in ends for pair in ((a, b), (b, a)))):
         trained, tested = sides.get(one, ([], []))[0], sides.get(other, ([], []))[1]
         for row in tested:
             match = next((train for train in trained if questions[train] != questions[row]), None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.data import duplicates
 from core.data.duplicates import banding, connected, near_pairs, shingle_hashes, shingle_set
 from core.data.near import folded, near_duplicates, near_rows
 from tests.data.make import rows_of
@@ -112,3 +114,29 @@ def test_pairs_are_the_same_however_often_proposals_are_thinned(monkeypatch: pyt
     thinned = near_pairs(texts, 0.8)
     assert len(whole.left) > 200
     assert [pairs.tolist() for pairs in (whole.left, whole.right)] == [pairs.tolist() for pairs in (thinned.left, thinned.right)]
+
+
+def test_proposals_that_come_to_nothing_are_not_held() -> None:
+    """Each band puts the texts into other buckets of 40: three million proposals, of which none is worth a second look."""
+    count, (bands, rows) = 8_000, banding(0.8)
+    chance = np.random.default_rng(1)
+    signature = np.empty((count, duplicates.PERMUTATIONS), dtype=np.uint32)
+    for band in range(bands):
+        signature[:, band * rows : (band + 1) * rows] = (chance.permutation(count) // 40)[:, None]
+    signature[:, bands * rows :] = np.arange(count)[:, None]
+    signature[1] = signature[0]  # but this pair
+    tracemalloc.start()
+    try:
+        found = duplicates._candidates(signature, np.zeros(count, dtype=np.int64), 0.8, duplicates.no_tick)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 15e6, f"{peak / 1e6:.0f} MB"
+    assert (found.small >> 32, found.small & 0xFFFFFFFF) == ([0], [1])
+
+
+def test_rows_of_arrays_are_listed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_WINDOW", 3)
+    numbers = np.arange(8)
+    assert list(duplicates.listed(numbers, numbers / 2)) == [(n, n / 2) for n in range(8)]
+    assert list(duplicates.listed(numbers[:0])) == []
