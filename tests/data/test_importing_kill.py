@@ -39,7 +39,7 @@ class Importer:
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
