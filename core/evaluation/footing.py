@@ -76,7 +76,7 @@ def _likelihoods(parts: Sequence[Statistics]) -> tuple[list[Statistics], Footing
         return list(parts), Footing(0, "no row has it of every arm")
     if (tokens[:, shared] != tokens[0, shared]).any():
         return list(parts), Footing(
-            count, "the gold answers are cut into other tokens, so a likelihood a token means another thing"
+            count, "the arms cut gold answers into other tokens, so a mean over tokens is not the same measure"
         )
     return [_only(part, shared) for part in parts], Footing(count)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+import pyarrow.compute as pc
+
 from core.errors import NotFoundError, UserError
 from core.evaluation import artefacts
 from core.records import Evaluation
@@ -20,18 +22,18 @@ FEW = 20
 
 def group_columns(evaluation: Evaluation) -> dict[str, dict[str, str]]:
     """The columns that put some rows of an evaluation together and not all: of each the group of every row that has one."""
-    row_ids = artefacts.read_predictions(evaluation.evaluation_id, ("row_id",))["row_id"].to_pylist()
-    rows = read_rows(evaluation.spec.dataset, evaluation.version, columns=("row_id", "instruction", "input", "source", "extra"))
-    asked = set(row_ids)
+    asked = artefacts.read_predictions(evaluation.evaluation_id, ("row_id", "source", "instruction", "input"))
+    row_ids = asked["row_id"].to_pylist()
+    rows = read_rows(evaluation.spec.dataset, evaluation.version, columns=("row_id", "extra"))
+    rows = rows.filter(pc.and_(pc.is_in(rows["row_id"], asked["row_id"].combine_chunks()), pc.is_valid(rows["extra"])))
+    extra = dict(zip(rows["row_id"].to_pylist(), map(json.loads, rows["extra"].to_pylist()), strict=True))
     found: dict[str, dict[str, str]] = {}
-    for line in rows.to_pylist():
-        if line["row_id"] not in asked:
-            continue
-        values = {name: line[name] for name in ("source", "instruction", "input")} | json.loads(line["extra"] or "{}")
-        for name, value in values.items():
+    for line in asked.to_pylist():
+        row_id = line.pop("row_id")
+        for name, value in (line | extra.get(row_id, {})).items():
             if value not in (None, ""):
                 text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-                found.setdefault(name, {})[line["row_id"]] = text
+                found.setdefault(name, {})[row_id] = text
     return {name: groups for name, groups in found.items() if 1 < _count(groups, row_ids) < len(row_ids)}
 
 
