@@ -181,9 +181,11 @@ def compare(
     task = evaluations[0].task
     primary = PRIMARY.get(task, "chrf")
     rows = [row_scores(s, task) for s in statistics]
-    ends, differences = several(statistics, metrics_of(statistics[0].names), clusters=groups)
+    everything = align(own)  # one set of resamples for what is compared and for what only stands beside it
+    ends, differences = several(everything, metrics_of(everything[0].names), clusters=groups)
+    held = metrics_of(statistics[0].names)
     arms = tuple(_arm(*arm, by_rows=groups is None) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
-    found = [{name: difference._asdict() for name, difference in versus.items()} for versus in differences]
+    found = [{name: d._asdict() for name, d in versus.items() if name in held} for versus in differences]
     _adjust(found)
     versus = tuple(
         replace(
@@ -229,11 +231,11 @@ def _arm(
     """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has. ``by_rows``: rows are
     independent, so that shares of them have Wilson's intervals."""
     metrics = metrics_of(statistics.names)
-    rates = {name: metrics[name] for name in RATES if name in metrics} if by_rows else {}
-    found = dict(ends) | (score_intervals(statistics, rates) if rates else {})
-    more = {name: metric for name, metric in metrics_of(own.names).items() if name not in metrics}
-    found |= score_intervals(own, more)
-    scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in more}
+    beside = [name for name in metrics_of(own.names) if name not in metrics]
+    found = {name: end for name, end in ends.items() if name in metrics or name in beside}
+    if by_rows:
+        found |= score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
+    scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in beside}
     return ArmScores(evaluation, scores, {name: (end.low, end.high) for name, end in found.items()}, timed)
 
 
