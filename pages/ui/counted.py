@@ -10,7 +10,7 @@ import streamlit as st
 from core.evaluation.rescore import without_leaks
 from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, retrieved, states, tables
+from pages.ui import charts, formats, marks, retrieved, states, tables
 
 
 @st.cache_data(show_spinner="Looking for test rows that stand in the training data", max_entries=16)
@@ -23,9 +23,7 @@ def show(record: Evaluation) -> None:
     rows = formats.plural(record.rows, "row")
     st.markdown(f"**{states.plain(record.name)}**, {rows}, answered with the template `{record.template.ref}`.")
     retrieved.show(record)
-    frame = pd.DataFrame(list(record.signature.items()), columns=["score", "how"])
-    columns = {"score": tables.text("Score"), "how": tables.text("How it was counted", width="large")}
-    tables.show(frame, columns, alt="How each score was counted", key="counted_table")
+    st.html(marks.facts(list(record.signature.items())))
     if st.toggle("Scores with and without leaked rows", key="counted_leaks", bind="query-params"):
         with states.catching():
             leaks(record)

@@ -41,8 +41,7 @@ def test_views(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> 
     if view == "Rows":
         assert any('class="predicted' in html.value or "gold predicted" in html.value for html in app.html)
     if view == "How it was counted":
-        table = next(f.value for f in app.dataframe if list(f.value.columns) == ["score", "how"])
-        assert table["how"].str.contains("resamples of rows").any()
+        assert any("tw-table" in html.value and "resamples of rows" in html.value for html in app.html)
 
 
 def test_filters_that_leave_nothing_say_so(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
