@@ -23,6 +23,7 @@ from core.data.recipes import apply, default_recipe, dump_recipe, load_recipe, p
 from core.errors import InputFileError, NotFoundError, SpecError, UserError
 from core.records import Step, Task
 from core.store.content import content_hash
+from core.store.database import forget_engines
 from core.store.datasets import get_dataset, get_version, list_versions, read_ledger, read_quarantine, read_rows
 from tests.data.make import rows_of, save_rows
 
@@ -270,6 +271,7 @@ def test_kill_at_any_moment_leaves_whole_versions() -> None:
     name = dataset_of([{"input": f" {n}  x" * 20} for n in range(300)])
     spawn = multiprocessing.get_context("fork")
     for round_number in range(6):
+        forget_engines()  # a connection must not be used on both sides of a fork
         worker = spawn.Process(target=_clean_for_ever, args=(name,))
         worker.start()
         time.sleep(0.05 + 0.07 * round_number)
