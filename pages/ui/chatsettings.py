@@ -107,7 +107,7 @@ def _generation(model: ModelRef) -> GenerationSettings:
 
 
 _NUMBERS = {
-    OWN: "as the machine does best",
+    OWN: "automatic: what suits this machine",
     "float32": "float32: the same answer whoever else asks",
     "int8": "int8: about half the memory",
     "nf4": "nf4: about a third of the memory",
