@@ -49,7 +49,7 @@ def same_footing(
         elif metric == PERPLEXITY:
             own, found[metric] = _likelihoods(own)
         elif metric == SECONDS and not timed_alike:
-            found[metric] = Footing(parts[0].rows, "not timed on the same machine in the same way")
+            found[metric] = Footing(parts[0].rows, "arms aren't known to be timed on the same machine in the same way")
         else:
             found[metric] = Footing(parts[0].rows)
     out = {name for metric, how in found.items() if how.reason for name in NEEDS[metric]}

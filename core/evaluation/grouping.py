@@ -16,12 +16,15 @@ from core.evaluation import artefacts
 from core.records import Evaluation
 from core.store.datasets import read_rows
 
+LEAST = 6
+"""With fewer groups no difference could be clear: swapping whole groups gives no p under 2 / 2^5."""
 FEW = 20
 """With fewer groups bootstrap intervals are known to be too narrow (Cameron, Gelbach & Miller 2008)."""
 
 
 def group_columns(evaluation: Evaluation) -> dict[str, dict[str, str]]:
-    """The columns that put some rows of an evaluation together and not all: of each the group of every row that has one."""
+    """The columns that put rows of an evaluation together, into ``LEAST`` groups or more: of each the group of every row that
+    has one."""
     asked = artefacts.read_predictions(evaluation.evaluation_id, ("row_id", "source", "instruction", "input"))
     row_ids = asked["row_id"].to_pylist()
     rows = read_rows(evaluation.spec.dataset, evaluation.version, columns=("row_id", "extra"))
@@ -34,7 +37,7 @@ def group_columns(evaluation: Evaluation) -> dict[str, dict[str, str]]:
             if value not in (None, ""):
                 text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
                 found.setdefault(name, {})[row_id] = text
-    return {name: groups for name, groups in found.items() if 1 < _count(groups, row_ids) < len(row_ids)}
+    return {name: groups for name, groups in found.items() if LEAST <= _count(groups, row_ids) < len(row_ids)}
 
 
 def groups_by(evaluation: Evaluation, column: str) -> dict[str, str]:
@@ -47,10 +50,13 @@ def groups_by(evaluation: Evaluation, column: str) -> dict[str, str]:
 
 
 def grouped(row_ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:
-    """A group for each row; one that has none is a group of its own. UserError where all rows are one group."""
+    """A group for each row; one that has none is a group of its own. UserError for fewer than ``LEAST`` groups."""
     found = [f"group {groups[row_id]}" if row_id in groups else f"row {row_id}" for row_id in row_ids]
-    if len(set(found)) < 2:
-        raise UserError("All rows that are compared are one group", "Choose another column, or compare row by row.")
+    if len(set(found)) < LEAST:
+        raise UserError(
+            f"The rows that are compared make {len(set(found))} groups, and {LEAST} are the least that can show a difference",
+            "Choose another column, or compare row by row.",
+        )
     return found
 
 

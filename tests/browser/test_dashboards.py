@@ -29,7 +29,9 @@ def test_a_cell_opens_its_rows_and_its_address_does_so_again(browser: Browser, f
     with visit(browser) as tab:
         page = tab.page
         goto(page, full_app.address(COMPARE, dataset=EXTRACTION))
-        cells = page.locator(".st-key-matrix .textpoint text").all_text_contents()
+        texts = page.locator(".st-key-matrix .textpoint text")
+        texts.first.wait_for()  # drawn after the page has come to rest, on a busy machine
+        cells = texts.all_text_contents()
         click_mark(page, "matrix", max(cells, key=lambda text: int(text.replace(",", ""))))
         chosen = query(page)
         assert {"before", "after"} <= set(chosen)

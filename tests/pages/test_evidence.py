@@ -131,7 +131,7 @@ def test_rows_of_a_group_are_resampled_together(
     from core.evaluation import artefacts
 
     row_ids = artefacts.read_predictions(filled.base, ("row_id",))["row_id"].to_pylist()
-    documents = {row_id: f"d{n // 4}" for n, row_id in enumerate(row_ids)}
+    documents = {row_id: f"d{n // 3}" for n, row_id in enumerate(row_ids)}
     monkeypatch.setattr("pages.ui.sureness.group_columns", lambda evaluation: {"document": documents})
     app = open_page(COMPARE, dataset=filled.dataset, compare_view="How sure")
     check(app)
@@ -139,7 +139,7 @@ def test_rows_of_a_group_are_resampled_together(
     app.selectbox(key="compare_group").select("document").run()
     check(app)
     assert "**By whole groups**: " in shown(app)
-    assert "whole groups of rows: 5 of them. So few groups make intervals too narrow" in shown(app)
+    assert "whole groups of rows: 7 of them. So few groups make intervals too narrow" in shown(app)
 
 
 def test_quick_ab_queues_the_prompt_and_takes_the_finished_arm(
