@@ -19,6 +19,7 @@ from core.models.adapters import Adapters
 from core.models.answers import Answered
 from core.models.batch import Event, Request, cache_argument
 from core.models.constrain import Constraint
+from core.models.fourbit import FourBitLayers
 from core.models.lane import WARM_STEPS, is_spread, lane_for
 from core.models.limits import batch_limits, cache_bytes, end_tokens
 from core.models.load import LoadedModel
@@ -47,6 +48,7 @@ class Engine:
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         if loaded.device.type == "cuda":
             grouped.register()
+            FourBitLayers(loaded.model)
         self._pad = int(loaded.tokenizer.pad_token_id)
         self._ends = end_tokens(loaded)
         self._limits = batch_limits(loaded, config)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from core.models.frozen import Workspace, join_scales
 from core.training.fused_lora import LoraGroup, LoraLinear, LoraProducts
 from core.training.fused_mlp import LoraMlp
-from core.training.fused_weights import Workspace, join_scales
 
 _SHARING = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _MLP = ("gate_proj", "up_proj", "down_proj")

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from core.models.frozen import FrozenWeight, Workspace
 from core.training.dropout import draw_kept
-from core.training.fused_weights import FrozenWeight, Workspace
 
 
 class LoraLinear:

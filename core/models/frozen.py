@@ -33,7 +33,8 @@ class Workspace:
         buffer = self._buffer
         if buffer is None or buffer.dtype != dtype or buffer.device != device or buffer.numel() < count:
             self._buffer = buffer = None  # frees the old one first
-            self._buffer = buffer = torch.empty(count, dtype=dtype, device=device)
+            with torch.inference_mode(False):  # it may be written to outside
+                self._buffer = buffer = torch.empty(count, dtype=dtype, device=device)
         return buffer[:count].view(shape)
 
     def clear(self) -> None:
