@@ -119,12 +119,13 @@ def export(
 ) -> None:
     """Write a finished run to a folder that transformers and vLLM load."""
     from core.store.runs import get_run
-    from core.training.export import PARITY_HEADINGS, export_run, parity_lines
+    from core.training.export import export_run
+    from core.training.merge_parity import PARITY_HEADINGS, parity_lines
 
     found = export_run(get_run(run), to, ShellReporter(), merge=merge, check=check)
     lines = [f"{found['kind']} written to {found['folder']}, chat template: {found['chat_template']}"]
     if parity := found.get("parity"):
-        lines += table(("weights", *PARITY_HEADINGS), parity_lines(parity))
+        lines += [*table(("weights", *PARITY_HEADINGS), parity_lines(parity)), *found["parity_words"]]
     emit(found, as_json, lines)
 
 

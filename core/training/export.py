@@ -16,27 +16,23 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError
 from core.models.tokenizer import load_tokenizer
 from core.prompts.chat import as_served
-from core.prompts.examples import IGNORED, Example
-from core.prompts.render import render, stop_strings
+from core.prompts.render import render
 from core.prompts.templates import dump_template
-from core.records import GenerationSettings, ModelRef, Reporter, Run, Template
+from core.records import Reporter, Run, Template
 from core.store.datasets import get_dataset, read_rows
 from core.store.files import MANIFEST, atomic_folder, is_complete, write_json, write_text
 from core.store.runs import run_folder
 from core.training.artefacts import base_of, model_card, result_folder
-from core.training.data import examples_of, last_answer
-from core.training.scores import answer_scores
+from core.training.merge_parity import CHECKED_ROWS, PARITY_HEADINGS, go_on, parity, parity_lines, parity_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-CHECKED_ROWS = 16
 SHARD = "5GB"
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for ``--max-lora-rank``."""
 VLLM_RANK = 16
 """The one that it takes by itself."""
-PARITY_HEADINGS = ("micro-F1", "difference", "exact match", "loss", "difference", "same answers as the adapter")
 _WRAP = """{%- if messages | selectattr('role', 'equalto', 'user') | list | length == 1 -%}
 {%- set instruction = messages | selectattr('role', 'equalto', 'system') | map(attribute='content') | join('\n') -%}
 {%- set input = messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | first -%}
@@ -57,7 +53,8 @@ _RAW = """{{- tunewise_system + tunewise_user -}}
 
 
 def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, check: int = CHECKED_ROWS) -> dict[str, Any]:
-    """Write a finished run to a new folder; returns what is in it: ``folder``, ``kind``, ``chat_template``, ``parity``.
+    """Write a finished run to a new folder; returns what is in it: ``folder``, ``kind``, ``chat_template``, ``parity``
+    with its finding in ``parity_words``.
 
     ``merge``: whole bf16 weights instead of the adapter; ``check`` rows of dev (else of train) are then answered by
     adapter, merged weights and merged weights in 4 bits. UserError: the run isn't finished, or the folder is there.
@@ -77,6 +74,7 @@ def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, c
         found["chat_template"] = _write_tokenizer(run, folder)
         if whole and run.spec.method != "full" and check > 0:
             found["parity"] = parity(run, folder, check, reporter)
+            found["parity_words"] = list(parity_words(found["parity"], run.spec.method))
         write_text(folder / "template.yaml", dump_template(run.template))
         write_json(folder / "tunewise.json", found | {"stop": list(run.template.stop)})
         base = Path(json.loads((source / MANIFEST).read_text("utf-8"))["base"])
@@ -97,12 +95,6 @@ def read_export(run: Run, *, merge: bool) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads((folder / "tunewise.json").read_text("utf-8"))
     return found
-
-
-def go_on(reporter: Reporter) -> None:
-    """Raise a UserError where a stop was asked for: nothing of an export is kept then."""
-    if reporter.should_stop():
-        raise UserError("The export was stopped", "Nothing of it was written; start it again.")
 
 
 def served_template(template: Template, tokenizer: PreTrainedTokenizerFast, elements: Sequence[str] = ()) -> str:
@@ -170,88 +162,6 @@ def _write_merged(run: Run, folder: Path, reporter: Reporter) -> None:
     reporter.progress(2, 2, unit="steps", message="merged")
 
 
-def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, dict[str, float]]:
-    """Adapter, merged and merged in 4 bits on the same rows: ``loss`` (nats a token) of the gold answers, scores of greedy ones.
-
-    ``same_as_adapter`` is the share of equal answers; ``loss_difference`` and ``micro_f1_difference`` are against the
-    adapter. Rows are the run's dev rows, else the first it was trained on.
-    """
-    examples, gold = _checked_examples(run, rows)
-    dataset = get_dataset((run.spec.dev or run.spec.data[0]).dataset)
-    prompts = [example.input_ids[: example.prompt] for example in examples]
-    answers = [[token for token in example.labels[example.prompt :] if token != IGNORED] for example in examples]
-    longest = max(map(len, answers)) + 16
-    base = run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
-    whole = ModelRef(source="path", name=str(merged), dtype="bfloat16")
-    ways = {
-        "adapter": (base, result_folder(run)),
-        "merged": (whole, None),
-        "merged_nf4": (whole.model_copy(update={"quantisation": "nf4"}), None),
-    }
-    found: dict[str, dict[str, float]] = {}
-    texts: dict[str, list[str]] = {}
-    for name, (reference, adapter) in ways.items():
-        go_on(reporter)
-        reporter.progress(len(found), len(ways), unit="models", message=f"answering {len(prompts)} rows: {name}")
-        loss, texts[name] = _answer(run, reference, adapter, prompts, answers, longest)
-        same = sum(a == b for a, b in zip(texts[name], texts["adapter"], strict=True)) / len(prompts)
-        scores = answer_scores(gold, texts[name], dataset.task, dataset.elements)
-        found[name] = {"loss": loss, "same_as_adapter": same, "rows": float(len(prompts)), **scores}
-        for key in ("loss", "micro_f1"):
-            found[name][f"{key}_difference"] = found[name][key] - found["adapter"][key]
-    return found
-
-
-def _checked_examples(run: Run, rows: int) -> tuple[list[Example], list[Mapping[str, Any]]]:
-    """Rows to compare on, as examples and as they are scored."""
-    use = run.spec.dev or run.spec.data[0]
-    use = use.model_copy(update={"limit": rows})
-    made = examples_of(use, run.spec, run.template, load_tokenizer(run.spec.model))
-    examples = [example for example in made if isinstance(example, Example)]
-    if not examples:
-        raise UserError("No row is left to compare the merged weights on", "Export with --check 0.")
-    by_id = {row["row_id"]: row for row in read_rows(use.dataset, use.version, split=use.split, limit=rows).to_pylist()}
-    gold = [by_id[example.row_id] for example in examples]
-    return examples, [row | {"output": last_answer(row)} for row in gold]
-
-
-def _answer(
-    run: Run,
-    reference: ModelRef,
-    adapter: Path | None,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    longest: int,
-) -> tuple[float, list[str]]:
-    from core.models.engine import Engine
-    from core.models.load import load_model
-
-    stop = tuple(stop_strings(run.template, load_tokenizer(run.spec.model)))
-    with Engine(load_model(reference)) as engine:
-        if adapter is not None:
-            engine.attach(run.run_id, adapter)
-        name = None if adapter is None else run.run_id
-        scored = engine.score(prompts, answers, adapter=name)
-        answered = engine.generate(prompts, GenerationSettings(max_new_tokens=longest), adapter=name, stop=stop)
-    return sum(nll for nll, _ in scored) / sum(tokens for _, tokens in scored), [answer.text for answer in answered]
-
-
-def parity_lines(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
-    """A parity report as a table: the weights, then a column for each of ``PARITY_HEADINGS``."""
-    return [
-        (
-            name,
-            f"{v['micro_f1']:.3f}",
-            f"{v['micro_f1_difference']:+.3f}",
-            f"{v['exact_match']:.3f}",
-            f"{v['loss']:.4f}",
-            f"{v['loss_difference']:+.4f}",
-            f"{v['same_as_adapter']:.0%}",
-        )
-        for name, v in found.items()
-    ]
-
-
 def _how_to_use(run: Run, found: Mapping[str, Any], base: str) -> str:
     lines = [
         "\n## Use",
@@ -264,8 +174,7 @@ def _how_to_use(run: Run, found: Mapping[str, Any], base: str) -> str:
     if run.template.stop:
         lines.append(f"Stop at: {', '.join(f'`{text}`' for text in run.template.stop)}.")
     if "parity" in found:
-        rows = round(next(iter(found["parity"].values()))["rows"])
-        lines += [f"## Parity\nOn the same {rows} rows.\n\n| | " + " | ".join(PARITY_HEADINGS) + " |", "|-|-|-|-|-|-|-|"]
+        lines += ["## Parity", *found["parity_words"], "", "| | " + " | ".join(PARITY_HEADINGS) + " |", "|-|-|-|-|-|-|-|"]
         lines += [f"| {' | '.join(line)} |" for line in parity_lines(found["parity"])]
     return "\n".join(lines) + "\n"
 

@@ -16,11 +16,12 @@ from core.data.answers import parse_answer
 from core.errors import UserError
 from core.figures import training as figures
 from core.jobs.queue import enqueue_export
-from core.records import ENDED_STATES, Job, Run
+from core.records import ENDED_STATES, Job, Method, Run
 from core.store.datasets import get_dataset
 from core.store.jobs import list_jobs, log_path, log_tail
 from core.store.runs import run_folder
-from core.training.export import PARITY_HEADINGS, export_folder, parity_lines, read_export
+from core.training.export import export_folder, read_export
+from core.training.merge_parity import PARITY_HEADINGS, parity_lines, parity_words
 from core.training.samples import read_samples
 from core.training.spec import dump_spec
 from pages.ui import charts, formats, marks, states, tables
@@ -180,7 +181,7 @@ def _exports(run: Run, job: Job) -> None:
             st.code(str(export_folder(run, merge=merge)), language=None)
             st.caption(f"Chat template: {done['chat_template']}. Its README says how to serve it.")
             if "parity" in done:
-                _parity(done["parity"])
+                _parity(done["parity"], run.spec.method)
         elif mine and mine[-1].state not in ENDED_STATES:
             states.working(mine[-1].job_id)
         else:
@@ -194,14 +195,9 @@ def _write(run: Run, merge: bool) -> None:
     enqueue_export(run, merge=merge)
 
 
-def _parity(found: dict[str, dict[str, float]]) -> None:
-    rows = round(found["adapter"]["rows"])
-    worst = min(found["merged"]["micro_f1_difference"], found["merged_nf4"]["micro_f1_difference"])
-    told = "answer as well as the adapter" if worst >= -0.01 else f"lose up to {formats.score(-worst)} of micro-F1"
-    if found["adapter"]["micro_f1"] > 0:
-        st.markdown(f"On the same {rows} rows the merged weights {told}.")
-    else:
-        st.markdown(f"On the same {rows} rows the adapter found no value, so only the loss tells how the merged weights compare.")
+def _parity(found: dict[str, dict[str, float]], method: Method) -> None:
+    for line in parity_words(found, method):
+        st.markdown(states.plain(line))
     keys = ["weights", "f1", "f1_difference", "exact", "loss", "loss_difference", "same"]
     frame = pd.DataFrame([dict(zip(keys, line, strict=True)) for line in parity_lines(found)])
     frame["weights"] = frame["weights"].map(WEIGHTS)

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core.__main__ import main
 from core.errors import UserError
+from core.evaluation.metrics.rows import Statistics
 from core.models.tokenizer import load_tokenizer, tokenizer_in
 from core.prompts.render import render
 from core.prompts.templates import find_template, list_templates
@@ -19,7 +21,9 @@ from core.store import runs
 from core.store.files import is_complete
 from core.store.runs import run_folder
 from core.training.artefacts import base_of
-from core.training.export import _writes_the_same, export_folder, export_run, parity_lines, read_export, served_template
+from core.training.export import _writes_the_same, export_folder, export_run, read_export, served_template
+from core.training.merge_parity import BY_NATURE, differences, parity_lines, parity_words
+from core.training.scores import scored_answers
 from tests.prompts.toys import CHATML, byte_level
 from tests.training.conftest import Keeper, rows_table
 from tests.training.test_runner import make_run, train
@@ -63,11 +67,59 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
     for values in parity.values():
         assert values["loss_difference"] == pytest.approx(values["loss"] - parity["adapter"]["loss"])
         assert values["micro_f1_difference"] == pytest.approx(values["micro_f1"] - parity["adapter"]["micro_f1"])
+        for name in ("loss_difference", "micro_f1_difference"):
+            assert values[f"{name}_low"] <= values[name] <= values[f"{name}_high"]
+    assert parity["merged"]["loss_difference_low"] < parity["merged"]["loss_difference_high"]
     card = (tmp_path / "merged" / "README.md").read_text("utf-8")
-    assert "On the same 6 rows" in card
+    assert "the same 6 rows" in card
+    assert all(line in card for line in found["parity_words"])
+    assert BY_NATURE in card
     assert "library_name: transformers" in card
     assert "Whole bf16 weights with a qlora adapter merged in" in card
     assert "vllm serve . --chat-template" in card
+
+
+def counted(right: int, rows: int, nll: float) -> Statistics:
+    """Answers to ``rows`` rows of which the first ``right`` are right."""
+    gold = [{"input": "Anna", "output": json.dumps({"person": ["Anna"]})} for _ in range(rows)]
+    said = [json.dumps({"person": ["Anna" if place < right else "Per"]}) for place in range(rows)]
+    losses = Statistics(("gold_nll", "gold_tokens"), np.array([[nll * 8, 8.0]] * rows))
+    return scored_answers(gold, said, "extraction", ("person",)).statistics.beside(losses)
+
+
+def test_a_difference_after_merging_has_its_paired_interval() -> None:
+    few = differences(counted(28, 31, 0.30), counted(25, 31, 0.31))
+    assert few["micro_f1_difference"] == pytest.approx(-3 / 31)
+    # three of 31 rows, resampled: mean -0.097, standard deviation sqrt(p(1-p)/31) = 0.053
+    assert few["micro_f1_difference_low"] == pytest.approx(-0.097 - 1.96 * 0.053, abs=1 / 31)
+    assert few["micro_f1_difference_high"] == pytest.approx(0.0, abs=0.01)
+    assert few["loss_difference"] == pytest.approx(0.01)
+    many = differences(counted(900, 1000, 0.3), counted(800, 1000, 0.3))
+    assert many["micro_f1_difference_high"] < -0.07
+
+
+def test_a_parity_report_says_a_loss_only_where_it_is_clear() -> None:
+    def report(low: float, value: float, high: float, same: float = 0.5) -> dict[str, dict[str, float]]:
+        whole = {"micro_f1": 0.5, "exact_match": 0.5, "loss": 0.3, "rows": 31.0}
+        zero = {f"{name}_difference{end}": 0.0 for name in ("micro_f1", "loss") for end in ("", "_low", "_high")}
+        ends = {"micro_f1_difference": value, "micro_f1_difference_low": low, "micro_f1_difference_high": high}
+        return {
+            "adapter": {**whole, **zero, "same_as_adapter": 1.0},
+            "merged": {**whole, **zero, **ends, "same_as_adapter": same},
+        }
+
+    [unclear] = parity_words(report(-0.31, -0.14, 0.02), "lora")
+    assert "no clear difference" in unclear
+    assert "-0.140 [-0.310, +0.020]" in unclear
+    [clear, nature] = parity_words(report(-0.31, -0.14, -0.02), "qlora")
+    assert "clearly lose micro-F1 on the same 31 rows" in clear
+    assert nature == BY_NATURE
+    [same] = parity_words(report(0, 0, 0, same=1.0), "lora")
+    assert "at most 11% of such rows can differ" in same  # Wilson, 0 of 31
+    older = {name: {k: v for k, v in values.items() if "_low" not in k and "_high" not in k}
+             for name, values in report(-0.3, -0.14, 0.1).items()}  # fmt: skip
+    assert "was not kept" in parity_words(older, "lora")[0]
+    assert parity_lines(older)[1][2] == "-0.140"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +189,7 @@ def test_a_job_exports_into_the_runs_own_folder_and_says_what_it_found(run: Run,
     assert found is not None
     assert (found["kind"], found["chat_template"]) == ("model", "instruct-en@1")
     assert [line[0] for line in parity_lines(found["parity"])] == ["adapter", "merged", "merged_nf4"]
-    assert parity_lines(found["parity"])[0][2] == "+0.000"
+    assert parity_lines(found["parity"])[0][2] == ""
     with pytest.raises(UserError, match="there already"):
         handlers.handler_of("export")(job, SilentReporter())
     assert main(["runs", "--json"]) == 0  # the export's state is not the run's
