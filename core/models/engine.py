@@ -48,7 +48,7 @@ class Engine:
         self.context = int(getattr(config, "max_position_embeddings", 0) or 2**31)
         if loaded.device.type == "cuda":
             grouped.register()
-            FourBitLayers(loaded.model)
+        self._four_bit = FourBitLayers(loaded.model) if loaded.device.type == "cuda" else None
         self._pad = int(loaded.tokenizer.pad_token_id)
         self._ends = end_tokens(loaded)
         self._limits = batch_limits(loaded, config)
@@ -198,6 +198,8 @@ class Engine:
         self._scheduler.close()
         if self._lane is not None:
             self._lane.clear()
+        if self._four_bit is not None:
+            self._four_bit.undo()
         self._adapters.clear()
         self._scheduler.forget_model()
         self._model = None

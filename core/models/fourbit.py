@@ -28,14 +28,25 @@ class FourBitLayers:
 
     def __init__(self, model: Any, clock: Callable[[], float] | None = None) -> None:
         workspace = Workspace()
-        found = [(name, m) for name, m in model.named_modules() if type(m).__name__ == "Linear4bit" and _is_packed(m)]
+        found = [(name, module) for name, module in model.named_modules() if _is_packed(module)]
         frozen = [(name, FrozenWeight(module, workspace)) for name, module in found]
         join_scales(frozen)
         self._clock = clock or _device_clock
         self._quicker: dict[tuple[int, ...], bool] = {}
+        self._layers = [weight.layer for _, weight in frozen]
         for _, weight in frozen:
             weight.layer.forward = self._forward_of(weight, weight.layer.forward)
-        self.count = len(frozen)
+
+    def undo(self) -> None:
+        """Give the layers their own forward passes again: a model may go on to be trained."""
+        for layer in self._layers:
+            vars(layer).pop("forward", None)
+        self._layers = []
+
+    @property
+    def count(self) -> int:
+        """Layers that are computed here."""
+        return len(self._layers)
 
     @property
     def unpacked(self) -> list[tuple[int, ...]]:
@@ -81,6 +92,9 @@ class FourBitLayers:
 
 
 def _is_packed(module: Any) -> bool:
+    """Whether it is bitsandbytes' own layer (peft's around it has the same name), its weight in 4 bits, nobody's forward set."""
+    if type(module).__name__ != "Linear4bit" or not hasattr(module, "compute_dtype") or "forward" in vars(module):
+        return False
     return getattr(module.weight, "quant_state", None) is not None
 
 

@@ -105,6 +105,7 @@ class BlockScales:
         seconds = second.split([len(state.state2.absmax) for state in states])
         for state, first, last in zip(states, self._views, seconds, strict=True):
             state.absmax, state.state2.absmax = first, last  # the same numbers, held once
+            state.joined = self
         self._found: Sequence[torch.Tensor] = ()
 
     def of(self, state: Any, workspace: Workspace) -> torch.Tensor | None:
@@ -112,7 +113,7 @@ class BlockScales:
         place = next((number for number, view in enumerate(self._views) if view is state.absmax), None)
         if place is None:
             return None
-        if workspace.turn is not self:
+        if workspace.turn is not self or not self._found:  # another workspace may have taken them since
             if workspace.turn is not None:
                 workspace.turn._found = ()
             scales = _unpack_scales(self._whole, self._state2, self._second)
@@ -132,7 +133,10 @@ def join_scales(weights: Iterable[tuple[str, FrozenWeight]]) -> None:
         states = [weight.layer.weight.quant_state for weight in found_weights]
         joined = [weight for weight, state in zip(found_weights, states, strict=True) if _can_join(state, states[0])]
         if len(joined) > 1:
-            scales = BlockScales([weight.layer.weight.quant_state for weight in joined])
+            states = [weight.layer.weight.quant_state for weight in joined]
+            before = {id(getattr(state, "joined", None)): getattr(state, "joined", None) for state in states}
+            known = next(iter(before.values())) if len(before) == 1 else None  # a training's, whose dev rows an engine answers
+            scales = known or BlockScales(states)
             for weight in joined:
                 weight.scales = scales
 

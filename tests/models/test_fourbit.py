@@ -76,6 +76,46 @@ def test_few_rows_and_what_was_quicker_stay_with_bitsandbytes(monkeypatch: pytes
     assert not times
 
 
+def test_a_model_is_left_as_it_was_and_its_scales_are_joined_once() -> None:
+    made = model()
+    wanted = asked(made, 64)
+    block = made["layers"][0]
+    first = FourBitLayers(made, clock=ticking(2.0, 1.0))
+    asked(made, 64)
+    joined = block["up"].weight.quant_state.joined
+    second = FourBitLayers(made, clock=ticking(2.0, 1.0))
+    assert (first.count, second.count) == (3, 0), "layers that are set aren't set twice"
+    first.undo()
+    assert not [m for m in made.modules() if "forward" in vars(m)]
+    third = FourBitLayers(made, clock=ticking(2.0, 1.0))
+    assert block["up"].weight.quant_state.joined is joined
+    for _ in range(2):  # both workspaces in turn
+        for found, before in zip(asked(made, 64), wanted, strict=True):
+            assert (found.float() - before.float()).norm() / before.float().norm() < 0.02
+    third.undo()
+    assert all(torch.equal(a, b) for a, b in zip(asked(made, 64), wanted, strict=True))
+
+
+def test_two_workspaces_may_take_turns() -> None:
+    from core.models.frozen import FrozenWeight, Workspace, join_scales
+
+    made = model()
+    plain = [layer.weight for layer in (made["layers"][0]["up"], made["layers"][1]["up"])]
+    found: list[list[torch.Tensor]] = []
+    groups = []
+    for _ in range(2):
+        space = Workspace()
+        frozen = [(n, FrozenWeight(m, space)) for n, m in made.named_modules() if type(m).__name__ == "Linear4bit"]
+        join_scales(frozen)
+        groups.append([weight for _, weight in frozen])
+    for _ in range(3):
+        for group in groups:
+            found.append([weight.weight(torch.float32).clone() for weight in (group[2], group[0], group[1], group[0])])
+    assert plain
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
 def test_a_wrong_answer_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     made = model()
     wanted = asked(made, 64)
