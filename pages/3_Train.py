@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.jobs.queue import dispatch, enqueue_training, list_claims
+from core.jobs.queue import dispatch, enqueue_training, gpu_count, list_claims
 from core.records import Run
 from core.store.jobs import get_job
 from core.store.runs import list_runs
@@ -28,7 +28,7 @@ def new_run() -> None:
     if spec is None:
         states.empty("There is nothing to train on yet", "Import a dataset first.", "train", action="Go to Data")
         return
-    faults = validate(spec)
+    faults = validate(spec, gpu_count())
     if faults:
         st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
     cost = None if faults else traincost.estimate(spec)

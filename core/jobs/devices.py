@@ -43,6 +43,11 @@ def list_devices() -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in indices) or ("cpu",)
 
 
+def gpu_count() -> int:
+    """How many GPUs jobs may claim."""
+    return sum(device.startswith("cuda") for device in list_devices())
+
+
 def device_kind() -> str:
     """What a new job asks for: ``cuda`` (any GPU) where there is one, else ``cpu``."""
     return list_devices()[0].partition(":")[0]

@@ -15,7 +15,7 @@ from sqlmodel import select
 from core.errors import SpecError, UserError
 from core.jobs.backends import backend_of, get_backend
 from core.jobs.claims import claim_device, is_wanted, list_claims, release_device, set_busy, watch_claim, who_holds
-from core.jobs.devices import FILES, NETWORK, candidates, default_device, device_kind, list_devices
+from core.jobs.devices import FILES, NETWORK, candidates, default_device, device_kind, gpu_count, list_devices
 from core.jobs.dispatcher import dispatch
 from core.jobs.handlers import handler_of
 from core.jobs.measurements import prepare_measurement
@@ -51,6 +51,7 @@ __all__ = [
     "enqueue_measurement",
     "enqueue_profile",
     "enqueue_training",
+    "gpu_count",
     "is_wanted",
     "list_claims",
     "list_devices",

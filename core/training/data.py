@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import UserError
-from core.prompts.examples import IGNORED, Dropped, Example, build_example
+from core.prompts.examples import IGNORED, Dropped, Example, answer_ids, build_example, prompt_ids
 from core.prompts.parity import require_parity
+from core.prompts.render import RowError
 from core.records import DatasetUse, Template, TrainSpec
 from core.store.datasets import get_dataset, read_rows
 
@@ -92,25 +93,49 @@ def examples_of(
     SpecError where a chat or an evaluation would read the first rows with other tokens than they are trained with.
     """
     elements = get_dataset(use.dataset).elements
-    made: list[Example | Dropped] = []
     rows = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
     require_parity(template, rows[:PARITY_ROWS], tokenizer=tokenizer, elements=elements)
-    for row in rows:
-        example = build_example(
-            template,
-            row,
-            tokenizer=tokenizer,
-            elements=elements,
-            max_length=spec.max_length,
-            overflow=spec.overflow,
-            loss_on=spec.loss_on,
-            turns=spec.turns,
-            grounded=_grounded(row) if spec.overflow == "shorten_around" else None,
-        )
-        if isinstance(example, Example) and all(label == IGNORED for label in example.labels[1:]):
-            example = Dropped(example.row_id, "it has no token to learn", "no_answer")
-        made.append(example)
-    return made
+    return [example_of(row, spec, template, tokenizer, elements) for row in rows]
+
+
+def example_of(
+    row: Mapping[str, Any], spec: TrainSpec, template: Template, tokenizer: PreTrainedTokenizerFast, elements: Sequence[str]
+) -> Example | Dropped:
+    """One row as an example, or as left out."""
+    example = build_example(
+        template,
+        row,
+        tokenizer=tokenizer,
+        elements=elements,
+        max_length=spec.max_length,
+        overflow=spec.overflow,
+        loss_on=spec.loss_on,
+        turns=spec.turns,
+        grounded=_grounded(row) if spec.overflow == "shorten_around" else None,
+    )
+    if isinstance(example, Example) and all(label == IGNORED for label in example.labels[1:]):
+        return Dropped(example.row_id, "it has no token to learn", "no_answer")
+    return example
+
+
+def dev_examples(
+    use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[dict[str, Any], list[int], list[int]]]:
+    """Rows of dev with an answer, spread over it so that ``eval_rows`` or a few more remain: row, prompt, gold answer.
+
+    The row's ``output`` is its last answer. They may be longer than ``max_length``.
+    """
+    elements = get_dataset(use.dataset).elements
+    table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
+    for row in table[:: max(1, len(table) // spec.eval_rows)]:
+        row["output"] = last_answer(row)
+        try:
+            prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=elements)
+            gold = answer_ids(template, row, tokenizer=tokenizer, elements=elements)
+        except RowError:
+            continue
+        if gold:
+            yield row, prompt, gold
 
 
 def last_answer(row: Mapping[str, Any]) -> str:

@@ -19,13 +19,12 @@ import torch
 from core.models.cpu4bit import inference
 from core.models.engine import Engine
 from core.models.load import LoadedModel
-from core.prompts.examples import answer_ids, prompt_ids
-from core.prompts.render import RowError, stop_strings
+from core.prompts.render import stop_strings
 from core.records import DatasetUse, GenerationSettings, Reporter, Task, Template, TrainSpec
-from core.store.datasets import get_dataset, read_rows
+from core.store.datasets import get_dataset
 from core.store.files import write_json, write_text
 from core.training.attention import generating_attention
-from core.training.data import last_answer
+from core.training.data import dev_examples
 from core.training.prepare import short_adapter
 from core.training.samples import SAMPLE_FILE, SAMPLES
 from core.training.scores import answer_scores
@@ -48,23 +47,10 @@ class DevRows:
 def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: Any) -> DevRows:
     """The rows of dev that are looked at: the first ``eval_rows``, spread over it, that fit into ``max_length``."""
     dataset = get_dataset(use.dataset)
-    rows: list[Mapping[str, Any]] = []
-    prompts, golds = [], []
-    table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
-    stride = max(1, len(table) // spec.eval_rows)
-    for row in table[::stride]:
-        row["output"] = last_answer(row)
-        try:
-            prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
-            gold = answer_ids(template, row, tokenizer=tokenizer, elements=dataset.elements)
-        except RowError:
-            continue
-        if gold and len(prompt) + len(gold) <= spec.max_length and len(rows) < spec.eval_rows:
-            rows.append(row)
-            prompts.append(prompt)
-            golds.append(gold)
-    stop = stop_strings(template, tokenizer)
-    return DevRows(tuple(rows), tuple(prompts), tuple(golds), dataset.task, dataset.elements, tuple(stop))
+    made = dev_examples(use, spec, template, tokenizer)
+    fitting = [found for found in made if len(found[1]) + len(found[2]) <= spec.max_length][: spec.eval_rows]
+    rows, prompts, golds = zip(*fitting, strict=True) if fitting else ((), (), ())
+    return DevRows(rows, prompts, golds, dataset.task, dataset.elements, tuple(stop_strings(template, tokenizer)))
 
 
 def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter) -> tuple[dict[str, float], list[str]] | None:

@@ -22,6 +22,7 @@ from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
 from core.store.datasets import get_dataset, get_version
 from core.store.files import write_text
 from core.store.runs import run_folder
+from core.training.faults import layer_faults, length_faults, model_folder
 from core.training.scores import metrics_of
 from core.training.shape import read_shape
 
@@ -100,23 +101,19 @@ def learning_rate(spec: TrainSpec) -> float:
 
 
 def _is_small(model: ModelRef) -> bool:
-    from core.models.catalogue import list_models
-
     if model.source == "default":  # of 135 million numbers, also before it is converted
         return True
-    folder: Path | None = Path(model.name)
-    if model.source != "path":
-        entries = (entry for entry in list_models() if (entry.ref.source, entry.ref.name) == (model.source, model.name))
-        folder = next((entry.folder for entry in entries if entry.ready), None)
+    folder = model_folder(model)
     try:
         return folder is not None and read_shape(folder).width <= SMALL_WIDTH
     except UserError:
         return False
 
 
-def validate(spec: TrainSpec) -> list[str]:
-    """All reasons why a spec can't be carried out here; empty when it can."""
+def validate(spec: TrainSpec, gpus: int | None = None) -> list[str]:
+    """All reasons why a spec can't be carried out here; empty when it can. ``gpus``: how many may be used (none: all)."""
     faults: list[str] = []
+    there: list[tuple[str, DatasetUse]] = []
     for place, use in _uses(spec):
         try:
             version = get_version(use.dataset, use.version)
@@ -126,6 +123,8 @@ def validate(spec: TrainSpec) -> list[str]:
         if version.rows and not version.split_sizes.get(use.split, 0):
             sizes = ", ".join(f"{name or 'no split'}: {count}" for name, count in version.split_sizes.items()) or "none"
             faults.append(f"{place}.split: {use.dataset!r} v{version.number} has no rows in {use.split!r} ({sizes})")
+        elif version.rows:
+            there.append((place, use))
     try:
         find_template(spec.template)
     except UserError as error:
@@ -142,8 +141,13 @@ def validate(spec: TrainSpec) -> list[str]:
         faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
     if spec.batch_size % spec.gpus:
         faults.append(f"batch_size: {spec.batch_size} rows of a step can't be shared evenly by {spec.gpus} GPUs")
-    if spec.optimizer in SHORT_OPTIMIZERS and not any(device.name.startswith("cuda") for device in devices()):
+    cards = sum(device.name.startswith("cuda") for device in devices())
+    if spec.optimizer in SHORT_OPTIMIZERS and not cards:
         faults.append(f"optimizer: {spec.optimizer} needs a GPU; use adamw, or leave it to auto")
+    usable = cards if gpus is None else gpus
+    if spec.gpus > max(1, usable):
+        faults.append(f"gpus: {spec.gpus} are asked for, and {usable} can be used here; leave gpus out, or give {max(1, usable)}")
+    faults += layer_faults(spec) + length_faults(spec, there)
     return faults + _dev_faults(spec) + _report_faults(spec)
 
 
@@ -159,6 +163,11 @@ def _dev_faults(spec: TrainSpec) -> list[str]:
             known = metrics_of(get_dataset(spec.dev.dataset).task)
         except UserError:  # told with the dataset's own place
             return faults
+        if any((use.dataset, use.split) == (spec.dev.dataset, spec.dev.split) for use in spec.data):
+            faults.append(
+                f"dev: {spec.dev.split!r} of {spec.dev.dataset!r} is what is trained on, so its scores would say nothing; "
+                f"take another split (`python -m core split {spec.dev.dataset}` makes train, dev and test)"
+            )
         if spec.best_metric not in known:
             faults.append(f"best_metric: {spec.dev.dataset!r} has no {spec.best_metric}; it has {', '.join(known)}")
     return faults
@@ -175,9 +184,9 @@ def _report_faults(spec: TrainSpec) -> list[str]:
     return faults
 
 
-def check(spec: TrainSpec) -> None:
+def check(spec: TrainSpec, gpus: int | None = None) -> None:
     """Raise a SpecError with all faults of ``validate``, if there are any."""
-    faults = tuple(validate(spec))
+    faults = tuple(validate(spec, gpus))
     if faults:
         raise _spec_error("the spec", faults)
 

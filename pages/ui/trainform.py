@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.jobs.queue import list_devices
+from core.jobs.queue import gpu_count
 from core.records import DatasetUse, Run, TrainSpec
 from core.store.datasets import get_version, list_datasets, list_versions
 from core.training.scores import metrics_of
@@ -242,7 +242,7 @@ def _more(start: TrainSpec, chosen: dict[str, Any], key: str) -> dict[str, Any]:
         found |= trainsettings.ask_all(trainsettings.KEEP, values, key)
     with machine:
         found |= trainsettings.ask_all(trainsettings.MACHINE, values, key)
-        gpus = sum(device.startswith("cuda") for device in list_devices())
+        gpus = gpu_count()
         if gpus > 1:
             found["gpus"] = trainsettings.ask(trainsettings.GPUS, start.gpus, key)
             st.caption(f"This machine has {formats.plural(gpus, 'GPU')}.")

@@ -27,7 +27,7 @@ def test_two_processes_train_like_one_also_over_a_stop(tiny: Path, people: str) 
     values: dict[str, Any] = {"max_steps": 12, "lora_dropout": 0.0, "dtype": "float32", "batch_size": 4}
     whole = Keeper()
     train(make_run(tiny, people, **values), whole)
-    run = make_run(tiny, people, gpus=2, **values)
+    run = make_run(tiny, people, {"gpus": 2}, **values)
     first = Keeper(stop_after=3)
     stopped = train(run, first)
     assert not stopped.complete
@@ -43,7 +43,7 @@ def test_two_processes_train_like_one_also_over_a_stop(tiny: Path, people: str) 
 def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
     tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = make_run(tiny, people, gpus=2, max_length=8)
+    run = make_run(tiny, people, {"gpus": 2, "max_length": 8})
     monkeypatch.setenv("TUNEWISE_LAUNCHED_BY", str(os.getpid()))
     monkeypatch.setenv("RANK", "0")
     assert distributed.main(run.run_id) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from core.training.checkpoints import all_checkpoints, last_checkpoint, step_of
 from tests.training.conftest import Keeper, keep, rows_table
 
 
-def make_run(model: Path, dataset: str, **values: Any) -> Run:
-    """A queued run with quick defaults."""
+def make_run(model: Path, dataset: str, unchecked: Mapping[str, Any] | None = None, **values: Any) -> Run:
+    """A queued run with quick defaults. ``unchecked``: settings that it gets after its spec was found to be sound."""
     settings: dict[str, Any] = {"max_steps": 6, "batch_size": 4, "save_every": 3, "learning_rate": 5e-3, "method": "lora"}
     reference = ModelRef(source="path", name=str(model), dtype=values.pop("dtype", "auto"))
-    return save_run(prepare_training(TrainSpec(model=reference, data=(DatasetUse(dataset=dataset),), **(settings | values))))
+    run = prepare_training(TrainSpec(model=reference, data=(DatasetUse(dataset=dataset),), **(settings | values)))
+    return save_run(run.model_copy(update={"spec": run.spec.model_copy(update=unchecked or {})}))
 
 
 def train(run: Run, keeper: Keeper | None = None) -> Run:
@@ -136,7 +138,7 @@ def test_dropped_and_shortened_rows_are_counted_and_named(tiny: Path, workspace:
 
 def test_no_row_left_is_the_users_fault(tiny: Path, people: str) -> None:
     with pytest.raises(UserError, match="No row is left"):
-        train(make_run(tiny, people, max_length=8))
+        train(make_run(tiny, people, {"max_length": 8}))
 
 
 def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +406,7 @@ def test_switches_of_lora_train_and_answer(tiny: Path, people: str) -> None:
 )
 def test_what_a_model_or_a_machine_cannot_do_is_told(tiny: Path, people: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        train(make_run(tiny, people, **values))
+        train(make_run(tiny, people, values))
 
 
 def test_a_look_at_dev_leaves_the_gradients_of_4_bit_layers_as_they_were(tiny: Path, people: str) -> None:

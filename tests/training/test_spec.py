@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from core.errors import SpecError
+from core.jobs.submissions import prepare_training
 from core.records import DatasetUse, ModelRef, TrainSpec
 from core.training.spec import check, dump_spec, freeze_versions, learning_rate, load_spec, make_spec, validate
+from tests.training.conftest import keep, rows_table
 
 
 def write(folder: Path, text: str) -> Path:
@@ -116,6 +119,59 @@ def test_what_a_run_chooses_by_must_be_measured_and_where_it_reports_must_be_ins
     unknown, missing = faults(report_to=["tensorbord", "neptune"])
     assert "'tensorbord' is not known; known: tensorboard" in unknown
     assert "neptune needs the package 'neptune'" in missing
+
+
+def test_layers_lengths_gpus_and_dev_are_told_with_all_other_faults(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"data": people, "model": str(tiny), "method": "lora", "micro_batch_size": 9}
+    values |= {"target_modules": ["q_prj", "v_proj"], "max_length": 16, "gpus": 2, "dev": {"dataset": people, "split": "train"}}
+    faults = validate(make_spec(values), gpus=0)
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "micro_batch_size", "gpus", "target_modules", "max_length", "max_length", "dev",
+    ]  # fmt: skip
+    _, gpus, layers, length, _, dev = faults
+    assert "leave gpus out, or give 1" in gpus
+    assert "no layer 'q_prj', did you mean 'q_proj'?" in layers
+    assert "leave target_modules out" in layers
+    assert "'v_proj'" not in layers
+    assert f"python -m core split {people}" in dev
+    shortest = int(re.search(r"the shortest needs (\d+)", length).group(1))  # type: ignore[union-attr]
+    assert "`overflow: shorten_input`" in length
+
+    def lengths(**changed: object) -> list[str]:
+        return validate(make_spec({"data": people, "model": str(tiny), **changed}))
+
+    assert lengths(max_length=shortest) == []
+    [short] = lengths(max_length=shortest - 1)
+    assert f"the shortest needs {shortest}" in short
+    assert lengths(max_length=shortest - 1, overflow="shorten_input") == []
+    assert len(lengths(max_length=16, overflow="shorten_input")) == 1  # prompt and answer alone are longer
+    assert validate(make_spec({"data": people, "gpus": 2}), gpus=2) == []
+    monkeypatch.setenv("TUNEWISE_DEVICES", "cuda:0,cuda:1")
+    with pytest.raises(SpecError, match="gpus: 3 are asked for, and 2 can be used here"):
+        prepare_training(make_spec({"data": people, "gpus": 3, "batch_size": 9}))
+    monkeypatch.setenv("TUNEWISE_DEVICES", "cpu")
+    with pytest.raises(SpecError, match="gpus: 3 are asked for, and 0 can be used here"):
+        prepare_training(make_spec({"data": people, "gpus": 3, "batch_size": 9}))
+
+
+def test_dev_rows_too_long_to_be_looked_at_are_told_by_name(tiny: Path, workspace: Path) -> None:
+    short, long = keep("short", rows_table(12)), keep("long", rows_table(12, long_every=1))
+    spec = {"data": short, "dev": long, "model": str(tiny), "max_length": 400}
+    [fault] = validate(make_spec(spec))
+    assert fault.startswith("max_length: not one row of 'long' v1, split 'dev', fits into 400 tokens")
+    assert validate(make_spec(spec | {"dev": short})) == []
+
+
+def test_layers_by_path_and_of_models_that_are_not_here_are_left_alone(tiny: Path, people: str, tmp_path: Path) -> None:
+    def faults(model: str, *layers: str) -> list[str]:
+        return validate(make_spec({"data": people, "model": model, "target_modules": list(layers)}))
+
+    assert faults(str(tiny), "self_attn.q_proj", "layers.0.mlp.down_proj", "lm_head") == []
+    [fault] = faults(str(tiny), "input_layernorm")  # no matrix
+    assert "no layer 'input_layernorm'" in fault
+    assert faults("hub:some/thing", "no_such_layer") == []
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "paged_adamw_8bit", "adamw", "auto"])
