@@ -18,13 +18,14 @@ class Said(SilentReporter):
         self._every, self._began = every_seconds, time.monotonic()
         self._last = self._began
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         """A line with the amount done, the rate and, where the total is known, the time left."""
         now = time.monotonic()
         if now - self._last < self._every:
             return
         self._last = now
         rate = done / (now - self._began)
-        left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+        left = (total - done) / rate if left is None and total and rate else left
+        ends = "" if left is None else f", {left:,.0f} s left"
         amount = f"{done:,} of {total:,}" if total else f"{done:,}"
-        say(f"{amount} {unit}, {rate:,.0f} a second{left}{f': {message}' if message else ''}")
+        say(f"{amount} {unit}, {rate:,.0f} a second{ends}{f': {message}' if message else ''}")

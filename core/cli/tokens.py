@@ -239,7 +239,7 @@ class _Progress:
         self.said = 0.0
         self.began = 0.0
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         from time import monotonic
 
         self.began = self.began or monotonic()

@@ -132,7 +132,7 @@ def export(
 class ShellReporter(SilentReporter):
     """Tells a person at a shell what is being done."""
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         say(message or f"{done} of {total} {unit}")
 
 

@@ -38,6 +38,7 @@ class WorkerReporter:
         self._progress: Progress | None = None
         self._metrics: dict[int, dict[str, float]] = {}
         self._points: deque[tuple[float, int]] = deque()
+        self._said: float | None = None
         self._stop = threading.Event()
         self._superseded = threading.Event()
         self._ended = threading.Event()
@@ -45,8 +46,11 @@ class WorkerReporter:
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
-        """Say how far the task is; rate and time left come from the last minute."""
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
+        """Say how far the task is; rate and time left come from the last minute, unless the task says what is ``left``.
+
+        What it says is counted down until it says it anew.
+        """
         moment = time.monotonic()
         with self._lock:
             if self._points and done < self._points[-1][1]:
@@ -56,7 +60,9 @@ class WorkerReporter:
                 self._points.popleft()
             (first, begun), (last, now_done) = self._points[0], self._points[-1]
             rate = (now_done - begun) / (last - first) if last > first else 0.0
-            left = (total - done) / rate if rate > 0 else None
+            self._said = None if left is None else moment
+            if left is None and rate > 0:
+                left = (total - done) / rate
             self._progress = Progress(done=done, total=total, unit=unit, rate=rate, eta_seconds=left, message=message)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
@@ -99,7 +105,7 @@ class WorkerReporter:
 
     def _beat(self) -> None:
         with self._lock:
-            progress, metrics = self._progress, self._metrics
+            progress, metrics, said = self._progress, self._metrics, self._said
             self._metrics = {}
         try:
             with write() as session:
@@ -109,7 +115,7 @@ class WorkerReporter:
                     return
                 row.heartbeat = now()
                 if progress is not None:
-                    row.progress = progress.model_dump_json()
+                    row.progress = _counted_down(progress, said).model_dump_json()
                 session.add(row)
                 merge_metrics(session, self._job_id, metrics)
                 asked = row.stop_requested
@@ -119,3 +125,10 @@ class WorkerReporter:
             raise
         if asked:
             self._stop.set()
+
+
+def _counted_down(progress: Progress, said: float | None) -> Progress:
+    """Progress with what is left by now of the seconds that the task said were left at ``said`` (a monotonic clock's)."""
+    if said is None or progress.eta_seconds is None:
+        return progress
+    return progress.model_copy(update={"eta_seconds": max(0.0, progress.eta_seconds - (time.monotonic() - said))})

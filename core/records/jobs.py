@@ -92,8 +92,11 @@ class Job(Stored):
 class Reporter(Protocol):
     """What a long task tells the world. A worker's reporter writes to the database; a shell's prints."""
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
-        """Say how far the task is. Cheap: may be called at each row or step."""
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
+        """Say how far the task is. Cheap: may be called at each row or step.
+
+        ``left``: seconds to its end, where the task knows better than its pace tells.
+        """
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Keep measured values of a step."""
@@ -108,7 +111,7 @@ class Reporter(Protocol):
 class SilentReporter:
     """A reporter for callers that want none; never stops."""
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None: ...
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None: ...
 
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
 

@@ -6,6 +6,7 @@ Knows nothing of jobs: it talks to a ``Reporter``.
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,19 @@ from core.models.memory import allocated_memory
 from core.records import Reporter, TrainSpec
 from core.training.checkpoints import rotate, seal
 from core.training.dev import DevRows, Looks, look
+from core.training.looking import looks_to_come
 from core.training.trainer import StepTrainer
 from core.training.usage import UsageMeter
+
+PACES = 50
+"""Steps, the last ones, of which the pace is taken that tells the time left."""
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
     """Follows one training. ``stopped``: a stop was obeyed before the last step.
 
     ``tokens``, ``seconds`` of steps, ``load_seconds`` before them and ``look_seconds`` of each look at dev are of this process.
+    ``expected_look``: seconds of a look, until one was made.
     """
 
     def __init__(
@@ -38,11 +44,13 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.seconds = 0.0
         self.load_seconds = 0.0
         self.look_seconds: list[float] = []
+        self.expected_look = 0.0
         self.estimated_bytes = 0
         self.trainer: StepTrainer | None = None
         self.looks = looks
         self._spec, self._reporter, self._loaded, self._dev, self._folder = spec, reporter, loaded, dev, folder
         self._usage: UsageMeter | None = None
+        self._paces: deque[float] = deque(maxlen=PACES)
         self._began = time.perf_counter()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -63,13 +71,16 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.tokens += report.tokens
         self.steps += 1
         self.seconds += spent
+        self._paces.append(spent)
         control.should_log = step % self._spec.log_every == 0 or last
         control.should_save = control.should_save or step % self._spec.save_every == 0 or last
         if state.is_world_process_zero:
             busy = self._usage.read() if self._usage is not None else {}
             self._reporter.metrics(step, {"tokens_per_second": report.tokens / spent, **self._memory(), **busy})
             message = f"loss {report.loss:.3f}, {report.tokens / spent:,.0f} tokens/s"
-            self._reporter.progress(step, state.max_steps, unit="steps", message=message)
+            due = self._dev is not None and (last or self._is_due(step))
+            left = self._left(step, state.max_steps, looks=int(due))
+            self._reporter.progress(step, state.max_steps, unit="steps", message=message, left=left)
         self._stop_if_asked(control, last)
         if not self.stopped and self._dev is not None and (last or self._is_due(step)):
             self._look(control, step, last)
@@ -141,7 +152,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             assert self.trainer is not None
             began = time.perf_counter()
             message = f"looking at dev: {len(self._dev.rows):,} rows are being answered"
-            self._reporter.progress(step, int(self.trainer.args.max_steps), unit="steps", message=message)
+            steps = int(self.trainer.args.max_steps)
+            self._reporter.progress(step, steps, unit="steps", message=message, left=self._left(step, steps, looks=1))
             found = look(self._loaded, self._dev, self._spec.eval_max_new_tokens, self._reporter)
             if found is not None:
                 values, answers = found
@@ -153,6 +165,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                 shown = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
                 best = ", the best so far" if is_best else ""
                 self._reporter.log(f"dev at step {step}: {shown}{best} ({self.look_seconds[-1]:.1f} s)")
+                if not last:
+                    self._reporter.progress(step, steps, unit="steps", message=shown, left=self._left(step, steps))
                 ends = self.is_at_rest()
             else:
                 self._reporter.log("the look at dev was cut short by a stop")
@@ -163,6 +177,15 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             self._reporter.log(f"no better look at dev for {self._spec.patience} times: training ends here")
         elif not last:
             self._stop_if_asked(control, last)
+
+    def _left(self, step: int, steps: int, looks: int = 0) -> float | None:
+        """Seconds to the end: steps and looks at dev still to come, and ``looks`` now; none before a step was made."""
+        if not self._paces:
+            return None
+        usual = list(self._paces)[1:] if len(self._paces) == self.steps > 1 else self._paces  # the first step warms up
+        look = sum(self.look_seconds) / len(self.look_seconds) if self.look_seconds else self.expected_look
+        looks += looks_to_come(self._spec, step, steps) if self._dev is not None else 0
+        return (steps - step) * sum(usual) / len(usual) + looks * look
 
     def _memory(self) -> dict[str, float]:
         if self._loaded.device.type == "cuda":

@@ -90,7 +90,7 @@ def _hear(line: str, reporter: Reporter) -> dict[str, str] | None:
         return None
     said: dict[str, Any] = json.loads(line.removeprefix(MARK))
     if said["what"] == "progress":
-        reporter.progress(said["done"], said["total"], unit=said["unit"], message=said["message"])
+        reporter.progress(said["done"], said["total"], unit=said["unit"], message=said["message"], left=said["left"])
     elif said["what"] == "metrics":
         reporter.metrics(said["step"], said["values"])
     elif said["what"] == "log":
@@ -105,8 +105,8 @@ class PipeReporter:
         self._stop = run_folder(run_id) / STOP_FILE
         self._first = rank() == 0
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
-        self._say(what="progress", done=done, total=total, unit=unit, message=message)
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
+        self._say(what="progress", done=done, total=total, unit=unit, message=message, left=left)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self._say(what="metrics", step=step, values=values)

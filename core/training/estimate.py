@@ -274,6 +274,13 @@ def estimate_lengths(
     )  # fmt: skip
 
 
+def one_look(spec: TrainSpec, shape: ModelShape, row_tokens: float, device: str) -> float:
+    """Seconds of one look at dev, from finished runs where there are any; 0 without dev. ``row_tokens``: a row's mean length."""
+    steps = spec.eval_every or 1
+    found = looking(spec, steps, shape, row_tokens, device_basis(device), _alike(spec, device))
+    return found.seconds / max(1, planned_looks(spec, steps))
+
+
 def said_seconds(seconds: float) -> str:
     """Seconds in words: ``45 s``, ``3 min``, ``2.1 h``."""
     if seconds < 100:

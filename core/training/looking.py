@@ -26,6 +26,13 @@ def planned_looks(spec: TrainSpec, steps: int) -> int:
     return 1 if spec.eval_every is None else -(-steps // spec.eval_every)
 
 
+def looks_to_come(spec: TrainSpec, step: int, steps: int) -> int:
+    """Looks at dev after ``step`` of so many steps, without the one that is due at ``step`` itself."""
+    if step >= steps:
+        return 0
+    return planned_looks(spec, steps) - (step // spec.eval_every if spec.eval_every else 0)
+
+
 def looks_seconds(
     spec: TrainSpec, steps: int, shape: ModelShape, row_tokens: float, basis: Basis, alike: Sequence[Run] = ()
 ) -> float:

@@ -28,7 +28,7 @@ from core.training.checkpoints import all_checkpoints, discard_incomplete, last_
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
-from core.training.estimate import PASS_TOKENS, MemoryPlan, plan_memory, shape_of, usable
+from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_memory, shape_of, usable
 from core.training.looking import LOOK_SECONDS
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
@@ -120,6 +120,7 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
     attention, packed = choose_attention(loaded, max(data.lengths), spec.packing)
     reporter.log(f"attention: {attention}, rows {'end to end' if packed else 'padded'}")
     plan = _memory_plan(spec, data, loaded, reporter)
+    watcher.expected_look = _one_look(spec, data, loaded)
     passes = Passes(
         pad=int(loaded.tokenizer.pad_token_id),
         largest=spec.micro_batch_size,
@@ -160,6 +161,15 @@ def _memory_plan(spec: TrainSpec, data: TrainingData, loaded: LoadedModel, repor
     size = f"passes of at most {plan.pass_tokens:,} tokens{recomputed}, " if loaded.device.type == "cuda" else ""
     reporter.log(f"{size}about {plan.total / 1e9:.1f} GB at the peak, {plan.free / 1e9:.1f} GB may be used")
     return plan
+
+
+def _one_look(spec: TrainSpec, data: TrainingData, loaded: LoadedModel) -> float:
+    """Seconds that a look at dev is expected to take; 0 where the model names no sizes."""
+    try:
+        shape = shape_of(loaded.model.config.to_dict())
+    except UserError:
+        return 0.0
+    return one_look(spec, shape, data.tokens / len(data.examples), str(loaded.device))
 
 
 def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> TrainingArguments:

@@ -79,14 +79,16 @@ class Bar:
     def __init__(self, what: str) -> None:
         self._what, self._bar, self._started = what, st.empty(), monotonic()
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         if done >= total:
             self._bar.empty()
             return
         spent = monotonic() - self._started
-        left = f", {formats.duration(spent * (total - done) / done)} left" if done and spent > 2 else ""
+        if left is None and done and spent > 2:
+            left = spent * (total - done) / done
+        ends = "" if left is None else f", {formats.duration(left)} left"
         at = f": {message}" if message else ""
-        self._bar.progress(done / total, text=f"{self._what}{at}, {done:,} of {total:,} {unit}{left}")
+        self._bar.progress(done / total, text=f"{self._what}{at}, {done:,} of {total:,} {unit}{ends}")
 
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
 

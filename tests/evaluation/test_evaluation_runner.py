@@ -24,7 +24,7 @@ class StopAfter(SilentReporter):
     def __init__(self, rows: int) -> None:
         self.rows, self.done = rows, 0
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         self.done = done
 
     def should_stop(self) -> bool:

@@ -129,6 +129,23 @@ def test_metrics_of_a_step_are_merged_and_repeated_steps_replaced(claimed: Job) 
     assert get_job(claimed.job_id).progress.message == "going"
 
 
+def test_time_left_that_a_task_knows_is_kept_and_counted_down(claimed: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_job(claimed.job_id, state="running", pid=os.getpid())
+    clock = [1000.0]
+    monkeypatch.setattr("core.jobs.reporter.time.monotonic", lambda: clock[0])
+    reporter = WorkerReporter(claimed.job_id)
+    reporter.progress(1, 10, unit="steps", left=90.0)
+    clock[0] += 30  # a look at dev, in which nothing is said
+    reporter._beat()
+    assert get_job(claimed.job_id).progress.eta_seconds == pytest.approx(60)
+    clock[0] += 100
+    reporter._beat()
+    assert get_job(claimed.job_id).progress.eta_seconds == 0
+    reporter.progress(2, 10, unit="steps")  # by its pace again: a step in 130 s
+    reporter.close()
+    assert get_job(claimed.job_id).progress.eta_seconds == pytest.approx(8 * 130)
+
+
 def test_a_reporter_of_a_lost_job_says_so(claimed: Job) -> None:
     change_job(claimed.job_id, state="lost", pid=os.getpid())
     reporter = WorkerReporter(claimed.job_id)

@@ -24,11 +24,13 @@ class Keeper:
         self.steps: dict[int, dict[str, float]] = {}
         self.lines: list[str] = []
         self.done = 0
+        self.left: list[tuple[int, str, float | None]] = []
         self._stop_after = stop_after
 
-    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+    def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
         if unit == "steps":
             self.done = done
+            self.left.append((done, message, left))
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.steps.setdefault(step, {}).update(values)

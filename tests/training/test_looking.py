@@ -9,7 +9,7 @@ import pytest
 from core.prompts.templates import find_template
 from core.records import DatasetUse, Run, TrainSpec
 from core.training.costs import Basis, Constants
-from core.training.looking import LOOK_SECONDS, looks_seconds, planned_looks
+from core.training.looking import LOOK_SECONDS, looks_seconds, looks_to_come, planned_looks
 from core.training.shape import ModelShape
 
 SHAPE = ModelShape(layers=10, width=100, inner=300, vocabulary=1000, query=100, key=100, tied=True)
@@ -25,6 +25,13 @@ def spec(people: str, **values: Any) -> TrainSpec:
 def test_looks_are_counted_as_a_training_makes_them(people: str, every: int | None, steps: int, looks: int) -> None:
     assert planned_looks(spec(people, eval_every=every), steps) == looks
     assert planned_looks(spec(people, eval_every=None, dev=None), steps) == 0
+
+
+@pytest.mark.parametrize(
+    ("every", "step", "looks"), [(None, 0, 1), (None, 9, 1), (None, 10, 0), (4, 0, 3), (4, 4, 2), (4, 7, 2), (4, 8, 1)]
+)
+def test_looks_still_to_come_are_counted(people: str, every: int | None, step: int, looks: int) -> None:
+    assert looks_to_come(spec(people, eval_every=every), step, 10) == looks
 
 
 def test_a_look_costs_two_passes_over_its_rows_and_one_for_each_token(people: str) -> None:

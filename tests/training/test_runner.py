@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -261,11 +262,32 @@ def test_a_look_at_dev_says_that_it_is_one(tiny: Path, people: str, monkeypatch:
     said: list[tuple[int, int, str]] = []
 
     class Told(Keeper):
-        def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "") -> None:
+        def progress(self, done: int, total: int, *, unit: str = "rows", message: str = "", left: float | None = None) -> None:
             said.append((done, total, message))
 
     train(make_run(tiny, people, dev=DatasetUse(dataset=people, split="dev"), eval_every=2, max_steps=4), Told())
     assert [(done, total) for done, total, message in said if message.startswith("looking at dev")] == [(2, 4), (4, 4)]
+
+
+def test_the_time_left_holds_the_looks_at_dev_still_to_come(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.training import callbacks, runner
+
+    def look(loaded: Any, dev: Any, most: int, reporter: Any) -> tuple[dict[str, float], list[str]]:
+        time.sleep(0.8)
+        return {"loss": 1.0, "micro_f1": 0.5}, [""] * len(dev.rows)
+
+    monkeypatch.setattr(callbacks, "look", look)
+    monkeypatch.setattr(runner, "one_look", lambda *_: 5.0)
+    keeper = Keeper()
+    train(make_run(tiny, people, dev=DatasetUse(dataset=people, split="dev"), eval_every=2, max_steps=6), keeper)
+    left = {(done, message.startswith("looking")): seconds for done, message, seconds in keeper.left}
+    assert left[0, False] is None  # nothing is known before the first step
+    assert 15 <= left[1, False] < 20  # three looks, as long as was expected
+    assert 15 <= left[2, True] < 20
+    assert 2 * 0.8 <= left[2, False] < 2 * 0.8 + 3  # two more, as long as the first one was
+    assert 2 * 0.8 <= left[3, False] < 2 * 0.8 + 3
+    assert 0.8 <= left[5, False] < 0.8 + 3
+    assert 0.8 <= left[6, True] < 0.8 + 1
 
 
 def test_dev_scores_reach_other_trackers_and_no_logged_loss_is_lost(
