@@ -46,6 +46,11 @@ class TrainingData:
         return sum(len(example.input_ids) for example in self.examples)
 
     @property
+    def learnt_share(self) -> float:
+        """The part of the tokens that is learnt."""
+        return sum(label != IGNORED for example in self.examples for label in example.labels) / self.tokens
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each example."""
         return [len(example.input_ids) for example in self.examples]

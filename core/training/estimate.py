@@ -17,7 +17,6 @@ import psutil
 from core.models.catalogue import resolve
 from core.models.memory import devices
 from core.models.tokenizer import load_tokenizer
-from core.prompts.examples import IGNORED
 from core.prompts.templates import find_template
 from core.records import Run, TrainSpec
 from core.settings import get_settings
@@ -136,8 +135,8 @@ def plan_memory(
 
     On a GPU a whole step is a pass where nothing need be recomputed for it. Else a pass has ``PASS_TOKENS``, and as few layers
     as possible are recomputed; where all of them are, it grows towards the step as far as memory goes. Smaller passes
-    come last. What doesn't fit at all is planned as small as it gets. On a CPU padded passes hold a step's rows, and nothing is
-    recomputed unless the spec says so.
+    come last. What doesn't fit at all is planned as small as it gets. On a CPU ``step_tokens`` are those of the largest pass and
+    ``longest`` its longest row, and nothing is recomputed unless the spec says so.
     """
     gpu = device.startswith("cuda")
     memory = device_basis(device).constants.memory
@@ -153,7 +152,7 @@ def plan_memory(
         return MemoryPlan(parts[0], parts[1], parts[2], parts[3], checkpointed, tokens, free)
 
     if not gpu:
-        return plan(max(longest, min(step_tokens, PASS_TOKENS)))
+        return plan(max(longest, step_tokens))
     whole = max(longest, min(_largest_step(step_tokens, spec.batch_size // spec.gpus), 2 * PASS_TOKENS))
     usual = max(longest, min(whole, PASS_TOKENS))
     for tokens in (whole, usual):
@@ -235,8 +234,7 @@ def usable(free: int, device: str) -> int:
 
 def estimate(spec: TrainSpec, data: TrainingData, shape: ModelShape, device: str, free: int) -> Estimate:
     """Steps, tokens, padding, time and memory of a training on ``data``."""
-    learnt = sum(label != IGNORED for example in data.examples for label in example.labels)
-    return estimate_lengths(spec, data.lengths, len(data.dropped), shape, device, free, learnt / data.tokens)
+    return estimate_lengths(spec, data.lengths, len(data.dropped), shape, device, free, data.learnt_share)
 
 
 def estimate_lengths(
@@ -246,15 +244,9 @@ def estimate_lengths(
     examples, all_tokens = len(lengths), sum(lengths)
     per_epoch = math.ceil(examples / spec.batch_size)
     steps = spec.max_steps or max(1, math.ceil(spec.epochs * per_epoch))
-    step_tokens = int(spec.batch_size * all_tokens / examples)
     gpu = device.startswith("cuda")
-    packed = gpu and spec.packing is not False
-    if not gpu:  # a pass holds some rows of a step, not all
-        processed, passes = _processed(lengths, spec, PASS_TOKENS, packed)
-        step_tokens = int(processed / passes)
-    plan = plan_memory(spec, shape, max(lengths) if gpu else step_tokens, step_tokens, device, free, learnt_share)
-    if gpu:
-        processed, passes = _processed(lengths, spec, plan.pass_tokens, packed)
+    plan, cut = _planned(spec, lengths, shape, device, free, learnt_share)
+    processed, passes = cut.tokens, cut.passes
     tokens = int(steps * all_tokens / per_epoch)
     basis = device_basis(device)
     alike = _alike(spec, device)
@@ -276,6 +268,8 @@ def estimate_lengths(
 
 def one_look(spec: TrainSpec, shape: ModelShape, row_tokens: float, device: str) -> float:
     """Seconds of one look at dev, from finished runs where there are any; 0 without dev. ``row_tokens``: a row's mean length."""
+    if spec.dev is None:
+        return 0.0
     steps = spec.eval_every or 1
     found = looking(spec, steps, shape, row_tokens, device_basis(device), _alike(spec, device))
     return found.seconds / max(1, planned_looks(spec, steps))
@@ -314,20 +308,50 @@ def _is_alike(run: Run, spec: TrainSpec) -> bool:
     return same and run.complete and run.summary.get("tokens_per_second", 0) > 0
 
 
-def _processed(lengths: Sequence[int], spec: TrainSpec, pass_tokens: int, packed: bool) -> tuple[float, float]:
-    """Tokens of an epoch with padding, and its passes, found on at most 64 steps of it."""
+def plan_training(
+    spec: TrainSpec, lengths: Sequence[int], shape: ModelShape, device: str, free: int, learnt_share: float = 0.25
+) -> MemoryPlan:
+    """``plan_memory`` for rows of these lengths in tokens: what a page says before a training and a worker plans by.
+
+    On a CPU the largest pass decides, padded as it will be; on a GPU a step's share of this device.
+    """
+    return _planned(spec, lengths, shape, device, free, learnt_share)[0]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """An epoch cut into passes: tokens with padding, passes, and of the largest pass the tokens and the longest row."""
+
+    tokens: float
+    passes: float
+    largest: int
+    longest: int
+
+
+def _planned(
+    spec: TrainSpec, lengths: Sequence[int], shape: ModelShape, device: str, free: int, learnt_share: float
+) -> tuple[MemoryPlan, _Cut]:
+    if not device.startswith("cuda"):
+        cut = _cut(lengths, spec, None, bool(spec.packing))
+        return plan_memory(spec, shape, cut.longest, cut.largest, device, free, learnt_share), cut
+    step_tokens = int(spec.batch_size / spec.gpus * sum(lengths) / len(lengths))
+    plan = plan_memory(spec, shape, max(lengths), step_tokens, device, free, learnt_share)
+    return plan, _cut(lengths, spec, plan.pass_tokens, spec.packing is not False)
+
+
+def _cut(lengths: Sequence[int], spec: TrainSpec, pass_tokens: int | None, packed: bool) -> _Cut:
+    """How an epoch is cut, found on at most 64 steps of it. ``pass_tokens``: the most of a packed pass; none: a whole step."""
     starts = range(0, len(lengths), spec.batch_size)
     steps = [lengths[start : start + spec.batch_size] for start in starts]
     looked = steps[:: max(1, len(steps) // 64)]
-    real = sum(map(sum, looked))
-    if packed:
-        passes = [[sum(step[p] for p in group) for group in even_fit(step, pass_tokens)] for step in looked]
-    else:
-        passes = [
-            [max(step[p] for p in group) * len(group) for group in split_step(step, spec.micro_batch_size)] for step in looked
-        ]
-    share = sum(lengths) / real
-    return sum(map(sum, passes)) * share, sum(map(len, passes)) * share
+    passes: list[tuple[int, int]] = []
+    for step in looked:
+        groups = even_fit(step, pass_tokens or sum(step)) if packed else split_step(step, spec.micro_batch_size)
+        rows = [[step[place] for place in group] for group in groups]
+        passes += [(sum(row) if packed else max(row) * len(row), max(row)) for row in rows]
+    share = sum(lengths) / sum(map(sum, looked))
+    largest, longest = max(passes)
+    return _Cut(sum(tokens for tokens, _ in passes) * share, len(passes) * share, largest, longest)
 
 
 def _advice(spec: TrainSpec) -> tuple[str, ...]:

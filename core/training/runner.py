@@ -28,7 +28,7 @@ from core.training.checkpoints import all_checkpoints, discard_incomplete, last_
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
-from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_memory, shape_of, usable
+from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.spec import learning_rate
@@ -155,8 +155,7 @@ def _memory_plan(spec: TrainSpec, data: TrainingData, loaded: LoadedModel, repor
     except UserError as error:
         reporter.log(f"{error.message}: memory isn't planned, a pass that doesn't fit is halved")
         return MemoryPlan(there, 0, 0, 0, EVERY_LAYER if spec.gradient_checkpointing else 0, PASS_TOKENS, free)
-    step_tokens = int(spec.batch_size / spec.gpus * data.tokens / len(data.examples))
-    plan = plan_memory(spec, shape, max(data.lengths), step_tokens, device, free)
+    plan = plan_training(spec, data.lengths, shape, device, free, data.learnt_share)
     recomputed = f", {plan.checkpointed} of {shape.layers} layers recomputed" if plan.checkpointed else ""
     size = f"passes of at most {plan.pass_tokens:,} tokens{recomputed}, " if loaded.device.type == "cuda" else ""
     reporter.log(f"{size}about {plan.total / 1e9:.1f} GB at the peak, {plan.free / 1e9:.1f} GB may be used")
