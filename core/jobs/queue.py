@@ -30,6 +30,7 @@ from core.records import (
     Job,
     JudgeSpec,
     Measurement,
+    Progress,
     Run,
     TextSpec,
     TrainSpec,
@@ -227,6 +228,7 @@ def _requeue(job_id: str) -> bool:
         pid_started=None,
         heartbeat=None,
         ended_at=None,
+        progress=Progress(),
         error="",
         hint="",
     )

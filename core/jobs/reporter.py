@@ -53,7 +53,8 @@ class WorkerReporter:
         """
         moment = time.monotonic()
         with self._lock:
-            if self._points and done < self._points[-1][1]:
+            begun_anew = self._progress is not None and not self._progress.total and total  # what was before had no end in sight
+            if self._points and (done < self._points[-1][1] or begun_anew):
                 self._points.clear()
             self._points.append((moment, done))
             while len(self._points) > 2 and moment - self._points[0][0] > RATE_WINDOW_SECONDS:

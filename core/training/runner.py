@@ -31,7 +31,7 @@ from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
-from core.training.spec import learning_rate
+from core.training.spec import METHOD_NAMES, learning_rate
 from core.training.trainer import Passes, StepTrainer
 
 EVERY_LAYER = 1_000_000
@@ -66,7 +66,7 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     set_seed(spec.seed)
     loaded = load_for_training(spec, local_device())
     learnt, total = trainable_parameters(loaded.model)
-    reporter.log(f"{spec.method} on {loaded.device}, weights in {loaded.dtype}: {learnt:,} of {total:,} numbers are learnt")
+    reporter.log(f"{said_method(spec, loaded)}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
     watcher.load_seconds = time.monotonic() - started
     trainer = make_trainer(run, data, loaded, watcher, reporter)
@@ -91,6 +91,15 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
 def _was_the_last(checkpoint: Path, trainer: StepTrainer, watcher: Watcher) -> bool:
     """Whether nothing is left to train after a checkpoint (transformers would take one step more)."""
     return watcher.is_at_rest() or step_of(checkpoint) >= int(trainer.args.max_steps)
+
+
+def said_method(spec: TrainSpec, loaded: LoadedModel) -> str:
+    """Method, device and number format in words: ``LoRA on the processor, weights in 16 bits (bfloat16)``."""
+    device = "the processor" if loaded.device.type == "cpu" else f"GPU {loaded.device.index or 0}"
+    long = f"{loaded.dtype.itemsize * 8} bits ({str(loaded.dtype).removeprefix('torch.')})"
+    quantisation = "nf4" if spec.method == "qlora" else spec.model.quantisation
+    short = {"nf4": "4 bits, calculated in ", "int8": "8 bits, calculated in ", "none": ""}[quantisation]
+    return f"{METHOD_NAMES[spec.method]} on {device}, weights in {short}{long}"
 
 
 def total_steps(spec: TrainSpec, examples: int) -> int:

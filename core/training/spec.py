@@ -28,6 +28,7 @@ from core.training.shape import read_shape
 
 LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
 """Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""
+METHOD_NAMES: Mapping[Method, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 SMALL_WIDTH = 1024
 SMALL_RATES: Mapping[Method, float] = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
 """The same for models no wider than that, which bear and need more (``docs/benchmarks.md``, learning rates)."""

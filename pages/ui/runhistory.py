@@ -49,7 +49,7 @@ def history(runs: Sequence[Run], focus: Callable[[Run], None]) -> None:
     )
     columns = {
         "run": tables.text("Run", width="medium"),
-        "state": tables.text("State"),
+        "state": tables.text("State", width=tables.width_of(frame["state"])),
         "data": tables.text("Data"),
         "method": tables.text("Method"),
         "template": tables.text("Template"),

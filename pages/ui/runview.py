@@ -15,9 +15,9 @@ from core.records import ENDED_STATES, Job, Run
 from core.store.jobs import get_job, read_metrics
 from core.store.runs import run_folder
 from core.training.checkpoints import last_checkpoint, step_of
+from core.training.spec import METHOD_NAMES
 from pages.ui import charts, formats, rundetails, shell, states, tables, trainform
 
-METHODS = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 CARD = 164
 """Width of a card, in pixels."""
 SHORT = 14
@@ -74,16 +74,16 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     best = ""
     if "micro_f1" in dev and dev["micro_f1"].notna().any():
         best = f", best dev micro-F1 {formats.score(dev['micro_f1'].max())}"
-    how = (
-        f"{METHODS[run.spec.method]} of {run.spec.model.label} on {', '.join(f'{n} v{v}' for n, v in run.data_versions.items())}"
-    )
+    data = ", ".join(f"{name} v{number}" for name, number in run.data_versions.items())
+    how = f"{METHOD_NAMES[run.spec.method]} of {run.spec.model.label} on {data}"
     at = job.progress
     if job.state == "queued":
         return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", f"{how}. {_waiting(job)}"
     if job.state in ("starting", "running", "stopping"):
         left = f", about {formats.duration(at.eta_seconds)} left" if at.eta_seconds else ""
         if not at.total:
-            return f"{run.name} is starting", f"{how}. {at.message.capitalize()}"
+            going = f"resuming from step {formats.count(step)}" if (step := _kept_step(run)) else "starting"
+            return f"{run.name} is {going}", f"{how}. {at.message.capitalize()}"
         return f"{run.name} is at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}{best}{left}", how
     if job.state == "finished":
         early = ""
@@ -91,15 +91,22 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
             early = f" It ended early: {run.spec.patience} looks at dev were no better."
         return f"{run.name} is trained: {fell} in {formats.plural(at.done or len(loss), 'step')}{best}", how + early
     words = {"stopped": "was stopped", "failed": "failed", "lost": "was lost (its process is gone)"}[job.state]
-    where = f"at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}" if at.total else "before its first step"
+    where = "before it went on" if _kept_step(run) else "before its first step"
+    where = f"at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}" if at.total else where
     return f"{run.name} {words} {where}", f"{how}. {_goes_on(run)}"
 
 
 def _goes_on(run: Run) -> str:
-    found = last_checkpoint(run_folder(run.run_id) / "checkpoints")
-    if found is None:
+    step = _kept_step(run)
+    if not step:
         return "Taken up again, it begins anew: it had no checkpoint yet."
-    return f"Taken up again, it goes on from its checkpoint of step {formats.count(step_of(found))}."
+    return f"Taken up again, it goes on from its checkpoint of step {formats.count(step)}."
+
+
+def _kept_step(run: Run) -> int:
+    """The step of the checkpoint that the run goes on from; 0 without one."""
+    found = last_checkpoint(run_folder(run.run_id) / "checkpoints")
+    return 0 if found is None else step_of(found)
 
 
 def _waiting(job: Job) -> str:
@@ -116,7 +123,8 @@ def _waiting(job: Job) -> str:
 def show(run: Run) -> None:
     """The run, live while its job is at work."""
     if get_job(run.job_id).state in ENDED_STATES:
-        _draw(run, live=False)
+        with st.container():  # a fragment draws into one too
+            _draw(run, live=False)
         return
 
     @st.fragment(run_every=2)
@@ -132,23 +140,29 @@ def show(run: Run) -> None:
 def _draw(run: Run, *, live: bool) -> None:
     job = get_job(run.job_id)
     steps, dev = measured(job)
-    shell.answer(*sentence(run, job, steps, dev))
-    if live:
-        _controls(job)
-    else:
-        states.ended(job)
+    # always as many places: at the end of a run each part is drawn where it stood, so that none is seen twice for a moment
+    said, state, cards, chart, below = (st.container() for _ in range(5))
+    with said:
+        shell.answer(*sentence(run, job, steps, dev))
+    with state:
+        if live:
+            _controls(job)
+        else:
+            states.ended(job, log=False)
     if "loss" in steps:
-        _cards(run, job, steps)
-        with st.container(key="chart"):
+        with cards:
+            _cards(run, job, steps)
+        with chart, st.container(key="chart"):
             _curves(run, job, steps, dev, live=live)
     elif live:
-        st.caption("The curve starts with the first step.")
-    if not live:
-        st.button(
-            "Train again with a change", key="train_again", icon=":material/edit:", on_click=_again, args=(run,),
-            help="Puts the settings of this run into the form below.",
-        )  # fmt: skip
-    rundetails.show(run, job, steps)
+        chart.caption("The curve starts with the first step.")
+    with below:
+        if not live:
+            st.button(
+                "Train again with a change", key="train_again", icon=":material/edit:", on_click=_again, args=(run,),
+                help="Puts the settings of this run into the form below.",
+            )  # fmt: skip
+        rundetails.show(run, job, steps)
 
 
 def _again(run: Run) -> None:
@@ -171,7 +185,8 @@ def _curves(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame, *, live:
 def _controls(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         states.badge(job.state)
-        st.markdown(f":gray[{states.progress_line(job)}]", width="stretch")
+        line = states.progress_line(job)
+        st.markdown("" if line == states.STATE_WORDS[job.state] else f":gray[{line}]", width="stretch")
         if job.state != "stopping":
             label = "Leave the queue" if job.state == "queued" else "Stop and keep a checkpoint"
             if st.button(label, key="stop_run", icon=":material/stop_circle:"):
@@ -194,7 +209,7 @@ def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
     name, what = ("gpu_percent", "GPU use") if "gpu_percent" in steps else ("cpu_percent", "CPU use")
     use = column(name)
     cells = {
-        "Step": f"{formats.count(last['step'])}{total}",
+        "Step": f"{formats.count(last['step'])}{total}" if ended or total else f"from {formats.count(_kept_step(run))}",
         "Tokens per second": formats.count(speed.tail(20).median()) if len(speed) else formats.DASH,
         "Time spent" if ended else "Time left": formats.duration(spent if ended else job.progress.eta_seconds),
         "Peak memory": formats.size(memory.max() * 1e9) if len(memory) else formats.DASH,

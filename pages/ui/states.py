@@ -123,8 +123,8 @@ def working(job_id: str, *, log: bool = False) -> None:
         live()
 
 
-def ended(job: Job) -> None:
-    """A job that is over: a fault with its hint and its log's tail, and a button that takes it up again."""
+def ended(job: Job, *, log: bool = True) -> None:
+    """A job that is over: a fault with its hint, a button that takes it up again, and its ``log``'s tail."""
     if job.state == "finished":
         return
     first = to_resume(job)
@@ -140,8 +140,9 @@ def ended(job: Job) -> None:
             with catching():
                 resume(first.job_id)
                 st.rerun()
-    with st.expander("Log"):
-        st.code(log_tail(first.job_id) or "The log is empty.", language=None)
+    if log or first.job_id != job.job_id:
+        with st.expander("Log"):
+            st.code(log_tail(first.job_id) or "The log is empty.", language=None)
 
 
 def progress_line(job: Job) -> str:

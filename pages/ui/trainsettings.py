@@ -95,8 +95,7 @@ STEPS: tuple[Setting, ...] = (
         "How a step is made of gradients. 8-bit ones need less memory, and a GPU.",
         "choice",
         choices={
-            "auto": "AdamW (the default)",
-            "adamw": "AdamW",
+            "auto": "AdamW",
             "adamw_8bit": "AdamW in 8 bits",
             "paged_adamw_8bit": "AdamW in 8 bits, paged",
         },

@@ -146,6 +146,19 @@ def test_time_left_that_a_task_knows_is_kept_and_counted_down(claimed: Job, monk
     assert get_job(claimed.job_id).progress.eta_seconds == pytest.approx(8 * 130)
 
 
+def test_where_a_resumed_task_begins_is_not_taken_for_its_pace(claimed: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_job(claimed.job_id, state="running", pid=os.getpid())
+    clock = [1000.0]
+    monkeypatch.setattr("core.jobs.reporter.time.monotonic", lambda: clock[0])
+    reporter = WorkerReporter(claimed.job_id)
+    reporter.progress(0, 0, message="loading")
+    clock[0] += 15
+    reporter.progress(10, 24, unit="steps")
+    reporter.close()
+    assert get_job(claimed.job_id).progress.eta_seconds is None
+    assert get_job(claimed.job_id).progress.rate == 0
+
+
 def test_a_reporter_of_a_lost_job_says_so(claimed: Job) -> None:
     change_job(claimed.job_id, state="lost", pid=os.getpid())
     reporter = WorkerReporter(claimed.job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.spec import make_spec
+from pages.ui import formats, tables
 from tests.pages.filled import Filled, fill
 from tests.pages.test_train_chat_compare import PAGES, ROOT, words
 
@@ -180,6 +182,74 @@ def test_answers_on_dev_are_shown_as_they_change(filled: Filled) -> None:
     assert table["step"].tolist() == [10, 20, 30]
 
 
+@pytest.mark.usefixtures("chat_holds_the_device")
+def test_a_run_that_is_taken_up_again_says_from_which_step_and_nothing_of_before(filled: Filled) -> None:
+    change_job(
+        filled.job, state="lost", ended_at=now(), progress=Progress(done=12, total=20, unit="steps", rate=1.0, eta_seconds=8.0)
+    )
+    write_json(run_folder(filled.run) / "checkpoints" / "checkpoint-10" / MANIFEST, {"step": 10})
+    assert queue.resume(filled.job).state == "queued"
+    assert get_job(filled.job).progress == Progress()
+    change_job(filled.job, state="running", pid=os.getpid(), heartbeat=now())
+    page = open_train(filled.run)
+    assert page.header[0].value == "lora-r16 is resuming from step 10"
+    cards = {metric.label: metric.value for metric in page.metric}
+    assert cards["Step"] == "from 10"
+    assert cards["Time left"] == formats.DASH
+    change_job(filled.job, state="lost", ended_at=now())  # before it went on
+    page = open_train(filled.run)
+    assert "was lost (its process is gone) before it went on" in page.header[0].value
+
+
+def place_of(block: Any, label: str) -> list[int] | None:
+    """Where among the page's blocks a card stands: the place in each block on the way to it."""
+    for place, child in getattr(block, "children", {}).items():
+        if getattr(child, "type", "") == "metric" and child.label == label:
+            return [place]
+        if (inner := place_of(child, label)) is not None:
+            return [place, *inner]
+    return None
+
+
+def test_at_its_end_each_part_of_a_run_is_drawn_where_it_stood(filled: Filled) -> None:
+    """What is drawn elsewhere is seen twice until the page is whole."""
+    change_job(filled.job, state="running", pid=os.getpid(), heartbeat=now(), progress=Progress(done=12, total=20, unit="steps"))
+    live = place_of(open_train(filled.run).main, "Step")
+    change_job(filled.job, state="stopped", ended_at=now())
+    assert live is not None
+    assert place_of(open_train(filled.run).main, "Step") == live
+
+
+def test_the_historys_states_stand_whole(filled: Filled) -> None:
+    change_job(filled.job, state="stopping", pid=os.getpid(), heartbeat=now())
+    page = open_train(filled.run)
+    [history] = [frame for frame in page.dataframe if "state" in frame.value and "method" in frame.value]
+    [state] = history.value["state"]
+    assert state == "Stopping at the next step"
+    assert json.loads(history.proto.columns)["state"]["width"] >= tables.width_of([state], least=0, most=1000)
+
+
+def test_a_failed_runs_log_is_shown_once(filled: Filled) -> None:
+    write_text(log_path(filled.job), "10:00:00 the only line")
+    change_job(filled.job, state="failed", ended_at=now(), error="At step 13 the loss is not a number")
+    page = open_train(filled.run)
+    assert [code.value for code in page.code].count("10:00:00 the only line") == 1
+
+
+def test_no_choice_stands_twice() -> None:
+    from pages.ui import trainsettings
+
+    for setting in (
+        *trainsettings.STEPS,
+        *trainsettings.ADAPTER,
+        *trainsettings.DEV,
+        *trainsettings.KEEP,
+        *trainsettings.MACHINE,
+    ):
+        words = [choice.partition(" (")[0] for choice in setting.choices.values()]
+        assert len(words) == len(set(words)), setting.name
+
+
 def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
     run = get_run(filled.run)
     parity = {
@@ -209,13 +279,13 @@ def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
 
 def test_what_was_chosen_for_the_machine_is_shown(filled: Filled) -> None:
     lines = (
-        "10:00:00 lora on cpu, weights in torch.bfloat16: 4,884,480 of 139,400,064 numbers are learnt",
+        "10:00:00 LoRA on the processor, weights in 16 bits (bfloat16): 4,884,480 of 139,400,064 numbers are learnt",
         "10:00:01 attention: eager, rows padded",
     )
     write_text(log_path(filled.job), "\n".join(lines))
     shown = [caption.value for caption in open_train(filled.run).caption]
     assert "Attention: eager, rows padded" in [line.replace("\\", "") for line in shown]
-    assert any("4,884,480 of 139,400,064" in line for line in shown)
+    assert any(line.startswith("LoRA on the processor") and "4,884,480 of 139,400,064" in line for line in shown)
 
 
 def test_the_command_names_the_workspace_and_reads_back_the_same_spec(filled: Filled, workspace: Path) -> None:

@@ -484,3 +484,22 @@ def test_page_and_worker_say_the_same_memory(tiny: Path, workspace: Path, monkey
     [found] = plans
     assert (found.total, found.activations, found.pass_tokens) == (said.total, said.activations, said.pass_tokens)
     assert found.pass_tokens > 1000  # the pass that holds a long row, which makes the peak, and not the mean one
+
+
+@pytest.mark.parametrize(
+    ("method", "device", "dtype", "said"),
+    [
+        ("qlora", "cpu", "bfloat16", "QLoRA on the processor, weights in 4 bits, calculated in 16 bits (bfloat16)"),
+        ("lora", "cuda:1", "float16", "LoRA on GPU 1, weights in 16 bits (float16)"),
+        ("full", "cpu", "float32", "Full fine-tuning on the processor, weights in 32 bits (float32)"),
+    ],
+)
+def test_the_log_says_method_device_and_format_in_words(method: Any, device: str, dtype: str, said: str) -> None:
+    import torch
+
+    from core.models.load import LoadedModel
+    from core.training.runner import said_method
+
+    spec = TrainSpec(data=(DatasetUse(dataset="d"),), method=method)
+    loaded = LoadedModel(spec.model, Path(), None, None, torch.device(device), getattr(torch, dtype))  # type: ignore[arg-type]
+    assert said_method(spec, loaded) == said
