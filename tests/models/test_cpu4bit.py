@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,16 @@ def test_models_without_4bit_layers_are_left_alone() -> None:
     with cpu4bit.inference(plain):
         assert not plain.training
     assert plain.training
+
+
+def test_one_message_of_bitsandbytes_is_silenced_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    import core
+
+    source = importlib.util.find_spec("bitsandbytes.backends.cpu.ops")
+    assert source is not None
+    assert source.origin is not None
+    assert f'"{core._UNWANTED}' in Path(source.origin).read_text("utf-8")  # else this filter is of no use any more
+    logger = logging.getLogger(source.name)
+    logger.warning(f"{core._UNWANTED} from kernels-community: %s.", "No module named 'kernels'")
+    logger.warning("4-bit weights are slow here")
+    assert caplog.messages == ["4-bit weights are slow here"]
