@@ -131,8 +131,8 @@ def dev_examples(
     The row's ``output`` is its last answer. They may be longer than ``max_length``.
     """
     elements = get_dataset(use.dataset).elements
-    table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
-    for row in table[:: max(1, len(table) // spec.eval_rows)]:
+    table = read_rows(use.dataset, use.version, split=use.split, limit=use.limit)
+    for row in table[:: max(1, table.num_rows // spec.eval_rows)].to_pylist():
         row["output"] = last_answer(row)
         try:
             prompt = prompt_ids(template, row, tokenizer=tokenizer, elements=elements)

@@ -63,7 +63,8 @@ def length_faults(spec: TrainSpec, places: list[tuple[str, DatasetUse]]) -> list
     """
     try:
         template = find_template(spec.template)
-        if model_folder(spec.model) is None:
+        folder = model_folder(spec.model)
+        if folder is None or not (folder / "config.json").is_file():
             return []
         load_tokenizer(spec.model)
     except UserError:
