@@ -23,6 +23,14 @@ class InputFileError(UserError):
     """A file that can't be read as what it was given for."""
 
 
+class UnnamedColumnsError(InputFileError):
+    """A table of which no column goes by a known name of a text or of its answer; ``columns`` are all it has."""
+
+    def __init__(self, message: str, hint: str, columns: tuple[str, ...]) -> None:
+        super().__init__(message, hint)
+        self.columns = columns
+
+
 class ConflictError(UserError):
     """Somebody else wrote the same thing a moment before."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,11 +17,11 @@ import pandas as pd
 import streamlit as st
 
 from core.data.importing import IMPORT, import_file
-from core.data.mapping import FIELDS
+from core.data.mapping import FIELDS, guess_flat
 from core.data.readers.base import Limits
 from core.data.readers.guessing import Guess, guess
 from core.data.readers.hub import fetched, parse_address
-from core.errors import InputFileError
+from core.errors import InputFileError, UnnamedColumnsError
 from core.jobs.queue import enqueue_import
 from core.records import ENDED_STATES, LIVE_STATES, SPLITS, Task
 from core.store.datasets import get_version, list_datasets
@@ -112,12 +113,19 @@ def dialog() -> None:
             )
             return
         local, changed = str(source.local), source.local.stat().st_mtime_ns
-        first = _guess(local, changed, None, ())
+        try:
+            first, named = _guess(local, changed, None, ()), {}
+        except UnnamedColumnsError as unnamed:
+            named = _mapping("", unnamed.columns, guess_flat(unnamed.columns))
+            if "output" not in named.values() or not {"input", "instruction"} & set(named.values()):
+                st.info("Choose which column holds the text (input) and which the answer (output): their names don't tell.")
+                return
+            first = _guess(local, changed, None, tuple(sorted(named.items())))
         shape = st.session_state.get("import_shape")
         shape = shape if shape in (first.shape, *first.alternatives) and shape != first.shape else None
-        guessed = first if shape is None else _guess(local, changed, shape, ())
+        guessed = first if shape is None else _guess(local, changed, shape, tuple(sorted(named.items())))
         splits = _splits(first)
-        mapping = _mapping(guessed)
+        mapping = named or _mapping(guessed.shape, guessed.columns, guessed.mapping)
         asked = (tuple(sorted(mapping.items())), tuple(sorted(splits.items())))
         found = _guess(local, changed, shape, *asked) if mapping or splits else guessed
         _preview(found)
@@ -162,30 +170,30 @@ def _fetched(named: str) -> str:
     return str(folder)
 
 
-def _mapping(guessed: Guess) -> dict[str, str]:
-    """Which column is which, each to be changed; empty as long as all stay as guessed.
+def _mapping(shape: str, columns: Sequence[str], guessed: Mapping[str, str]) -> dict[str, str]:
+    """Which column is which, each to be changed; empty as long as all stay as ``guessed``.
 
     A column that is set to be unused is named as ``extra``, for one that isn't named would be guessed again.
     """
-    if not guessed.columns:
+    if not columns:
         return {}
     options = [UNUSED, *(field for field in FIELDS if field != "extra")]
     chosen: dict[str, str] = {}
     st.markdown("**Which column is what**")
-    cells = st.columns(min(4, len(guessed.columns)))
-    for place, column in enumerate(guessed.columns[:COLUMNS]):
+    cells = st.columns(min(4, len(columns)))
+    for place, column in enumerate(columns[:COLUMNS]):
         with cells[place % len(cells)]:
-            field = guessed.mapping.get(column, UNUSED)
+            field = guessed.get(column, UNUSED)
             chosen[column] = st.selectbox(
                 column,
                 options,
                 index=options.index(field) if field in options else 0,
-                key=f"import_column_{guessed.shape}_{column}",
+                key=f"import_column_{shape}_{column}",
             )
-    as_guessed = {column: field if (field := guessed.mapping.get(column, UNUSED)) in options else UNUSED for column in chosen}
+    as_guessed = {column: field if (field := guessed.get(column, UNUSED)) in options else UNUSED for column in chosen}
     if chosen == as_guessed:
         return {}
-    rest = {column: field for column, field in guessed.mapping.items() if column not in chosen}
+    rest = {column: field for column, field in guessed.items() if column not in chosen}
     return rest | {column: "extra" if field == UNUSED else field for column, field in chosen.items()}
 
 

@@ -227,6 +227,24 @@ def test_a_column_set_to_unused_stays_unused(open_page: Callable[..., AppTest], 
     assert [json.loads(row["extra"])[taken] for row in kept] == [row[taken] for row in rows]
 
 
+def test_columns_of_unknown_names_can_be_named(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "contracts.csv"
+    path.write_text("memo,文本要素\n甲方是云海公司。,云海公司\n", encoding="utf-8")
+    app = _open_import(open_page, str(path))
+    assert not app.error
+    assert any("which the answer" in info.value for info in app.info)
+    columns = {box.label: box for box in app.selectbox if (box.key or "").startswith("import_column_")}
+    assert {label: box.value for label, box in columns.items()} == {"memo": "not used", "文本要素": "not used"}
+    columns["文本要素"].set_value("output").run()
+    assert any("which the answer" in info.value for info in app.info)
+    app.selectbox(key="import_column__memo").set_value("input").run()
+    assert not [*app.error, *app.info]
+    app.button(key="import_go").click().run()
+    check(app)
+    kept = read_rows("contracts").select(["input", "output"]).to_pylist()
+    assert kept == [{"input": "甲方是云海公司。", "output": "云海公司"}]
+
+
 def test_a_folder_is_imported(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     folder = tmp_path / "both"
     folder.mkdir()

@@ -19,7 +19,7 @@ from core.data.readers.names import with_splits
 from core.data.readers.places import opened
 from core.data.readers.rows import convert
 from core.data.readers.shapes.registry import Shape, find_shape, fitting
-from core.errors import InputFileError
+from core.errors import InputFileError, UnnamedColumnsError
 from core.records import Task
 
 PREVIEW_ROWS = 20
@@ -68,7 +68,7 @@ def guess(
 ) -> Guess:
     """What ``import_file`` would make of a path (of the first document in it). Writes nothing.
 
-    InputFileError if it can't be read, or no shape fits and none is given.
+    InputFileError if it can't be read, or no shape fits and none is given; UnnamedColumnsError if naming its columns would help.
     """
     limits = Limits.current()
     with opened(path, limits) as place:
@@ -137,9 +137,10 @@ def _choose(
     if not columns:
         kind = type(records[0]).__name__ if records else "nothing"
         raise InputFileError(f"The rows of {source} have no named fields ({kind})", "Each row must be an object with names.")
-    raise InputFileError(
+    raise UnnamedColumnsError(
         f"{source} has no columns that look like a text and its answer: {', '.join(columns[:12])}",
         "Say which is which, for example: --map text=input --map label=output",
+        tuple(columns),
     )
 
 
