@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -112,6 +113,13 @@ def uses_shots(template: Template) -> bool:
 def uses_passages(template: Template) -> bool:
     """Whether the texts have a place for retrieved passages."""
     return any("passages" in part(template, name).names for name in ("system", "user"))
+
+
+def names_elements(template: Template, elements: Sequence[str]) -> bool:
+    """Whether the prompt says what to extract by itself: it has a place for the dataset's elements, or writes one of them."""
+    if any("elements" in part(template, name).names for name in ("system", "user")):
+        return True
+    return any(element in text for element in elements for text in (template.system, template.user))
 
 
 def dump_template(template: Template) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow.compute as pc
 import streamlit as st
 
-from core.prompts.templates import find_template, list_templates, uses_passages
+from core.prompts.templates import find_template, list_templates, names_elements, uses_passages
 from core.records import Arm, EvaluationSpec, GenerationSettings, ModelRef, NamedEndpoint, Passages, Run
+from core.store.datasets import read_rows
 from core.store.endpoints import list_endpoints
 from pages.ui import formats
 from pages.ui.selection import Selection
@@ -49,6 +51,8 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
         chosen["run"] = answers.run_id
     else:
         chosen |= _prompted(selection, answers, key)
+        if selection.dataset.task == "extraction" and not chosen.get("shots"):
+            _say_what_is_missing(selection, str(chosen["template"]), split)
     chosen["constrained"] = bool(selection.dataset.task == "extraction" and selection.dataset.elements) and st.toggle(
         "Keep answers to JSON of the elements",
         key=f"{key}_constrained",
@@ -75,6 +79,28 @@ def _prompted(selection: Selection, endpoint: NamedEndpoint | None, key: str) ->
         how = two.selectbox("Which examples", list(HOW), format_func=HOW.__getitem__, key=f"{key}_how")
         chosen |= {"shots": shots, "shots_how": how}
     return chosen | _passages(template, key)
+
+
+def _say_what_is_missing(selection: Selection, template: str, split: str) -> None:
+    """Warn where neither rows nor template tell the model what to extract: such a prompt can only lose."""
+    assert selection.dataset is not None
+    assert selection.version is not None
+    elements = selection.dataset.elements
+    if names_elements(find_template(template), elements) or _instructed(selection.dataset.name, selection.version.number, split):
+        return
+    able = ", ".join(t.ref for t in list_templates() if names_elements(t, elements) and not uses_passages(t))
+    st.warning(
+        f"This prompt doesn't say what to extract: the rows have no instruction, and {template} names no elements. "
+        f"For a fair comparison give worked examples, or choose a template that does: {able}.",
+        icon=":material/warning:",
+    )
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _instructed(dataset: str, version: int, split: str) -> bool:
+    """Whether a row of the split has an instruction, or is a conversation, whose turns may hold one."""
+    rows = read_rows(dataset, version, columns=["instruction", "messages"], split=split)
+    return any(pc.any(pc.greater(pc.utf8_length(rows[name]), 0)).as_py() for name in ("instruction", "messages"))
 
 
 def _workers(endpoint: NamedEndpoint, key: str) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.data.importing import import_file
 from core.records import Conversation, Turn
 from core.store.jobs import list_jobs
 from core.store.runs import save_conversation
@@ -81,6 +82,27 @@ def test_compare_with_one_arm_asks_for_the_other(tmp_path: Path) -> None:
     page = open_page("compare")
     assert "two are needed" in page.header[0].value
     assert page.button(key="arm_start").label == "Answer 20 rows with the prompt"
+
+
+def test_compare_warns_of_a_prompt_that_says_nothing_of_the_task(tmp_path: Path) -> None:
+    path = tmp_path / "bare.jsonl"
+    path.write_text('{"text": "Anna joined in 2001.", "answer": "{\\"person\\": [\\"Anna\\"]}"}\n', encoding="utf-8")
+    import_file(path, "bare")
+    page = open_page("compare")
+    assert ["doesn't say what to extract" in w.value and "json-en@1" in w.value for w in page.warning] == [True]
+    assert "chat-en@1" not in page.warning[0].value
+    page.slider(key="arm_shots").set_value(1).run()
+    assert not page.warning
+    page.slider(key="arm_shots").set_value(0).run()
+    page.selectbox(key="template").set_value("json-en@1").run()
+    assert not page.warning
+
+
+def test_compare_does_not_warn_where_rows_have_an_instruction(tmp_path: Path) -> None:
+    fill(tmp_path, evaluations=False)
+    page = open_page("compare")
+    assert page.button(key="arm_start")
+    assert not page.warning
 
 
 def test_chat_shows_a_kept_conversation_with_its_elements(filled: Filled) -> None:
