@@ -104,9 +104,10 @@ def main() -> None:
             scores = arms[-1]["scores"]
             print(f"{name} {arm}: micro-F1 {scores['micro']['f1']:.3f}, exact match {scores['exact_match']:.3f}", flush=True)
         page = ["--report", str(options.reports / f"{name}.html"), "--no-texts"] if options.reports else []
-        compared = core("compare", *[a["evaluation"] for a in arms], *page)
+        compared = core("compare", *[a["evaluation"] for a in arms], *page) if len(arms) > 1 else None
         everything[name] = {"arms": arms, "compare": compared}
-        print(f"\n{name}: {options.train or 'all'} training rows, {compared['rows']} test rows, {platform.machine()}")
+        tested = f", {compared['rows']} test rows" if compared else ""
+        print(f"\n{name}: {options.train or 'all'} training rows{tested}, {platform.machine()}")
         print("| arm | micro-F1 | exact match | JSON valid | training s | answering s |\n|---|---|---|---|---|---|")
         for a in arms:
             s = a["scores"].get("scores", a["scores"])
