@@ -125,7 +125,8 @@ def _finding(v: Mapping[str, float], rows: int) -> str:
         return f"clearly lose micro-F1 on the same {rows} rows: {told}."
     if v[f"{key}_low"] > 0:
         return f"clearly gain micro-F1 on the same {rows} rows: {told}."
-    return f"show no clear difference in micro-F1 on the same {rows} rows: {told}. More rows (`export --merge --check N`) tell more."
+    more = "More rows (`export --merge --check N`) tell more."
+    return f"show no clear difference in micro-F1 on the same {rows} rows: {told}. {more}"
 
 
 def _told(v: Mapping[str, float], name: str, digits: int) -> str:
