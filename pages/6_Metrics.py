@@ -44,7 +44,7 @@ if frame.empty:
 left = set(frame["key"])
 kept = [e for e in records if e.evaluation_id in left]
 names = leaderboard.unique_names(kept)
-ranked = tidy.ranked(frame, metric)
+ranked = tidy.ranked(frame, metric).assign(name=lambda found: found["key"].map(names))
 with head:
     shell.answer(*leaderboard.sentence(frame, ranked, metric))
 with st.container(key="chart"):

@@ -67,7 +67,7 @@ def _change(found: Mapping[str, float]) -> str:
 
 
 def _label(arm: Scores) -> str:
-    return arm.evaluation.spec.arm.name or arm.evaluation.name
+    return arm.evaluation.short_name
 
 
 def _p(p: float) -> str:

@@ -66,3 +66,8 @@ class Evaluation(Stored):
     signature: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0
     complete: bool = False
+
+    @property
+    def short_name(self) -> str:
+        """The name without the dataset and split that begin one not given by hand, for where these stand beside it."""
+        return self.name.removeprefix(f"{self.spec.dataset} {self.spec.split}: ")

@@ -55,7 +55,7 @@ def load(ids: tuple[str, ...]) -> Comparison:
 
 def label(evaluation: Evaluation) -> str:
     """A short name of an arm."""
-    return evaluation.spec.arm.name or evaluation.name
+    return evaluation.short_name
 
 
 def options(evaluations: list[Evaluation]) -> dict[str, str]:

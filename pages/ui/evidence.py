@@ -1,4 +1,4 @@
-"""Pieces of Metrics that lead from numbers to data: slices with their rows, and gold answers that look wrong.
+"""Pieces of Metrics and Compare that lead from numbers to data: slices with their rows, and gold answers that look wrong.
 
 Finds nothing itself: slices and suspects are core's; a fix is a step of the data's recipe.
 """
@@ -20,13 +20,14 @@ from core.evaluation.slices import slices as find_slices
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation
-from core.store.datasets import get_version
+from core.store.datasets import get_version, read_rows
 from core.store.runs import list_evaluations
 from pages.ui import charts, formats, leaderboard, rowview, scored, states, tables
 
 CLEAR = 0.05
 MOST = 12
 AGAIN = ("micro_f1", "exact_match")
+FIX = "A fix is one step of the recipe and a new version: it stands in the ledger and can be undone on Data."
 SIGNS = {"agree_against_gold": "All arms agree against it", "unlikely_gold": "The model finds it unlikely"}
 
 
@@ -145,8 +146,7 @@ def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, 
         )
         with st.container(horizontal=True):
             if st.button("Fix: save this answer", key="suspect_fix", icon=":material/edit:"):
-                version = decisions.fix(dataset, {row_id: _compact(answer)})
-                st.session_state["suspects_fixed"] = version.number
+                decisions.fix(dataset, {row_id: _compact(answer)})
                 st.rerun()
             if st.button("Accept: gold is right", key="suspect_accept", icon=":material/check:"):
                 decisions.accept(dataset, row_id, element, output)
@@ -154,14 +154,43 @@ def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, 
             if st.button("Skip", key="suspect_skip", type="tertiary"):
                 skipped.append((row_id, element))
                 st.rerun()
-    st.caption("A fix is one step of the recipe and a new version: it stands in the ledger and can be undone on Data.")
+    st.caption(FIX)
 
 
-def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
-    """Scores before and after the fixes; offers to score the saved answers against the latest gold answers, without the model."""
+def mend(arms: list[Evaluation], row_id: str, output: str, *, key: str) -> None:
+    """A row's gold answer, to be mended by who sees that it is wrong; then the arms' saved answers are scored again.
+
+    ``output`` is the gold answer that the arms were scored with.
+    """
+    dataset, latest = arms[0].spec.dataset, get_version(arms[0].spec.dataset).number
+    now = output if latest <= arms[0].version else _gold(dataset, latest).get(row_id, output)
+    with st.expander("Is the gold answer wrong?"), states.catching("The gold answer is as it was."):
+        answer = st.text_area("The answer as it should be", _compact(now), key=f"{key}_gold_{row_id}_{latest}", height=90)
+        pressed = st.button("Fix: save this answer", key=f"{key}_fix", icon=":material/edit:")
+        if pressed and _compact(answer) != _compact(now):
+            decisions.fix(dataset, {row_id: _compact(answer)})
+            st.rerun()
+        st.caption(FIX)
+    again = _rescored(arms, arms[0])
+    if again:
+        chosen = {"arms": [e.evaluation_id for e in again]}
+        st.button(f"Compare them by the gold of v{latest}", key=f"{key}_again", on_click=st.session_state.update, args=(chosen,))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _gold(dataset: str, version: int) -> dict[str, str]:
+    rows = read_rows(dataset, version, columns=("row_id", "output"))
+    return dict(zip(rows["row_id"].to_pylist(), rows["output"].to_pylist(), strict=True))
+
+
+def _rescored(peers: list[Evaluation], record: Evaluation) -> list[Evaluation]:
+    """Scores before and after the fixes; offers to score the saved answers against the latest gold answers, without the model.
+
+    Returns the evaluations after the fixes, in the order of ``peers``, once there is one of each.
+    """
     latest = get_version(record.spec.dataset).number
     if latest <= record.version:
-        return
+        return []
     everything = list_evaluations(record.spec.dataset)
     pairs = [(e, rescored(e, everything, latest)) for e in peers]
     missing = [before for before, after in pairs if after is None]
@@ -175,7 +204,7 @@ def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
                     rescore(before.evaluation_id, latest)
                 st.rerun()
     lines = [
-        {"evaluation": before.name}
+        {"evaluation": before.short_name}
         | {
             f"{metric}_{when}": _with_interval(e, metric)
             for metric in AGAIN
@@ -192,6 +221,7 @@ def _rescored(peers: list[Evaluation], record: Evaluation) -> None:
             for when, words in (("before", f"v{record.version}"), ("after", f"v{latest}"))
         }
         tables.show(pd.DataFrame(lines), columns, alt="Scores before and after the fixes", key="suspects_again_table")
+    return [] if missing else [after for _, after in pairs if after is not None]
 
 
 def _with_interval(record: Evaluation, metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
@@ -119,11 +120,11 @@ def told_apart(records: list[Evaluation]) -> list[Evaluation]:
 
 
 def unique_names(records: list[Evaluation]) -> dict[str, str]:
-    """What to call each evaluation, by its identifier."""
-    counts: dict[str, int] = {}
-    for e in records:
-        counts[e.name] = counts.get(e.name, 0) + 1
-    return {e.evaluation_id: e.name if counts[e.name] == 1 else f"{e.name} · {e.evaluation_id[-6:]}" for e in records}
+    """What to call each evaluation, by its identifier: without dataset and split where all are of the same."""
+    alike = len({(e.spec.dataset, e.spec.split) for e in records}) == 1
+    names = {e.evaluation_id: e.short_name if alike else e.name for e in records}
+    counts = Counter(names.values())
+    return {key: name if counts[name] == 1 else f"{name} · {key[-6:]}" for key, name in names.items()}
 
 
 def place(evaluation: Evaluation) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.evaluation.compare import Comparison, Versus
 from core.evaluation.transitions import rows_behind
-from pages.ui import comparison, formats, marks, rowview, scored, tables
+from pages.ui import comparison, evidence, formats, marks, rowview, scored, tables
 
 RESULTS = {"won": "Gained", "lost": "Lost", "tied": "Unchanged", "all": "All"}
 
@@ -82,4 +82,6 @@ def _row(found: Comparison, row: pd.Series, names: list[str], number: int) -> No
             )
     with st.expander(f"From the answer of {names[0]} to that of {names[number]}"):
         st.html(marks.diff(*(rowview.alike(row[f"prediction_{place}"]) for place in (0, number))))
+    if extraction:
+        evidence.mend([arm.evaluation for arm in found.arms], row["row_id"], row["output"], key="compare")
     scored.nearest(found.arms[number].evaluation, row, key="compare")

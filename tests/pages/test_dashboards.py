@@ -162,6 +162,11 @@ def test_equal_names_are_told_apart(filled: Filled) -> None:
     same = [e.model_copy(update={"name": "same"}) for e in records]
     assert len(set(leaderboard.unique_names(same).values())) == 2
     assert list(leaderboard.unique_names(records).values()) == ["prompt alone", "fine-tune"]
+    given = [e.model_copy(update={"name": f"{e.spec.dataset} {e.spec.split}: {e.name}"}) for e in records]
+    assert list(leaderboard.unique_names(given).values()) == ["prompt alone", "fine-tune"]
+    elsewhere = given[0].spec.model_copy(update={"split": "dev"})
+    given[0] = given[0].model_copy(update={"spec": elsewhere})
+    assert list(leaderboard.unique_names(given).values()) == [e.name for e in given]
 
 
 def test_exports_hold_the_numbers_and_need_no_network() -> None:

@@ -93,6 +93,32 @@ def test_a_suspicious_gold_answer_is_fixed_as_a_step(open_page: Callable[..., Ap
     assert not [b for b in app.button if b.key == "suspects_rescore"]  # nothing is left to score again
 
 
+def test_a_gold_answer_is_fixed_on_compare_and_the_arms_scored_by_it(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(COMPARE, dataset=filled.dataset, result="all")
+    check(app)
+    before = len(list_versions(filled.dataset))
+    app.button(key="compare_fix").click().run()
+    assert len(list_versions(filled.dataset)) == before  # nothing was changed
+    row = next(a for a in app.text_area if a.key.startswith("compare_gold_"))
+    row_id = row.key.removeprefix("compare_gold_").rpartition("_")[0]
+    row.set_value("no JSON")
+    app.button(key="compare_fix").click().run()
+    assert any("can't be read" in error.value and "as it was" in error.value for error in app.error)
+    row = next(a for a in app.text_area if a.key.startswith("compare_gold_"))
+    row.set_value(json.dumps({"person": ["王建国"]}, ensure_ascii=False))
+    app.button(key="compare_fix").click().run()
+    check(app)
+    rows = read_rows(filled.dataset, before + 1).to_pylist()
+    assert {r["output"] for r in rows if r["row_id"] == row_id} == {'{"person": ["王建国"]}'}
+    assert next(a for a in app.text_area if a.key.startswith("compare_gold_")).value == '{"person": ["王建国"]}'
+    app.button(key="suspects_rescore").click().run()
+    app.button(key="compare_again").click().run()
+    check(app)
+    assert [get_evaluation(key).version for key in app.session_state["arms"]] == [before + 1] * 2
+    assert f"fine-tune, gold of v{before + 1}" in app.header[0].value
+    assert not [b for b in app.button if b.key in ("suspects_rescore", "compare_again")]
+
+
 def test_an_accepted_answer_is_not_asked_again_until_it_changes(filled: Filled) -> None:
     from core.evaluation.adjudication import suspects
 
