@@ -13,6 +13,8 @@ from core.chat.spent import spent, together
 from core.records import Arm, Conversation, GenerationSettings, ModelRef, Run, Template, Turn, new_id, now
 
 UNNAMED = "New conversation"
+_NAME = 40
+"""Characters of a question that name a conversation."""
 _ENDS = " .,;:!?。，；：！？、"
 """What a name made of a question doesn't end with."""
 
@@ -72,10 +74,19 @@ def branch(conversation: Conversation, place: int) -> Conversation | None:
 
 def opened(talk: Conversation, text: str, arms: tuple[Arm, ...], *, instruction: str = "", system: str = "") -> Conversation:
     """The conversation with a new question, asked to ``arms``; the first question names it."""
-    name = text.strip().splitlines()[0][:40].rstrip(_ENDS) or UNNAMED if talk.name == UNNAMED and text.strip() else talk.name
+    name = (_named_after(text) or UNNAMED) if talk.name == UNNAMED and text.strip() else talk.name
     first = first_of(talk, arms)
     turns = (*talk.turns, Turn(role="user", content=text, instruction=instruction))
     return talk.model_copy(update={"name": name, "arms": (*talk.arms[:first], *arms), "turns": turns, "system": system})
+
+
+def _named_after(text: str) -> str:
+    """The first line of a question; a long one ends after a whole word, or character where there are no blanks, and says so."""
+    line = text.strip().splitlines()[0]
+    if len(line) <= _NAME:
+        return line.rstrip(_ENDS)
+    start, blank, _ = line[: _NAME + 1].rpartition(" ")
+    return (start if blank and len(start) > _NAME // 2 else line[:_NAME]).rstrip(_ENDS) + "…"
 
 
 def first_of(talk: Conversation, arms: tuple[Arm, ...]) -> int:

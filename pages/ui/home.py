@@ -11,7 +11,7 @@ from core.jobs.queue import dispatch
 from core.records import LIVE_STATES
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import charts, formats, importer, shell, states
+from pages.ui import charts, formats, importer, leaderboard, shell, states
 from pages.ui.registry import DATA, METRICS
 from pages.ui.selection import Selection
 from pages.ui.steps import Step, is_cleaned, next_step, survey
@@ -103,8 +103,9 @@ def last_results(chosen: Selection) -> None:
         return
     newest = records[0]
     metric = tidy.headline(newest.task)
-    frame = tidy.evaluations([e for e in records if e.spec.dataset == newest.spec.dataset][:6], list_runs())
-    ranked = tidy.ranked(frame, metric)
+    last = [e for e in records if e.spec.dataset == newest.spec.dataset][:6]
+    names = leaderboard.unique_names(last)
+    ranked = tidy.ranked(tidy.evaluations(last, list_runs()), metric).assign(name=lambda found: found["key"].map(names))
     st.subheader(f"Last results on {newest.spec.dataset}", anchor=False)
     with st.container(key="chart"):
         charts.show(

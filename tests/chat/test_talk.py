@@ -63,6 +63,21 @@ def test_the_first_question_names_the_conversation_and_arms_are_kept_once() -> N
     assert opened(again, "c", (ONE, TWO)).arms == (ONE, ONE, TWO)
 
 
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("Tom Baker joined the Prague office in 2010.", "Tom Baker joined the Prague office in…"),
+        ("Tom Baker joined the Prague branch in 2010, they say", "Tom Baker joined the Prague branch in…"),
+        ("Tom Baker joined the Prague agency in 09 they say", "Tom Baker joined the Prague agency in 09…"),
+        ("甲" * 39 + "。", "甲" * 39),
+        ("甲" * 41, "甲" * 40 + "…"),
+        ("Nr " + "7" * 60, "Nr " + "7" * 37 + "…"),
+    ],
+)
+def test_a_long_question_is_cut_after_a_word_and_seen_to_be(question: str, name: str) -> None:
+    assert opened(Conversation(conversation_id="x", name="New conversation"), question, (ONE,)).name == name
+
+
 def test_arms_are_named_after_what_answers() -> None:
     settings = GenerationSettings()
     endpoint = ModelRef(source="endpoint", name="far")
