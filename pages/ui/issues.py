@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from core.data.detect.characters import strip_hidden
 from core.data.detect.markup import strip_markup
 from core.data.detect.mojibake import repair_mojibake
-from core.data.detect.personal import mask_personal
+from core.data.detect.personal import find_personal
 from core.data.detect.placeholders import PATTERN as PLACEHOLDER
 from core.data.normalise import narrow
 from core.data.profile import ISSUES, Issue, Profile
@@ -63,7 +63,6 @@ REMEDIES: dict[str, Callable[[str], str]] = {
     "markup": strip_markup,
     "control_character": strip_hidden,
     "mojibake": repair_mojibake,
-    "personal_data": mask_personal,
     "width": narrow,
     "placeholder": _without_placeholders,
 }
@@ -98,7 +97,9 @@ def remedies(found: pd.DataFrame) -> list[str]:
 
 
 def hits(key: str, text: str) -> list[Mark]:
-    """Where in a text an issue was found: what its remedy would change."""
+    """Where in a text an issue was found: each piece of personal data whole, else what the issue's remedy would change."""
+    if key == "personal_data":
+        return [Mark(found.start, found.end, "hit") for found in find_personal(text)]
     remedy = REMEDIES.get(key)
     if remedy is None or len(text) > 20_000:
         return []

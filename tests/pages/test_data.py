@@ -19,7 +19,7 @@ from core.jobs.queue import wait
 from core.records import Step
 from core.store.datasets import get_version, list_datasets, read_ledger, read_quarantine, read_rows
 from core.store.jobs import list_jobs
-from pages.ui import dataview
+from pages.ui import dataview, issues
 from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
@@ -225,6 +225,18 @@ def test_a_column_set_to_unused_stays_unused(open_page: Callable[..., AppTest], 
     kept = read_rows("faq").to_pylist()
     assert [row["output"] for row in kept] == [row[other] for row in rows]
     assert [json.loads(row["extra"])[taken] for row in kept] == [row[taken] for row in rows]
+
+
+def test_personal_data_is_marked_whole_and_markup_where_it_stands() -> None:
+    text = "Write to tom.baker@example.com <b>or</b> call 13812345678."
+    marked = {
+        key: [text[m.start : m.end] for m in issues.hits(key, text)] for key in ("personal_data", "markup", "unknown_element")
+    }
+    assert marked == {
+        "personal_data": ["tom.baker@example.com", "13812345678"],
+        "markup": ["<b>", "</b>"],
+        "unknown_element": [],
+    }
 
 
 def test_columns_of_unknown_names_can_be_named(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
