@@ -234,6 +234,22 @@ def test_default_recipe_cleans_and_settles() -> None:
     assert preview(name, default_recipe(name)).affected == 0
 
 
+def test_default_recipe_keeps_a_right_answer_beside_one_that_it_emptied() -> None:
+    right = {"input": "张三", "output": '{"n":["张三"]}'}
+    odd = {"input": "丙丁", "output": '{"odd":["丙丁"]}'}
+    others = [{"input": f"王五{n}", "output": '{"n":["王五"]}'} for n in range(120)]
+    conflict = [{"input": "甲乙", "output": "{}"}, {"input": "甲乙", "output": '{"n":["甲乙"]}'}]
+    name = dataset_of(
+        [right, {**right, "output": '{"n":["李四"]}'}, odd, {**odd, "output": '{"n":["丙丁"]}'}, *conflict, *others]
+    )
+    apply(name, default_recipe(name))
+    assert read_rows(name)["line"].to_pylist() == [1, 4, *range(7, 127)]  # an answer of {} as it came is an answer
+    aside = read_quarantine(name)
+    assert aside["line"].to_pylist() == [3, 2]
+    assert aside["reason"].to_pylist()[1] == "not in the text: n = 李四; nothing is left of the answer"
+    assert content_hash(rebuild(read_rows(name, 1), read_ledger(name, 2))) == get_version(name, 2).content_hash
+
+
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_recipes_are_saved_and_read(tmp_path: Path, form: str) -> None:
     name = dataset_of([{"input": "张三", "output": '{"n":["张三"]}'}])

@@ -5,21 +5,25 @@ Rows whose answer can't be read are left alone by all but ``FixJson``, conversat
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
 from core.data.answers import canonical, dump_answer, load_object, parse_answer
 from core.data.grounding import Source
-from core.data.keys import source_texts
+from core.data.keys import question_codes, source_texts
 from core.data.operations.base import Context, Operation, Outcome, State, then
 from core.data.repair import propose_repair
 from core.data.rules import known_elements, unreadable_answers
 
 Items = list[tuple[str, Any]]
+Emptied = Literal["quarantine", "keep"]
+"""What becomes of a row of whose answer nothing is left."""
 
 
 class FixJson(Operation):
@@ -60,6 +64,38 @@ class _AnswerOperation(Operation):
     def _edit_all(
         self, state: State, context: Context, edit: Callable[[int, Items], tuple[Items, str] | None], action: str
     ) -> Outcome:
+        """Each answer edited; for the actions ``drop_row`` and ``quarantine`` its row goes instead."""
+        texts, reasons = self._edited(state, edit)
+        if action in ("drop_row", "quarantine"):
+            mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
+            mask[list(reasons)] = True
+            return self.drop(state, context, mask, [reasons[p] for p in sorted(reasons)], aside=action == "quarantine")
+        return self.put(state, context, "output", texts, {place: reasons[place] for place in texts})
+
+    def _take_values_out(
+        self, state: State, context: Context, edit: Callable[[int, Items], tuple[Items, str] | None], emptied: Emptied
+    ) -> Outcome:
+        """Each answer without the values that ``edit`` takes out; where the rest says nothing of its own, the row is put aside.
+
+        It is put aside as it was: a row with nothing left (unless ``emptied`` is ``keep``), and one of which another answer to
+        the same question says all that is left, and more: the rest must not count as an answer against that one.
+        """
+        texts, reasons = self._edited(state, edit)
+        aside = _outdone(state.rows, texts)
+        if emptied == "quarantine":
+            nothing_left = (place for place, text in texts.items() if not parse_answer(text).pairs)
+            aside |= dict.fromkeys(nothing_left, "nothing is left of the answer")
+        left = {place: text for place, text in texts.items() if place not in aside}
+        first = self.put(state, context, "output", left, {place: reasons[place] for place in left})
+        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
+        mask[list(aside)] = True
+        told = [f"{reasons[place]}; {aside[place]}" for place in sorted(aside)]
+        return then(first, self.drop(first.state, context, mask, told, aside=True))
+
+    def _edited(
+        self, state: State, edit: Callable[[int, Items], tuple[Items, str] | None]
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """By position: the new text of each answer that changes, and why it is edited."""
         texts: dict[int, str] = {}
         reasons: dict[int, str] = {}
         single = pc.is_null(state.rows["messages"]).to_pylist()
@@ -75,23 +111,45 @@ class _AnswerOperation(Operation):
                 new, reasons[place] = edited
                 if new != items:
                     texts[place] = dump_answer(new, like=text)
-        if action in ("drop_row", "quarantine"):
-            mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
-            mask[list(reasons)] = True
-            return self.drop(state, context, mask, [reasons[p] for p in sorted(reasons)], aside=action == "quarantine")
-        return self.put(state, context, "output", texts, {place: reasons[place] for place in texts})
+        return texts, reasons
+
+
+def _outdone(rows: pa.Table, texts: dict[int, str]) -> dict[int, str]:
+    """Which of the new answers ``texts`` (by position) say less than another answer to the same question, and in which row.
+
+    Less: all their values stand in the other answer (as it is after the step), which has more. Answers that are the same stay.
+    """
+    if not texts:
+        return {}
+    questions = question_codes(rows)
+    asked = np.flatnonzero(np.isin(questions, questions[list(texts)])).tolist()
+    outputs, names, talks = (rows[name].take(pa.array(asked)).to_pylist() for name in ("output", "row_id", "messages"))
+    answers: dict[int, dict[str, Counter[tuple[str, str]]]] = {}
+    for place, output, name, talk in zip(asked, outputs, names, talks, strict=True):
+        answer = parse_answer(texts.get(place, output))
+        if talk is None and answer.ok:
+            answers.setdefault(int(questions[place]), {})[name] = Counter(answer.pairs)
+    found: dict[int, str] = {}
+    for place, text in texts.items():
+        left = Counter(parse_answer(text).pairs)
+        more = next((name for name, other in answers[int(questions[place])].items() if left < other), None)
+        if more is not None:
+            found[place] = f"{more} answers the same question with more"
+    return found
 
 
 class UnknownElements(_AnswerOperation):
     """Elements that the dataset doesn't have: taken out of the answer, or the row dropped or put aside.
 
-    The dataset's elements are those given to it; none given: those in at least 1 % of the answered rows.
+    The dataset's elements are those given to it; none given: those in at least 1 % of the answered rows. A row of which
+    another answer to the same question says all that is left, and more, is put aside, so that it can't conflict with that one.
     """
 
     op: ClassVar[str] = "unknown_elements"
     title: ClassVar[str] = "Remove unknown elements"
     action: Literal["drop_value", "drop_row", "quarantine"] = "drop_value"
     elements: tuple[str, ...] | None = Field(default=None, description="none: the dataset's")
+    emptied: Emptied = Field(default="keep", description="a row that loses every value: kept as {}, or put aside")
 
     def resolved(self, state: State, context: Context) -> Self:
         if self.elements is not None:
@@ -110,19 +168,24 @@ class UnknownElements(_AnswerOperation):
                 return None
             return [item for item in items if item[0] in known], f"unknown element: {', '.join(unknown)}"
 
+        if self.action == "drop_value":
+            return self._take_values_out(state, context, edit, self.emptied)
         return self._edit_all(state, context, edit, self.action)
 
 
 class UngroundedValues(_AnswerOperation):
     """Values that aren't in the text: taken out of the answer, or the row dropped or put aside.
 
-    ``align`` instead writes values that match only when normalised (or nearly) as they stand in the text.
+    A row that loses every value is put aside: nobody said that there is nothing to find in it. So is one of which another
+    answer to the same question says all that is left, and more. ``align`` instead writes values that match only when
+    normalised (or nearly) as they stand in the text.
     """
 
     op: ClassVar[str] = "ungrounded_values"
     title: ClassVar[str] = "Remove values absent from the input"
     action: Literal["drop_value", "drop_row", "quarantine", "align"] = "drop_value"
     fuzzy: Literal["keep", "absent"] = Field(default="keep", description="whether a fuzzy match counts as found")
+    emptied: Emptied = Field(default="quarantine", description="a row that loses every value: put aside, or kept as {}")
 
     def run(self, state: State, context: Context) -> Outcome:
         sources = source_texts(state.rows).to_pylist()
@@ -131,6 +194,8 @@ class UngroundedValues(_AnswerOperation):
             source = Source(sources[place])
             return self._align(items, source) if self.action == "align" else self._without_absent(items, source)
 
+        if self.action == "drop_value":
+            return self._take_values_out(state, context, edit, self.emptied)
         return self._edit_all(state, context, edit, self.action)
 
     def _absent(self, value: Any, source: Source) -> bool:
