@@ -15,6 +15,12 @@ Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=Fa
 VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
 
 
+_MAP_HELP = (
+    "column=field; may be given several times. Where each element has a column of its own: amount=element for each, "
+    "or '*=element' for all columns that are nothing else."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add this area's commands."""
     app.command("import")(import_command)
@@ -28,7 +34,7 @@ def import_command(
     file: Annotated[str, typer.Argument(help="The file to import.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="Dataset: a new one, or one that gets these rows as well.")],
     task: Annotated[str | None, typer.Option("--task", help="extraction, classification, generation, chat or code.")] = None,
-    map_: Annotated[list[str] | None, typer.Option("--map", help="column=field; may be given several times.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help=_MAP_HELP)] = None,
     split: Annotated[str, typer.Option("--split", help="Put all rows into train, dev or test.")] = "",
     split_of: Annotated[
         list[str] | None,

@@ -66,7 +66,9 @@ def import_file(
 
     ``mapping`` (column → field), ``shape`` and ``encoding`` stand where given and are guessed otherwise; ``split`` puts all
     rows into one split, ``splits`` those of a file in a folder or archive (by its name), which else are in the split that
-    the file's name tells. InputFileError, with nothing written, for a file that keeps no row or a document that doesn't parse.
+    the file's name tells. Columns mapped to ``element`` (``*``: all that are nothing else) make the answer together, and name
+    the elements of a dataset whose elements aren't inferred from earlier rows.
+    InputFileError, with nothing written, for a file that keeps no row or a document that doesn't parse.
     """
     check_name(name, "dataset name")
     check_split(split)
@@ -104,6 +106,8 @@ def _store(parsed: Parsed, name: str, task: Task | None, split: str, elements: t
     known = store.find_dataset(name)
     versions = store.list_versions(name) if known else []
     _check_task(known, task)
+    if known is None or not known.elements_inferred:
+        elements = (*elements, *parsed.elements)
     ordinal = 1 + len({step.step_id for version in versions for step in version.recipe if step.op == IMPORT})
     prefix = hashlib.sha256(f"{parsed.sha256}:{ordinal}".encode()).hexdigest()[:6]
     new = with_identifiers(parsed.rows, prefix, split)

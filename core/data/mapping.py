@@ -10,8 +10,19 @@ from collections.abc import Mapping, Sequence
 from core.errors import InputFileError
 from core.records import SPLITS
 
-FIELDS = ("instruction", "input", "output", "system", "history", "messages", "spans", "tokens", "tags", "split", "extra")
-"""What a column can be mapped to; ``extra`` keeps it beside the row, unused."""
+FIELDS = (
+    "instruction", "input", "output", "system", "history", "messages", "spans", "tokens", "tags", "split", "element", "extra",
+)  # fmt: skip
+"""What a column can be mapped to; ``element`` holds one element's values, ``extra`` is kept beside the row, unused."""
+
+SEVERAL = frozenset({"element", "extra"})
+"""Fields that more than one column can be."""
+
+BESIDE_ELEMENTS = ("instruction", "input", "split", "extra")
+"""Fields that a file whose answer is in one column for each element can have beside them."""
+
+EVERY_OTHER = "*"
+"""Stands for all columns that are nothing else; only ever elements. A column of that very name is meant before them."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "output": (
@@ -39,6 +50,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 
 BESIDE = "tunewise_extra_"
 """Begins the name of an exported column that would be read as a field of the row otherwise, which it isn't."""
+
+_SURELY_INSTRUCTION = ("instruction", "instructions", "instruct", "指令")
 
 _SPLIT_NAMES = {
     "train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "eval": "dev",
@@ -85,6 +98,33 @@ def guess_flat(columns: Sequence[str], given: Mapping[str, str] | None = None) -
     return mapping
 
 
+def guess_beside_elements(columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Column → field, in the columns' order, for a file with a column for each element; text and split are guessed by name.
+
+    So is an instruction, but only by a name that means nothing else: ``任务`` may be an element, and would tell the answer.
+    """
+    mapping = dict(given)
+    for column, field in guess_flat(columns, given).items():
+        if field in ("input", "split") or (field == "instruction" and column.strip().lower() in _SURELY_INSTRUCTION):
+            mapping.setdefault(column, field)
+    return {column: mapping[column] for column in columns if column in mapping}
+
+
+def with_every_other(given: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """``given`` with ``*`` replaced by the columns that are nothing else and have a heading. InputFileError if there is none."""
+    if given.get(EVERY_OTHER) != "element" or EVERY_OTHER in columns:
+        return dict(given)
+    mapping = guess_beside_elements(columns, {column: field for column, field in given.items() if column != EVERY_OTHER})
+    rest = [
+        column
+        for place, column in enumerate(columns, 1)
+        if column not in mapping and column != f"column_{place}" and not column.startswith(BESIDE)
+    ]
+    if not rest and "element" not in mapping.values():
+        raise InputFileError("No column is left to be an element", f"Columns: {', '.join(columns) or 'none'}.")
+    return mapping | dict.fromkeys(rest, "element")  # put in order by the shape
+
+
 def column_for(field: str, columns: Sequence[str]) -> str | None:
     """The first column that goes by one of the field's known names."""
     by_name = {column.strip().lower(): column for column in reversed(columns)}
@@ -109,11 +149,17 @@ def check_fields(mapping: Mapping[str, str]) -> None:
     for column, field in mapping.items():
         if field not in FIELDS:
             raise InputFileError(f"There is no field {field!r} to map {column!r} to", f"Fields: {', '.join(FIELDS)}.")
-        if field != "extra" and field in used:
+        if field not in SEVERAL and field in used:
             raise InputFileError(
                 f"Columns {used[field]!r} and {column!r} are both mapped to {field!r}", "Map one of them to extra."
             )
         used[field] = column
+    other = next((field for field in used if field not in (*BESIDE_ELEMENTS, "element")), None)
+    if "element" in used and other is not None:
+        raise InputFileError(
+            f"Column {used['element']!r} is mapped to element, and {used[other]!r} to {other}",
+            f"Beside a column for each element there can be: {', '.join(BESIDE_ELEMENTS)}.",
+        )
 
 
 def check_mapping(mapping: Mapping[str, str], columns: Sequence[str], source: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from core.data.importing import IMPORT, import_file
-from core.data.mapping import FIELDS, guess_flat
+from core.data.mapping import guess_flat
 from core.data.readers.base import Limits
 from core.data.readers.guessing import Guess, guess
 from core.data.readers.hub import fetched, parse_address
@@ -28,13 +27,12 @@ from core.store.datasets import get_version, list_datasets
 from core.store.files import check_name
 from core.store.jobs import get_job, list_jobs
 from core.store.usage import size_of
-from pages.ui import formats, shell, states, tables
+from pages.ui import columns, formats, shell, states, tables
 
-UNUSED = "not used"
-COLUMNS = 24
-"""Columns that are shown to be changed; further ones stay as guessed."""
 LARGE, LARGE_PACKED = 20 * 2**20, 4 * 2**20
 """Bytes from which on a file, or a packed one, is imported by a worker instead of in the page."""
+FILES = 24
+"""Files whose split is shown to be changed; further ones stay as their name tells."""
 OPEN, JOB = "data_import_open", "data_import_job"
 
 
@@ -116,17 +114,21 @@ def dialog() -> None:
         try:
             first, named = _guess(local, changed, None, ()), {}
         except UnnamedColumnsError as unnamed:
-            named = _mapping("", unnamed.columns, guess_flat(unnamed.columns))
-            if "output" not in named.values() or not {"input", "instruction"} & set(named.values()):
-                st.info("Choose which column holds the text (input) and which the answer (output): their names don't tell.")
+            named = columns.mapping("", unnamed.columns, guess_flat(unnamed.columns))
+            if told := columns.missing(named):
+                st.info(told)
                 return
             first = _guess(local, changed, None, tuple(sorted(named.items())))
         shape = st.session_state.get("import_shape")
         shape = shape if shape in (first.shape, *first.alternatives) and shape != first.shape else None
         guessed = first if shape is None else _guess(local, changed, shape, tuple(sorted(named.items())))
         splits = _splits(first)
-        mapping = named or _mapping(guessed.shape, guessed.columns, guessed.mapping)
+        mapping = named or columns.mapping(guessed.shape, guessed.columns, guessed.mapping)
+        if "element" in mapping.values() and (told := columns.missing(mapping)):
+            st.info(told)
+            return
         asked = (tuple(sorted(mapping.items())), tuple(sorted(splits.items())))
+        shape = None if "element" in mapping.values() else shape
         found = _guess(local, changed, shape, *asked) if mapping or splits else guessed
         _preview(found)
         _bring_in(source, found, shape, {"mapping": mapping or None, "splits": splits or None})
@@ -170,33 +172,6 @@ def _fetched(named: str) -> str:
     return str(folder)
 
 
-def _mapping(shape: str, columns: Sequence[str], guessed: Mapping[str, str]) -> dict[str, str]:
-    """Which column is which, each to be changed; empty as long as all stay as ``guessed``.
-
-    A column that is set to be unused is named as ``extra``, for one that isn't named would be guessed again.
-    """
-    if not columns:
-        return {}
-    options = [UNUSED, *(field for field in FIELDS if field != "extra")]
-    chosen: dict[str, str] = {}
-    st.markdown("**Which column is what**")
-    cells = st.columns(min(4, len(columns)))
-    for place, column in enumerate(columns[:COLUMNS]):
-        with cells[place % len(cells)]:
-            field = guessed.get(column, UNUSED)
-            chosen[column] = st.selectbox(
-                column,
-                options,
-                index=options.index(field) if field in options else 0,
-                key=f"import_column_{shape}_{column}",
-            )
-    as_guessed = {column: field if (field := guessed.get(column, UNUSED)) in options else UNUSED for column in chosen}
-    if chosen == as_guessed:
-        return {}
-    rest = {column: field for column, field in guessed.items() if column not in chosen}
-    return rest | {column: "extra" if field == UNUSED else field for column, field in chosen.items()}
-
-
 def _preview(found: Guess) -> None:
     """The first rows as they would be imported, and the first that would be kept aside."""
     kind = f"{found.container}, {found.encoding}" if found.encoding else found.container
@@ -222,7 +197,7 @@ def _splits(first: Guess) -> dict[str, str]:
     options = ["", *SPLITS]
     cells = st.columns(min(4, len(first.files)))
     changed: dict[str, str] = {}
-    for place, (name, split) in enumerate(first.files[:COLUMNS]):
+    for place, (name, split) in enumerate(first.files[:FILES]):
         with cells[place % len(cells)]:
             chosen = st.selectbox(
                 states.plain(name.partition("/")[2]), options, index=options.index(split), key=f"import_split_of_{name}",
@@ -230,8 +205,8 @@ def _splits(first: Guess) -> dict[str, str]:
             )  # fmt: skip
         if chosen != split:
             changed[name] = chosen
-    if len(first.files) > COLUMNS:
-        st.caption(f"{len(first.files) - COLUMNS} more are in the split that their name tells.")
+    if len(first.files) > FILES:
+        st.caption(f"{len(first.files) - FILES} more are in the split that their name tells.")
     return changed
 
 
@@ -261,7 +236,7 @@ def _bring_in(source: Source, found: Guess, shape: str | None, chosen: dict[str,
         )
     elements = (
         st.text_input("Elements, separated by commas", key="import_elements", placeholder="inferred from the answers")
-        if task == "extraction"
+        if task == "extraction" and found.shape != "columns"
         else ""
     )
     if name in known:

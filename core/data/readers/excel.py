@@ -8,10 +8,10 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time
 from typing import Any
 
 from core.data.readers.base import RAW_LIMIT, Chunk, Chunks, Document, Fault, Limits
+from core.data.readers.cells import cell_text
 from core.data.readers.delimited import header_names
 from core.data.readers.json_text import compact_any
 from core.data.spreadsheet import MARK, restored, restored_header
@@ -101,19 +101,9 @@ def _chunk(source: str, records: list[dict[str, str]], places: list[int], faults
 
 
 def _text(cell: Any) -> str:
-    """A cell as text: dates as ISO 8601, whole numbers without a point, Excel's ``_x000D_`` as the character it means."""
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
+    """A cell as text, with Excel's ``_x000D_`` as the character it means."""
+    if isinstance(cell, str) and "_x" in cell:
         from openpyxl.utils.escape import unescape
 
-        return str(unescape(cell)) if "_x" in cell else cell
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, datetime):
-        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    if isinstance(cell, (date, time)):
-        return cell.isoformat()
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
-        return str(int(cell))
-    return str(cell)
+        return str(unescape(cell))
+    return cell_text(cell)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.elements import guess_task
-from core.data.mapping import check_mapping
+from core.data.mapping import check_mapping, with_every_other
 from core.data.readers.base import Document, Fault, Limits
 from core.data.readers.detect import How, columns_of, how_to_read, sample
 from core.data.readers.names import with_splits
@@ -94,9 +94,10 @@ def guess_document(
     columns = columns_of(records)
     if not records:
         raise _no_record(document.name, faults)
-    check_mapping(mapping or {}, columns, document.name)
-    fits = fitting(records, columns, mapping or {})
-    chosen, columns_to_fields = _choose(document.name, fits, shape, records, columns, mapping or {})
+    given = with_every_other(mapping or {}, columns)
+    check_mapping(given, columns, document.name)
+    fits = fitting(records, columns, given)
+    chosen, columns_to_fields = _choose(document.name, fits, shape, records, columns, given)
     options = chosen.options(records)
     bodies = list(convert(chunks, chosen.converter(columns_to_fields, options), limits))
     rows = next((body.rows for body in bodies if body.rows.num_rows), bodies[0].rows)
@@ -137,9 +138,16 @@ def _choose(
     if not columns:
         kind = type(records[0]).__name__ if records else "nothing"
         raise InputFileError(f"The rows of {source} have no named fields ({kind})", "Each row must be an object with names.")
+    if "element" in given.values():
+        raise UnnamedColumnsError(
+            f"{source} has no column that looks like the text in which the elements are: {', '.join(columns[:12])}",
+            "Say which it is, for example: --map 正文=input",
+            tuple(columns),
+        )
     raise UnnamedColumnsError(
         f"{source} has no columns that look like a text and its answer: {', '.join(columns[:12])}",
-        "Say which is which, for example: --map text=input --map label=output",
+        "Say which is which, for example: --map text=input --map label=output; "
+        "where each element has a column of its own: --map text=input --map '*=element'",
         tuple(columns),
     )
 

@@ -20,6 +20,7 @@ from core.data.readers.guessing import Guess, guess_document
 from core.data.readers.names import with_splits
 from core.data.readers.places import Place, opened
 from core.data.readers.rows import BODY, convert
+from core.data.readers.shapes.columns import elements_of
 from core.data.readers.shapes.registry import find_shape
 from core.errors import UserError
 from core.records import Reporter
@@ -30,13 +31,17 @@ _SPECIAL = re.compile(r"^record \d+, line \d+:|'[^']*'|\\x[0-9a-f]{2}(?:, \\x[0-
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """All of a path: ``rows`` (columns ``BODY``), ``faults`` in order, the guess for its first document."""
+    """All of a path: ``rows`` (columns ``BODY``), ``faults`` in order, the guess for its first document.
+
+    ``elements`` are the columns that were mapped to be elements, of all documents.
+    """
 
     source: str
     sha256: str
     rows: pa.Table
     faults: list[Fault]
     guess: Guess
+    elements: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -66,10 +71,12 @@ def _parse(
     tables: list[pa.Table] = []
     faults: list[Fault] = []
     first: Guess | None = None
+    elements: dict[str, None] = {}
     done = 0
     for document in place.documents:
         guess = guess_document(document, limits, mapping=mapping, shape=shape, encoding=encoding)
         first = first or guess
+        elements.update(dict.fromkeys(elements_of(guess.mapping)))
         converter = find_shape(guess.shape).converter(guess.mapping, guess.options)
         for body in convert(_watched(document, guess, limits, reporter), converter, limits):
             tables.append(_with_split(body.rows, document.split))
@@ -78,7 +85,7 @@ def _parse(
             reporter.progress(done, 0, message=document.name)
     assert first is not None, "documents() gives at least one"
     rows = pa.concat_tables(tables) if tables else BODY.empty_table()
-    return Parsed(place.name, place.sha256(), rows, faults, first)
+    return Parsed(place.name, place.sha256(), rows, faults, first, tuple(elements))
 
 
 def _with_split(rows: pa.Table, split: str) -> pa.Table:

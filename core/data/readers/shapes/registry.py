@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.data.mapping import BESIDE, guess_flat
+from core.data.readers.shapes import columns as element_columns
 from core.data.readers.shapes import conversation, flat, fragments, spans, tags, turns
 from core.data.readers.shapes.base import Converter
 from core.errors import InputFileError
@@ -41,6 +42,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("spans", "Text with annotated places", spans.matches, spans.converter, ("input", "spans")),
     Shape("fragments", "Text in fragments", fragments.matches, fragments.converter, ("spans",)),
     Shape("turns", "Lists of questions and answers", turns.matches, turns.converter, ("input", "output")),
+    Shape("columns", "A column for each element", element_columns.matches, element_columns.converter, ("input", "element")),
     Shape("flat", "Texts in named columns", _flat, flat.converter, ("output",)),
 )
 
@@ -56,7 +58,9 @@ def find_shape(name: str) -> Shape:
 def fitting(records: Sequence[Any], columns: Sequence[str], given: Given) -> list[tuple[Shape, dict[str, str]]]:
     """Shapes that the records could have, the likeliest first, each with its mapping."""
     columns = [column for column in columns if not column.startswith(BESIDE) or column in given]
-    return [(shape, mapping) for shape in SHAPES if (mapping := shape.matches(records, columns, given)) is not None]
+    told = "element" in given.values()
+    shapes = [shape for shape in SHAPES if (shape.name == "columns") == told]
+    return [(shape, mapping) for shape in shapes if (mapping := shape.matches(records, columns, given)) is not None]
 
 
 def row_like(root: Mapping[str, Any]) -> bool:
