@@ -22,8 +22,8 @@ from core.evaluation.grouping import grouped, grouping_sentence
 from core.evaluation.latency import Latency, comparable, latency
 from core.evaluation.metrics.generation import chrf
 from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
-from core.evaluation.scoring import RATES, flat_scores, metrics_of, score_intervals
-from core.evaluation.statistics import Interval, holm, mcnemar, several
+from core.evaluation.scoring import RATES, flat_scores, metrics_of, rate_differences, score_intervals
+from core.evaluation.statistics import Difference, Interval, holm, mcnemar, several, wilson
 from core.evaluation.verdict import sentence
 from core.records import Evaluation
 from core.settings import get_settings
@@ -184,8 +184,11 @@ def compare(
     everything = align(own)  # one set of resamples for what is compared and for what only stands beside it
     ends, differences = several(everything, metrics_of(everything[0].names), clusters=groups)
     held = metrics_of(statistics[0].names)
-    arms = tuple(_arm(*arm, by_rows=groups is None) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
-    found = [{name: d._asdict() for name, d in versus.items() if name in held} for versus in differences]
+    arms = tuple(_arm(*arm, groups=groups) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
+    found = [
+        {name: d._asdict() for name, d in _rated(versus, everything[0], arm, groups).items() if name in held}
+        for versus, arm in zip(differences, everything[1:], strict=True)
+    ]
     _adjust(found)
     versus = tuple(
         replace(
@@ -226,17 +229,33 @@ def _arm(
     ends: Mapping[str, Interval],
     timed: Latency | None,
     *,
-    by_rows: bool,
+    groups: Sequence[str] | None,
 ) -> ArmScores:
-    """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has. ``by_rows``: rows are
-    independent, so that shares of them have Wilson's intervals."""
+    """``statistics`` are what is compared, on all arms' columns; ``own``: with what else the arm has. ``groups``: of the rows;
+    none where they are independent, so that shares of them have Wilson's intervals."""
     metrics = metrics_of(statistics.names)
     beside = [name for name in metrics_of(own.names) if name not in metrics]
     found = {name: end for name, end in ends.items() if name in metrics or name in beside}
-    if by_rows:
+    if groups is None:
         found |= score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
+    else:  # groups that are all alike show no doubt, and count as one row each
+        units, rates = len(set(groups)), flat_scores(statistics)
+        found |= {n: wilson(rates[n] * units, units) for n in RATES if n in rates and found[n].high - found[n].low < 1e-12}
     scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in beside}
     return ArmScores(evaluation, scores, {name: (end.low, end.high) for name, end in found.items()}, timed)
+
+
+def _rated(
+    found: dict[str, Difference], first: Statistics, arm: Statistics, groups: Sequence[str] | None
+) -> dict[str, Difference]:
+    """Differences with score intervals for shares of rows. Where groups were resampled theirs stand, but for those without any
+    width: groups that are all alike show no doubt, and count as one row each."""
+    units = None if groups is None else len(set(groups))
+    honest = rate_differences(first, arm, metrics_of(first.names), units)
+    return {
+        name: d._replace(**honest[name]._asdict()) if name in honest and (units is None or d.high - d.low < 1e-12) else d
+        for name, d in found.items()
+    }
 
 
 def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:

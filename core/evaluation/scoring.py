@@ -20,7 +20,7 @@ from core.data.answers import parse_answer
 from core.evaluation import statistics as inference
 from core.evaluation.metrics import classification, extraction, generation, modes, perplexity, rouge
 from core.evaluation.metrics.error_kinds import Matched, match_row
-from core.evaluation.metrics.rows import Metric, Statistics
+from core.evaluation.metrics.rows import Metric, Statistics, Sums
 from core.evaluation.resampling import RESAMPLES, SEED
 from core.records import Task
 
@@ -32,7 +32,7 @@ RATES = (
     "repaired_exact_match",
     "repaired_json_valid",
 )
-"""Metrics that are shares of rows: their intervals are Wilson's, sound near 0 and 1."""
+"""Metrics that are shares of rows: their intervals are Wilson's, of differences Tango's, sound near 0 and 1."""
 LOWER_IS_BETTER = frozenset(
     {"perplexity", "tokens_per_request", "tokens_in_per_request", "tokens_out_per_request", "seconds_per_request"}
 )
@@ -165,6 +165,23 @@ def score_intervals(statistics: Statistics, metrics: Mapping[str, Metric] | None
         for name in RATES:
             if name in wanted:
                 found[name] = inference.wilson(float(wanted[name](sums)) * statistics.rows, statistics.rows)
+    return found
+
+
+def rate_differences(
+    left: Statistics, right: Statistics, metrics: Mapping[str, Metric], units: int | None = None
+) -> dict[str, inference.Interval]:
+    """A 95 % interval of right minus left for each metric that is a share of rows: Tango's, of the rows that one side has right.
+
+    ``left`` and ``right``: the same rows. ``units``: how many independent pieces of evidence the rows are, if not as many.
+    """
+    found = {}
+    for name in RATES:
+        if name in metrics and left.rows:
+            before, after = (metrics[name](Sums(side.names, side.values)) > 0.5 for side in (left, right))
+            weight = 1.0 if units is None else units / left.rows
+            lost, gained = (weight * float(rows.sum()) for rows in (before & ~after, after & ~before))
+            found[name] = inference.rate_difference(lost, gained, weight * left.rows)
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from core.errors import UserError
 from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, ratio
 from core.evaluation.scoring import metrics_of as score_metrics
+from core.evaluation.scoring import rate_differences
 from core.evaluation.statistics import paired, wilson
 from core.models.tokenizer import load_tokenizer
 from core.prompts.examples import IGNORED, Example
@@ -80,9 +81,13 @@ def differences(adapter: Statistics, other: Statistics) -> dict[str, float]:
     Both have the same rows, the scores' columns, and ``gold_nll`` and ``gold_tokens``.
     """
     by_name = score_metrics({*adapter.names, *other.names})
-    metrics: dict[str, Metric] = {"micro_f1": by_name[micro_name(by_name)], "loss": _loss}
+    micro = micro_name(by_name)
+    metrics: dict[str, Metric] = {"micro_f1": by_name[micro], "loss": _loss}
+    shares = rate_differences(adapter, other, {micro: by_name[micro]})  # none for the micro-F1 of an extraction
     found: dict[str, float] = {}
     for name, (value, low, high, _) in paired(adapter, other, metrics).items():
+        if name == "micro_f1" and micro in shares:
+            low, high = shares[micro]
         found |= {f"{name}_difference": value, f"{name}_difference_low": low, f"{name}_difference_high": high}
     return found
 

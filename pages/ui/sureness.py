@@ -14,6 +14,7 @@ from core.evaluation.learning import LearningCurve, curve_candidates
 from core.evaluation.learning import learning_curve as fit
 from core.evaluation.report import render_report
 from core.evaluation.rescore import leaked_rows
+from core.evaluation.scoring import RATES
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation, Run
@@ -62,7 +63,8 @@ def tests(found: Comparison, versus: Versus) -> None:
         if change:
             by = formats.interval(change["value"], change["low"], change["high"], signed=True)
             p = f", {_p(change['p_holm'])} corrected for {len(found.versus)} arms" if "p_holm" in change else ""
-            how = "Bootstrap over rows, p by random swaps of the arms' answers."
+            by_share = "Score interval of a share's change on the same rows (Tango)"
+            how = f"{by_share if metric in RATES else 'Bootstrap over rows'}, p by random swaps of the arms' answers."
             lines.append((tidy.METRICS.get(metric, (metric, True))[0], f"{by}, {_p(change['p'])}{p}", how))
     frame = pd.DataFrame(lines, columns=["what", "value", "how"])
     columns = {"what": tables.text("Test"), "value": tables.text("Result"), "how": tables.text("How", width="large")}

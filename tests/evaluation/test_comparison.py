@@ -16,6 +16,8 @@ from core.evaluation import artefacts, transitions
 from core.evaluation.compare import Comparison, compare
 from core.evaluation.report import render_report, write_report
 from core.evaluation.runner import run_evaluation
+from core.evaluation.scoring import metrics_of
+from core.evaluation.statistics import paired, rate_difference
 from core.records import Evaluation, SilentReporter
 from tests.evaluation.toy import right_answer
 
@@ -58,6 +60,30 @@ def test_difference(comparison: Comparison) -> None:
     assert (comparison.versus[0].won, comparison.versus[0].lost, comparison.versus[0].tied) == (20, 0, 20)
     assert comparison.versus[0].mcnemar == pytest.approx(2 / 2**20)
     assert comparison.verdict.startswith("tuned is better than base: micro-F1 1.000 against")
+
+
+def test_no_difference_on_few_rows_is_no_certainty(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    for name, answer in (("base", "{}"), ("tuned", '{"人": ["x"]}')):
+        run_evaluation(make_evaluation(name, limit=6, perplexity=False), SilentReporter(), engine(lambda p, said=answer: said))
+    groups = {row_id: f"g{n}" for n, row_id in enumerate(compare(["base", "tuned"]).row_ids)}
+    for found in (compare(["base", "tuned"]), compare(["base", "tuned"], clusters=groups)):
+        change = found.difference["exact_match"]
+        assert (found.rows, change["value"], change["p"]) == (6, 0, 1)
+        assert (change["low"], change["high"]) == pytest.approx((-0.390, 0.390), abs=0.001)
+        assert [arm.intervals["exact_match"] for arm in found.arms] == [pytest.approx((0, 0.390), abs=0.001)] * 2
+        assert "[-0.390, +0.390]" in render_report(found)
+        assert found.difference["micro_f1"]["low"] == found.difference["micro_f1"]["high"] == 0  # no share of rows
+    assert "score interval" in render_report(found)
+
+
+def test_shares_have_score_intervals_and_the_rest_the_bootstraps(comparison: Comparison) -> None:
+    change = comparison.difference["exact_match"]
+    assert (change["low"], change["high"]) == rate_difference(0, 20, 40)
+    both = [artefacts.read_statistics(arm.evaluation.evaluation_id)[1] for arm in comparison.arms]
+    drawn = paired(*both, metrics_of(both[0].names))
+    assert comparison.difference["micro_f1"] == drawn["micro_f1"]._asdict()
+    assert change["p"] == drawn["exact_match"].p
+    assert (change["low"], change["high"]) != drawn["exact_match"][1:3]
 
 
 def test_the_better_arm_is_named_first_whichever_side_it_is_on(comparison: Comparison) -> None:

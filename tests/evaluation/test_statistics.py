@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,58 @@ def test_mcnemar_is_the_binomial_test(rows: list[tuple[bool, bool]]) -> None:
 def test_wilson_agrees_with_scipy(counts: tuple[int, int]) -> None:
     expected = scipy.stats.binomtest(*counts).proportion_ci(method="wilson")
     assert inference.wilson(*counts) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "rows", "expected"),
+    [
+        (7, 1, 21, (-0.517, -0.026)),  # Bentur 2009 in Fagerland, Lydersen & Laake 2014
+        (0, 0, 6, (-0.390, 0.390)),  # no row differs: z² / (n + z²)
+        (0, 0, 200, (-0.019, 0.019)),
+        (0, 6, 6, (0.219, 1.0)),
+        (0, 0, 0, (-1.0, 1.0)),
+    ],
+)
+def test_a_change_of_a_rate(lost: int, gained: int, rows: int, expected: tuple[float, float]) -> None:
+    assert inference.rate_difference(lost, gained, rows) == pytest.approx(expected, abs=0.0006)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60)))
+def test_ends_of_a_change_of_a_rate_are_where_the_score_test_turns(counts: tuple[int, int, int]) -> None:
+    """The constrained likelihood is climbed by scipy, not solved for."""
+    lost, gained, same = counts
+    rows = lost + gained + same
+
+    def z(delta: float) -> float:
+        def unlikely(q: float) -> float:
+            shares = np.array([q, q + delta, 1 - 2 * q - delta])
+            return -float(np.array(counts) @ np.log(np.maximum(shares, 1e-300)))
+
+        ends = max(0.0, -delta), (1 - delta) / 2
+        q = scipy.optimize.minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-12}).x
+        return float((gained - lost - rows * delta) / math.sqrt(rows * (2 * q + delta * (1 - delta))))
+
+    low, high = inference.rate_difference(lost, gained, rows)
+    assert low < (gained - lost) / rows < high
+    assert z(low) == pytest.approx(1.96, abs=0.002)
+    assert z(high) == pytest.approx(-1.96, abs=0.002)
+    turned = inference.rate_difference(gained, lost, rows)
+    assert (-turned.high, -turned.low) == pytest.approx((low, high), abs=1e-12)
+    assert (low > 0 or high < 0) == ((gained - lost) ** 2 > 1.959964**2 * (gained + lost))  # McNemar's asymptotic test
+
+
+def test_intervals_of_a_change_of_a_rate_cover_the_truth() -> None:
+    """Rows drawn anew for arms that differ seldom or often: the bootstrap sees no doubt where no row happens to differ."""
+    rng = np.random.default_rng(12)
+    covered = []
+    for rows in (6, 20, 60, 200):
+        for lost, gained in ((0.01, 0.01), (0.02, 0.1), (0.1, 0.1), (0.05, 0.4)):
+            draws = rng.multinomial(rows, [lost, gained, 1 - lost - gained], size=2000).tolist()
+            ends = [inference.rate_difference(b, c, rows) for b, c, _ in draws]
+            covered.append(sum(low <= gained - lost <= high for low, high in ends) / 2000)
+    assert min(covered) >= 0.92
+    assert 0.945 <= sum(covered) / len(covered) <= 0.985
 
 
 @pytest.mark.parametrize(

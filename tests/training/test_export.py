@@ -98,6 +98,16 @@ def test_a_difference_after_merging_has_its_paired_interval() -> None:
     assert many["micro_f1_difference_high"] < -0.07
 
 
+def test_labels_that_stay_the_same_after_merging_are_no_certainty() -> None:
+    gold = [{"input": "", "output": f"label {place % 2}"} for place in range(6)]
+    losses = Statistics(("gold_nll", "gold_tokens"), np.full((6, 2), 8.0))
+    labels = scored_answers(gold, [row["output"] for row in gold], "classification", ()).statistics.beside(losses)
+    found = differences(labels, labels)
+    assert found["micro_f1_difference"] == 0
+    assert [found[f"micro_f1_difference_{end}"] for end in ("low", "high")] == pytest.approx([-0.390, 0.390], abs=0.001)
+    assert found["loss_difference_low"] == found["loss_difference_high"] == 0
+
+
 def test_a_parity_report_says_a_loss_only_where_it_is_clear() -> None:
     def report(low: float, value: float, high: float, same: float = 0.5) -> dict[str, dict[str, float]]:
         whole = {"micro_f1": 0.5, "exact_match": 0.5, "loss": 0.3, "rows": 31.0}
