@@ -177,8 +177,8 @@ class UngroundedValues(_AnswerOperation):
     """Values that aren't in the text: taken out of the answer, or the row dropped or put aside. A row that loses every value is
     put aside: nobody said that there is nothing to find in it.
 
-    So is one of which another answer to the same question says all that is left, and more. ``align`` instead writes values that match only when
-    normalised (or nearly) as they stand in the text.
+    So is one of which another answer to the same question says all that is left, and more. ``align`` instead writes values
+    that match only when normalised (or nearly) as they stand in the text.
     """
 
     op: ClassVar[str] = "ungrounded_values"
