@@ -37,8 +37,9 @@ def new_run() -> None:
     if any(not claim.holder.startswith("job-") for claim in list_claims()):
         st.caption("A model is in memory for answers (Chat, a server). It is released before the training starts.")
     if st.button(
-        traincost.label(spec, cost), type="primary", disabled=bool(faults), icon=":material/play_arrow:", key="train_start"
-    ):
+        traincost.label(spec, cost), type="secondary" if current and runview.leads_on(current) else "primary",
+        disabled=bool(faults), icon=":material/play_arrow:", key="train_start",
+    ):  # fmt: skip
         with states.catching():
             _, run = enqueue_training(spec)
             focus(run)

@@ -24,13 +24,20 @@ def new_arm() -> None:
     for job in [j for j in list_jobs(["queued", "starting", "running", "stopping"]) if j.kind == "evaluate"]:
         states.working(job.job_id)
     unfinished.show(broken)
-    spec = armform.form(selection, runs, key="arm")
+    ended = {job.subject for job in broken}
+    answered = [e for e in everything if e.evaluation_id not in ended]
+    spec = armform.form(selection, runs, answered, key="arm")
     if spec is None:
         st.caption("This dataset has no rows to answer.")
         return
-    if st.button(armform.label(spec, selection), type="primary", icon=":material/play_arrow:", key="arm_start"):
+    there = armform.is_there(spec, answered)
+    if there and not any(run.complete for run in runs) and st.button("Train a fine-tune", type="primary", key="arm_train"):
+        shell.go(registry.TRAIN)
+    look = "secondary" if there else "primary"
+    if st.button(armform.label(spec, selection), type=look, icon=":material/play_arrow:", key="arm_start"):
         with states.catching():
             enqueue_evaluation(spec)
+            st.session_state[armform.STARTED] = True
             st.rerun()
 
 

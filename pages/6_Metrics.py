@@ -45,13 +45,14 @@ left = set(frame["key"])
 kept = [e for e in records if e.evaluation_id in left]
 names = leaderboard.unique_names(kept)
 ranked = tidy.ranked(frame, metric).assign(name=lambda found: found["key"].map(names))
+best = ranked[ranked["key"].isin(frame["key"][leaderboard.newest_gold(frame, metric)])]
 with head:
-    shell.answer(*leaderboard.sentence(frame, ranked, metric))
+    shell.answer(*leaderboard.sentence(frame, best, metric))
 with st.container(key="chart"):
-    leaderboard.chart(ranked, metric, names)
+    leaderboard.chart(best, metric, names)
 leaderboard.table(frame, metric, names)
 
-record = leaderboard.focus(kept, ranked, names)
+record = leaderboard.focus(kept, best, names)
 few = leaderboard.peers(record, kept, ranked)
 record = few[-1]
 of_task: dict[str, dict[str, Callable[[], None]]] = {

@@ -52,7 +52,10 @@ def suspects(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show so many in the table.")] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """List gold answers that look wrong: all arms agree against them, or the model finds them unlikely."""
+    """List gold answers that look wrong: all arms agree against them, or the model finds them unlikely.
+
+    Unlikely ones are looked for among 20 rows or more, and have a perplexity of 2 or more.
+    """
     from core.evaluation.adjudication import suspects as find
 
     found = find(evaluations).to_pylist()

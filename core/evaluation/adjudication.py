@@ -1,7 +1,8 @@
 """Gold answers that look wrong, for a person to accept, fix or skip.
 
 Two signs: all arms give the same values for an element, these stand in the source, and gold says otherwise; and a gold
-answer that the model finds far less likely than the others. Suggests, never changes: a fix is a step of the data's recipe.
+answer that the model finds far less likely than the others, and unlikely as such. Suggests, never changes: a fix is a step of
+the data's recipe.
 Only for extraction.
 """
 
@@ -37,12 +38,19 @@ SUSPECTS = pa.schema(
 )
 UNLIKELY_DEVIATIONS = 3.5
 """Robust z (median and median absolute deviation; Iglewicz & Hoaglin 1993) from which a gold answer counts as unlikely."""
+LEAST_ROWS = 20
+"""Rows from which likelihoods are held against each other. Of sets of normal values one in 20 has a value beyond the bound from
+here on (simulated), as with any larger number; with 6 rows one in 12 has, since the deviation is then known too badly."""
+LEAST_PERPLEXITY = 2.0
+"""Below it no gold answer is unlikely: its tokens have more than half of the probability (their geometric mean), so that the
+model would mostly write them itself, however much surer it is of the other rows."""
 
 
 def suspects(evaluation_ids: Sequence[str]) -> pa.Table:
     """Suspicious gold answers (columns of ``SUSPECTS``), the most suspicious first.
 
-    One evaluation gives only unlikely ones; two or more must agree. UserError for other tasks or when no row is common.
+    One evaluation gives only unlikely ones (of ``LEAST_ROWS`` rows or more, from ``LEAST_PERPLEXITY`` on); two or more must
+    agree. UserError for other tasks or when no row is common.
     """
     evaluations = [get_evaluation(key) for key in evaluation_ids]
     if any(e.task != "extraction" for e in evaluations):
@@ -106,6 +114,8 @@ def _unlikely(tables: Sequence[pa.Table]) -> list[dict[str, object]]:
         return []
     rows = min(measured, key=_mean_surprise).to_pylist()
     values = np.array([np.nan if (v := _per_token(row)) is None else v for row in rows])
+    if np.isfinite(values).sum() < LEAST_ROWS:
+        return []
     middle = np.nanmedian(values)
     spread = 1.4826 * np.nanmedian(np.abs(values - middle))
     if not spread > 0:
@@ -123,7 +133,7 @@ def _unlikely(tables: Sequence[pa.Table]) -> list[dict[str, object]]:
             "weight": float(min(deviations[i] / 10, 0.99)),
         }
         for i, row in enumerate(rows)
-        if deviations[i] > UNLIKELY_DEVIATIONS
+        if deviations[i] > UNLIKELY_DEVIATIONS and values[i] >= np.log(LEAST_PERPLEXITY)
     ]
 
 

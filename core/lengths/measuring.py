@@ -91,6 +91,12 @@ def is_measured(dataset: str, version: int | None, template: Template, model: Mo
     return cache_path(datasets.get_version(dataset, version), template, tokenizer, elements, ()).is_file()
 
 
+def last_measured(dataset: str, version: int, template: Template, model: ModelRef | None = None) -> int | None:
+    """The newest version up to ``version`` for which ``is_measured`` says yes; None without one."""
+    numbers = sorted((of.number for of in datasets.list_versions(dataset) if of.number <= version), reverse=True)
+    return next((number for number in numbers if is_measured(dataset, number, template, model)), None)
+
+
 def measure_rows(
     rows: pa.Table,
     template: Template,

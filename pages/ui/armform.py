@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.compute as pc
 import streamlit as st
 
 from core.prompts.templates import find_template, list_templates, names_elements, uses_passages
-from core.records import Arm, EvaluationSpec, GenerationSettings, ModelRef, NamedEndpoint, Passages, Run
+from core.records import Arm, Evaluation, EvaluationSpec, GenerationSettings, ModelRef, NamedEndpoint, Passages, Run
 from core.store.datasets import read_rows
 from core.store.endpoints import list_endpoints
-from pages.ui import formats
+from pages.ui import comparison, formats
 from pages.ui.selection import Selection
 
 PROMPT = "the prompt alone"
+STARTED = "arm_started"
+"""Set when an arm was started, so that the form goes on to the next."""
 HOW = {"fixed": "the same for all rows", "retrieved": "for each row the most alike"}
 
 
-def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec | None:
-    """Draw the form; the spec as it stands, or None where there is no row to answer."""
+def form(selection: Selection, runs: list[Run], answered: Sequence[Evaluation] = (), *, key: str) -> EvaluationSpec | None:
+    """Draw the form; the spec as it stands, or None where there is no row to answer.
+
+    Offers first who is missing among those that have ``answered``, or are about to: the prompt, then a fine-tune.
+    """
     if selection.dataset is None or selection.version is None:
         return None
     sizes = {name: size for name, size in selection.version.split_sizes.items() if size}
@@ -28,6 +34,10 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
     names: dict[str, Run | NamedEndpoint | None] = {PROMPT: None}
     names |= {f"{endpoint.name} · endpoint": endpoint for endpoint in list_endpoints()}
     names |= {f"{run.name} · {run.created_at:%m-%d %H:%M}": run for run in runs if run.complete}
+    here = [e for e in answered if (e.spec.dataset, e.version) == (selection.dataset.name, selection.version.number)]
+    first = _missing(names, here, selection.dataset.name)
+    if st.session_state.pop(STARTED, False) or st.session_state.get(f"{key}_who") not in names:
+        st.session_state[f"{key}_who"] = first
     order = sorted(sizes, key=lambda name: ("test", "dev", "train", "").index(name) if name in ("test", "dev", "train") else 9)
     one, two, three, four = st.columns([3, 2, 2, 2], vertical_alignment="bottom")
     who = one.selectbox(
@@ -65,6 +75,34 @@ def form(selection: Selection, runs: list[Run], *, key: str) -> EvaluationSpec |
         limit=None if limit >= sizes[split] else int(limit),
         arm=Arm(**chosen),
     )
+
+
+def is_there(spec: EvaluationSpec, answered: Sequence[Evaluation]) -> bool:
+    """Whether this arm has answered these rows, or is about to; says so."""
+    wanted = (spec.dataset, spec.version, spec.split, spec.limit, _same(spec.arm))
+    if not any((e.spec.dataset, e.version, e.spec.split, e.spec.limit, _same(e.spec.arm)) == wanted for e in answered):
+        return False
+    st.caption(
+        "This arm answers these rows already. Another would be a fine-tune, worked examples in the prompt or another template."
+    )
+    return True
+
+
+def _missing(names: dict[str, Run | NamedEndpoint | None], here: list[Evaluation], dataset: str) -> str:
+    """Who is to answer next: the prompt, then the fine-tune asked for, then the newest of the dataset; the prompt if all have."""
+    if all(e.spec.arm.run for e in here):
+        return PROMPT
+    done = {e.spec.arm.run for e in here}
+    left = {name: one for name, one in names.items() if isinstance(one, Run) and one.run_id not in done}
+    wanted = [name for name, run in left.items() if run.run_id == st.session_state.get(comparison.PREFERRED)]
+    wanted += [name for name, run in left.items() if any(use.dataset == dataset for use in run.spec.data)]
+    return wanted[0] if wanted else PROMPT
+
+
+def _same(arm: Arm) -> dict[str, Any]:
+    """What decides an arm's answers; a fine-tune has its own model and template."""
+    told = {"name", "workers", "endpoint"} | ({"model", "template"} if arm.run else set())
+    return arm.model_dump(exclude=told)
 
 
 def _prompted(selection: Selection, endpoint: NamedEndpoint | None, key: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import streamlit as st
 from core.evaluation.compare import Comparison, Versus, compare
 from core.figures import evaluation as figures
 from core.figures import tidy
-from core.records import Evaluation
+from core.records import Evaluation, Run
+from core.store.runs import list_evaluations
 from pages.ui import charts, formats, states, tables
 
 KINDS = {
@@ -43,6 +44,8 @@ COSTS = {
 }
 PLAIN = ("tokens_in_per_request", "tokens_out_per_request", "tokens_per_second", "bleu", "chrf")
 """Scores that are written as plain numbers."""
+PREFERRED = "compare_run"
+"""Where the session keeps the fine-tune that another page asked to be compared."""
 BEFORE, AFTER, ELEMENT = "before", "after", "element"
 """Keys of what the rows are filtered by; a click on the figures sets them, and they stand in the address."""
 
@@ -115,6 +118,18 @@ def default_arms(evaluations: list[Evaluation]) -> list[str]:
             if one is not other and _place(one) == _place(other):
                 return [other.evaluation_id, one.evaluation_id]
     return []
+
+
+def choose(run: Run) -> None:
+    """Have Compare look at a fine-tune: against the prompt on the same rows if both have answered, else as the next arm."""
+    done = [e for e in list_evaluations(run.spec.data[0].dataset) if e.complete]
+    mine = [e for e in done if e.spec.arm.run in (None, run.run_id)]
+    pair = default_arms(mine) if any(e.spec.arm.run for e in mine) else []
+    st.session_state[PREFERRED] = run.run_id
+    if len(pair) == 2:
+        st.session_state["arms"] = pair
+    elif len(done) >= 2:
+        st.session_state["compare_view"] = "Another arm"
 
 
 def _place(evaluation: Evaluation) -> tuple[object, ...]:

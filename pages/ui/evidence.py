@@ -13,7 +13,7 @@ import streamlit as st
 
 from core.data.answers import parse_answer
 from core.evaluation import decisions
-from core.evaluation.adjudication import suspects
+from core.evaluation.adjudication import LEAST_PERPLEXITY, LEAST_ROWS, UNLIKELY_DEVIATIONS, suspects
 from core.evaluation.rescore import rescore, rescored
 from core.evaluation.slices import Slice, Values, slice_columns
 from core.evaluation.slices import slices as find_slices
@@ -28,6 +28,10 @@ CLEAR = 0.05
 MOST = 12
 AGAIN = ("micro_f1", "exact_match")
 FIX = "A fix is one step of the recipe and a new version: it stands in the ledger and can be undone on Data."
+FLOORS = (
+    f"Unlikely is a gold answer with a perplexity of {LEAST_PERPLEXITY:g} or more whose log-likelihood a token lies more than "
+    f"{UNLIKELY_DEVIATIONS:g} robust deviations (of the median) below that of the middle row"
+)
 SIGNS = {"agree_against_gold": "All arms agree against it", "unlikely_gold": "The model finds it unlikely"}
 
 
@@ -118,6 +122,7 @@ def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
         skipped = st.session_state.setdefault("suspects_skipped", [])
         lines = [line for line in left.to_pylist() if (line["row_id"], line["element"]) not in skipped]
         later = left.num_rows - len(lines)
+        st.caption(_looked_for(record.rows, len(peers)))
         if not lines:
             st.markdown(f"No gold answer of {dataset} looks wrong" + (f" but {later:,} that you skipped." if later else "."))
             if later and st.button("Look at the skipped ones", key="suspects_again"):
@@ -133,6 +138,15 @@ def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
         }  # fmt: skip
         place = tables.pick(frame, columns, alt="Gold answers that look wrong", key="suspects_table", height=220)
         _decide(dataset, lines[place or 0], skipped)
+
+
+def _looked_for(rows: int, arms: int) -> str:
+    """What was looked for, and what couldn't be with so few rows or one arm."""
+    alone = "" if arms > 1 else " Two arms or more are needed to see where all of them say the same against gold."
+    if rows < LEAST_ROWS:
+        few = f"{formats.plural(rows, 'row')} {'is' if rows == 1 else 'are'} too few"
+        return f"{few} to tell which gold answers the model finds unlikely: {LEAST_ROWS} are needed.{alone}"
+    return f"{FLOORS}; it is looked for among {LEAST_ROWS} rows or more.{alone}"
 
 
 def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, str]]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
+from core.errors import UserError
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.jobs.queue import dispatch
+from core.lengths.measuring import last_measured
 from core.records import LIVE_STATES
+from core.store.datasets import list_versions
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
 from pages.ui import charts, formats, importer, leaderboard, shell, states
@@ -41,7 +44,22 @@ def surveyed(chosen: Selection) -> list[Step]:
     """The steps of what is selected."""
     assert chosen.dataset is not None
     assert chosen.version is not None
-    return survey(chosen.dataset, chosen.version, measured=tidy.lengths_counted(chosen.version))
+    return survey(chosen.dataset, chosen.version, measured=_measured(chosen))
+
+
+def _measured(chosen: Selection) -> int | None:
+    """The newest version up to the chosen one with its lengths: itself by any template, earlier ones by the chosen one's."""
+    assert chosen.dataset is not None
+    assert chosen.version is not None
+    if tidy.lengths_counted(chosen.version):
+        return chosen.version.number
+    earlier = [v for v in list_versions(chosen.dataset.name) if v.number < chosen.version.number and tidy.lengths_counted(v)]
+    if not earlier or chosen.template is None:
+        return None
+    try:
+        return last_measured(chosen.dataset.name, earlier[-1].number, chosen.template, chosen.model)
+    except UserError:  # a model whose tokenizer isn't here: nothing was counted with it
+        return None
 
 
 def sentence(chosen: Selection, steps: list[Step]) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -48,8 +49,32 @@ def clear() -> None:
         st.session_state.pop(f"by_{column}", None)
 
 
+def newest_gold(frame: pd.DataFrame, metric: str) -> pd.Series:
+    """For each line whether it was counted by the newest gold of its dataset among those that have the metric."""
+    number = frame["version"].str.removeprefix("v").astype(int)
+    newest = number.where(frame[metric].notna()).groupby(frame["dataset"]).transform("max")
+    return number == newest
+
+
+def _others(frame: pd.DataFrame, metric: str) -> str:
+    """By which gold the ranked are counted, and how many others by which, in words; nothing where there are no others."""
+    new = newest_gold(frame, metric) | frame[metric].isna()
+    if new.all():
+        return ""
+    amount = (~new).sum()
+    several = frame["dataset"].nunique() > 1
+    label = frame["dataset"] + " " + frame["version"] if several else frame["version"]
+    versions = sorted(label[~new].unique(), key=lambda text: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", text)])
+    best = "each dataset's newest version" if several else label[newest_gold(frame, metric)].iloc[0]
+    verb = "is" if amount == 1 else "are"
+    return (
+        f" Ranked by the gold of {best}; {formats.plural(amount, 'other')} {verb} counted by that of {', '.join(versions)}: "
+        "filter by version to rank them."
+    )
+
+
 def sentence(frame: pd.DataFrame, ranked: pd.DataFrame, metric: str) -> tuple[str, str]:
-    """The finding: which evaluation is best, how sure, and over what it was counted."""
+    """The finding: which of the ``ranked`` is best, how sure, and over what it was counted; who is ranked by another gold."""
     name, higher = tidy.METRICS[metric]
     where = frame["dataset"].unique()
     over = f"on {where[0]}" if len(where) == 1 else f"over {formats.plural(len(where), 'dataset')}"
@@ -58,12 +83,14 @@ def sentence(frame: pd.DataFrame, ranked: pd.DataFrame, metric: str) -> tuple[st
     best = ranked.sort_values("value", ascending=not higher).iloc[0]
     written = formats.interval(best["value"], best["low"], best["high"])
     if len(ranked) == 1:
-        return f"{best['name']} reaches {name} {written} {over}.", "One evaluation; a second one makes a comparison."
+        detail = _others(frame, metric).lstrip() or "One evaluation; a second one makes a comparison."
+        return f"{best['name']} reaches {name} {written} {over}.", detail
     detail = (
         f"{formats.plural(len(frame), 'evaluation')}; {'higher' if higher else 'lower'} is better. Brackets are 95 % intervals."
     )
     if len(where) > 1:
         detail += " Scores on different rows don't compare: filter by dataset."
+    detail += _others(frame, metric)
     return f"Best {over}: {best['name']}, {name} {written}.", detail
 
 
@@ -138,9 +165,12 @@ def _bare(name: str, line: Any) -> str:
 
 
 def table(frame: pd.DataFrame, metric: str, names: dict[str, str]) -> None:
-    """All evaluations with their scores; a click looks into one."""
+    """All evaluations with their scores, those by the newest gold first; a click looks into one."""
     higher = tidy.METRICS[metric][1]
-    ordered = frame.sort_values(metric, ascending=not higher, na_position="last").reset_index(drop=True)
+    ordered = frame.assign(older=~newest_gold(frame, metric)).sort_values(
+        ["older", metric], ascending=[True, not higher], na_position="last", ignore_index=True
+    )
+    ordered = ordered.drop(columns="older")
     ordered = ordered.assign(name=[_bare(names[line.key], line) for line in ordered.itertuples()])
     columns = {"name": tables.text("Evaluation", width=tables.width_of(ordered["name"]))}
     for name in sorted(tidy.METRICS, key=lambda name: name != metric):

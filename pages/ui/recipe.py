@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import streamlit as st
 import yaml
 
@@ -20,10 +18,10 @@ from core.data.operations.registry import BOUND, OPERATIONS
 from core.data.recipes import Preview, StepPreview
 from core.errors import SpecError
 from core.records import Dataset, Step, Version
-from core.store.datasets import get_version, list_versions, read_ledger
+from core.store.datasets import get_version
 from pages.ui import changes, formats, params, shell, states
 from pages.ui.registry import TOKENS
-from pages.ui.steps import BROUGHT
+from pages.ui.steps import BROUGHT, touched
 
 LIVE_ROWS = 200_000
 """With more rows than this the counts of each step are made on demand, since they take seconds."""
@@ -178,7 +176,7 @@ def _done(dataset: Dataset, version: Version) -> None:
     if not steps:
         return
     st.caption("Done, the last one first, each with the rows it touched")
-    amounts = _touched(dataset.name, version.number)
+    amounts = touched(dataset.name, version.number, version.created_at.isoformat())
     with st.container(key="recipe_done", gap=None):
         for step in reversed(steps):
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"done_{step.step_id}"):
@@ -235,17 +233,6 @@ def propose(name: str, op: str, chosen: dict[str, Any] | None = None) -> None:
 
 def _key(steps: list[Step]) -> str:
     return json.dumps([[step.op, step.params] for step in steps], ensure_ascii=False, sort_keys=True)
-
-
-@st.cache_data(show_spinner=False, max_entries=32)
-def _touched(name: str, number: int) -> dict[str, int]:
-    """Ledger entries of each step, over all versions up to one."""
-    found: Counter[str] = Counter()
-    for version in list_versions(name):
-        if version.number <= number:
-            counted = pc.value_counts(read_ledger(name, version.number, columns=["step_id"])["step_id"]).to_pylist()
-            found.update({part["values"]: part["counts"] for part in counted})
-    return dict(found)
 
 
 @st.cache_data(show_spinner="Counting what the steps would do", max_entries=16, hash_funcs={pa.Table: id})

@@ -16,7 +16,8 @@ from core.store.jobs import get_job, read_metrics
 from core.store.runs import run_folder
 from core.training.checkpoints import last_checkpoint, step_of
 from core.training.spec import METHOD_NAMES
-from pages.ui import charts, formats, rundetails, shell, states, tables, trainform
+from pages.ui import charts, comparison, formats, rundetails, shell, speakers, states, tables, trainform
+from pages.ui.registry import CHAT, COMPARE
 
 CARD = 164
 """Width of a card, in pixels."""
@@ -147,6 +148,8 @@ def _draw(run: Run, *, live: bool) -> None:
     with state:
         if live:
             _controls(job)
+        elif run.complete and job.state == "finished":
+            _way_on(run)
         else:
             states.ended(job, log=False)
     if "loss" in steps:
@@ -163,6 +166,27 @@ def _draw(run: Run, *, live: bool) -> None:
                 help="Puts the settings of this run into the form below.",
             )  # fmt: skip
         rundetails.show(run, job, steps)
+
+
+def leads_on(run: Run) -> bool:
+    """Whether the next step is one with this run's result: it is finished, and no new run was begun from its settings."""
+    return run.complete and get_job(run.job_id).state == "finished" and not st.session_state.get(trainform.BASE)
+
+
+def _way_on(run: Run) -> None:
+    """What a finished run is for: held against the prompt, and asked."""
+    base, dataset = run.spec.model.label, run.spec.data[0].dataset
+    elsewhere = {} if st.session_state.get("dataset") == dataset else {"dataset": dataset}
+    with st.container(horizontal=True):
+        if st.button(
+            "Compare with the prompt", type="primary" if leads_on(run) else "secondary", key="run_compare",
+            icon=":material/compare_arrows:", help=f"The same rows of {dataset} answered by a prompt and by this run.",
+        ):  # fmt: skip
+            comparison.choose(run)
+            shell.go(COMPARE, **elsewhere)
+        if st.button("Chat with it", key="run_chat", icon=":material/chat:", help=f"One question to {base} and to this run."):
+            speakers.pick_run(run)
+            shell.go(CHAT, **elsewhere)
 
 
 def _again(run: Run) -> None:
@@ -186,7 +210,7 @@ def _controls(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         states.badge(job.state)
         line = states.progress_line(job)
-        st.markdown("" if line == states.STATE_WORDS[job.state] else f":gray[{line}]", width="stretch")
+        st.markdown(f":gray[{line}]" if line else "", width="stretch")
         if job.state != "stopping":
             label = "Leave the queue" if job.state == "queued" else "Stop and keep a checkpoint"
             if st.button(label, key="stop_run", icon=":material/stop_circle:"):

@@ -81,6 +81,11 @@ def pick_arms_of(talk: Conversation) -> None:
     st.session_state[_PENDING] = [_key_of(talk.arms[arm]) for arm in arms]
 
 
+def pick_run(run: Run) -> None:
+    """From the next run on, pick the base and this fine-tune of it; a full one alone, as a model of its own."""
+    st.session_state[_PENDING] = [f"{run.run_id}|"] if run.spec.method == "full" else [f"{BASE}|", f"{run.run_id}|"]
+
+
 def _key_of(arm: Arm) -> str:
     who = arm.run or (f"{_ENDPOINT}{arm.model.name}" if arm.model.source == "endpoint" else BASE)
     return f"{who}|{arm.template}"

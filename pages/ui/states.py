@@ -146,7 +146,7 @@ def ended(job: Job, *, log: bool = True) -> None:
 
 
 def progress_line(job: Job) -> str:
-    """Where a job is, in words: ``120 of 400 rows · 12.3 rows/s · 23 s left``."""
+    """Where a job is, in words: ``120 of 400 rows · 12.3 rows/s · 23 s left``; empty while nothing is known but its state."""
     at = job.progress
     if job.state == "queued":
         before = predecessor(job)
@@ -159,7 +159,7 @@ def progress_line(job: Job) -> str:
         parts.append(f"{formats.duration(at.eta_seconds)} left")
     if at.message:
         parts.append(at.message)
-    return " · ".join(parts) or STATE_WORDS[job.state]
+    return " · ".join(parts)
 
 
 def _progress(job: Job) -> None:
@@ -172,7 +172,8 @@ def _progress(job: Job) -> None:
                 stop(job.job_id)
                 st.rerun(scope="fragment")
         share = job.progress.done / job.progress.total if job.progress.total else 0.0
-        st.progress(min(1.0, max(0.0, share)), text=f":gray[{progress_line(job)}]")
+        line = progress_line(job)
+        st.progress(min(1.0, max(0.0, share)), text=f":gray[{line}]" if line else None)
 
 
 def plain(text: str) -> str:

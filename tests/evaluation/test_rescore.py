@@ -12,7 +12,7 @@ import pytest
 
 from core.errors import InputFileError
 from core.evaluation import artefacts
-from core.evaluation.adjudication import SUSPECTS, suspects
+from core.evaluation.adjudication import LEAST_ROWS, SUSPECTS, _unlikely, suspects
 from core.evaluation.compare import compare
 from core.evaluation.rescore import import_predictions, leaked_to_any, rescore, without_leaks
 from core.evaluation.runner import run_evaluation
@@ -168,3 +168,20 @@ def test_commands(make_evaluation: Make, engine: Callable[..., Any], tmp_path: P
     for arguments in (["compare", "base", "tuned"], ["slices", "base"], ["leaks", "base"], ["nearest", "base", "r-0024"]):
         assert main(arguments) == 0
         assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("others", "last", "found"),
+    [
+        (LEAST_ROWS - 1, 4.0, 1),
+        (LEAST_ROWS - 2, 4.0, 0),  # one row too few
+        (39, 0.44, 0),  # far from the others, and yet the model would have written it: a perplexity of 1.55
+        (39, 0.72, 1),
+    ],
+)
+def test_gold_is_unlikely_only_among_enough_rows_and_from_a_perplexity_on(others: int, last: float, found: int) -> None:
+    nll = [0.10 + 0.01 * (i % 5) for i in range(others)] + [last]
+    size = len(nll)
+    rows = {name: [f"{name} {i}" for i in range(size)] for name in ("row_id", "input", "output")}
+    table = pa.table({**rows, "nll": [10 * value for value in nll], "nll_tokens": [10] * size})
+    assert len(_unlikely([table])) == found

@@ -197,3 +197,13 @@ def test_arms_keep_the_meaning_of_their_colours() -> None:
     assert colours == [*style.SHADES["base"][2], *style.SHADES["tuned"][2]]
     assert len(set(colours)) == 6
     assert not {style.GOLD, style.FAULT} & set(colours)
+
+
+def test_what_counts_as_unlikely_is_said_and_that_few_rows_cannot_tell(
+    open_page: Callable[..., AppTest], filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = shown(open_page(METRICS, metrics_view="Suspicious gold"))
+    assert "a perplexity of 2 or more" in said
+    assert "3.5 robust deviations" in said
+    monkeypatch.setattr(evidence, "LEAST_ROWS", 21)
+    assert "20 rows are too few to tell" in shown(open_page(METRICS, metrics_view="Suspicious gold"))

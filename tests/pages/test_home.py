@@ -7,7 +7,12 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from core.store.datasets import list_datasets
+from core.data import recipes
+from core.evaluation import decisions
+from core.lengths import measure
+from core.prompts.templates import find_template
+from core.records import ModelRef, Step
+from core.store.datasets import list_datasets, read_rows
 from core.store.jobs import add_job, change_job
 from tests.pages.conftest import check, texts
 from tests.pages.filled import fill
@@ -56,3 +61,34 @@ def test_a_running_job_is_shown_with_rate_and_time_left(open_page: Callable[...,
     assert not app.exception
     assert any("30 of 120 steps · 2.00 steps/s · 45 s left" in str(bar.text) for bar in app.progress)
     assert any("Train slow-one" in text for text in texts(app))
+
+
+def words_of(app: AppTest) -> str:
+    return "\n".join(texts(app))
+
+
+def test_lengths_counted_for_an_earlier_version_are_said_and_not_asked_again(
+    open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    made = fill(tmp_path)
+    [row_id] = read_rows(made.dataset)["row_id"].to_pylist()[:1]
+    decisions.fix(made.dataset, {row_id: '{"person": ["x"]}'})
+    assert "Not measured yet" in words_of(open_page())
+    app = open_page(template="chat@1")
+    measure(made.dataset, made.version, find_template("chat@1"), ModelRef())
+    app.run()
+    check(app)
+    assert f"Measured on v{made.version}, not yet on v{made.version + 1}" in words_of(app)
+    assert app.button(key="home_next").label != "Measure the lengths"
+    app.selectbox(key="template").set_value("json-en@1").run()
+    assert "Not measured yet" in words_of(app)  # counted with another template
+    app.selectbox(key="template").set_value("chat@1").run()
+    measure(made.dataset, made.version + 1, find_template("json-en@1"), ModelRef())
+    app.run()
+    assert "Measured" in {caption.value for caption in app.caption}
+
+
+def test_steps_that_changed_nothing_are_told_from_those_that_did(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    made = fill(tmp_path)
+    recipes.apply(made.dataset, [Step(op="strip_markup"), Step(op="strip_markup")])
+    assert "after 2 steps, 1 of which changed something" in words_of(open_page())

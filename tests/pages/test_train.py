@@ -19,7 +19,7 @@ from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.spec import make_spec
-from pages.ui import formats, tables
+from pages.ui import formats, states, tables
 from tests.pages.filled import Filled, fill
 from tests.pages.test_train_chat_compare import PAGES, ROOT, words
 
@@ -391,3 +391,24 @@ def test_runs_against_each_other_show_any_curve_and_what_differs(filled: Filled)
     assert not page.exception
     overlaid = [json.loads(chart.proto.spec)["data"] for chart in page.get("plotly_chart")][-1]
     assert [(trace["name"], len(trace["x"])) for trace in overlaid] == [("lora-r16", 2)]
+
+
+def test_a_finished_run_leads_on_to_compare_and_chat_and_not_to_the_same_again(filled: Filled) -> None:
+    page = open_train(filled.run)
+    primary = [button.label for button in page.button if button.proto.type == "primary"]
+    assert primary == ["Compare with the prompt"]
+    page.button(key="run_chat").click().run()
+    assert page.session_state["chat_pick"] == ["base|", f"{filled.run}|"]
+    page.button(key="train_again").click().run()
+    primary = [button.key for button in page.button if button.proto.type == "primary"]
+    assert primary == ["train_start"]  # a new run is being made
+    change_job(filled.job, state="stopped", ended_at=now())
+    assert not [button for button in open_train(filled.run).button if button.key == "run_compare"]
+
+
+def test_a_card_says_once_that_its_job_runs(filled: Filled) -> None:
+    change_job(filled.job, state="running", pid=os.getpid(), heartbeat=now(), progress=Progress())
+    page = AppTest.from_file(str(ROOT / "Home.py"), default_timeout=180).run()
+    assert not page.exception
+    assert [str(bar.text or "") for bar in page.progress] == [""]
+    assert states.progress_line(get_job(filled.job)) == ""

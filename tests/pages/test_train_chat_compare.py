@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data.importing import import_file
+from core.jobs import queue
 from core.records import Conversation, Turn
 from core.store.jobs import list_jobs
-from core.store.runs import save_conversation
+from core.store.runs import get_run, save_conversation, save_run
+from pages.ui import comparison
 from tests.pages.filled import Filled, fill
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,3 +144,39 @@ def test_no_page_reaches_torch_before_an_answer_is_asked_for(filled: Filled) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_compare_asks_for_the_arm_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = fill(tmp_path, evaluations=False)
+    monkeypatch.setenv("TUNEWISE_DEVICES", "cpu")
+    assert queue.claim_device("cpu", "chat-1")  # nothing that is queued starts
+    page = open_page("compare")
+    assert page.selectbox(key="arm_who").value == "the prompt alone"
+    page.button(key="arm_start").click().run()
+    assert not page.exception
+    assert page.selectbox(key="arm_who").value.startswith("lora-r16")
+    assert page.button(key="arm_start").label == "Answer 20 rows with the fine-tune"
+    page.selectbox(key="arm_who").set_value("the prompt alone").run()
+    assert "answers these rows already" in words(page)
+    assert page.button(key="arm_start").proto.type == "secondary"
+    save_run(get_run(filled.run).model_copy(update={"complete": False}))
+    page = open_page("compare")
+    assert [b.label for b in page.button if b.proto.type == "primary"] == ["Train a fine-tune"]
+
+
+def test_a_run_that_train_sends_is_held_against_the_prompt_or_is_the_next_arm(filled: Filled) -> None:
+    run = get_run(filled.run)
+    with mock.patch.object(comparison.st, "session_state", {}) as state:
+        comparison.choose(run)
+        assert state["arms"] == [filled.base, filled.tuned]
+    other = run.model_copy(update={"run_id": "run-other", "name": "other"})
+    save_run(other)
+    with mock.patch.object(comparison.st, "session_state", {}) as state:
+        comparison.choose(other)
+    assert "arms" not in state
+    page = AppTest.from_file(str(ROOT / PAGES["compare"]), default_timeout=180)
+    for key, value in state.items():
+        page.session_state[key] = value
+    page.run()
+    assert not page.exception
+    assert page.selectbox(key="arm_who").value.startswith("other")
