@@ -29,6 +29,7 @@ class Mixing:
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self._layers = [_Layer(layer, self) for layer in layers]
+        self._unknown = {name for layer in self._layers for name in layer.unknown}
         self.masks: dict[_Layout, torch.Tensor] | None = None  # of the rows of a mixed batch
         self.name: str | None = None
         self.on = False
@@ -36,7 +37,7 @@ class Mixing:
 
     def knows(self, names: Sequence[str | None]) -> bool:
         """Whether all of these adapters can be computed here."""
-        return all(layer.knows(name) for name in {*names} if name is not None for layer in self._layers)
+        return self._unknown.isdisjoint(names)
 
     def use(self, names: Sequence[str | None]) -> None:
         """From now on rows have these adapters: one name for all rows, or a name a row."""
@@ -82,11 +83,12 @@ class _Layer:
         self._base = module.get_base_layer()
         module.forward = self._forward
 
-    def knows(self, name: str) -> bool:
+    @property
+    def unknown(self) -> list[str]:
+        """Adapters of the layer that do more than is computed here."""
         module = self._module
-        if name not in module.lora_A:
-            return True
-        return not (name in module.lora_variant or module.lora_bias.get(name) or getattr(module, "fan_in_fan_out", False))
+        turned = getattr(module, "fan_in_fan_out", False)
+        return [name for name in module.lora_A if turned or name in module.lora_variant or module.lora_bias.get(name)]
 
     def undo(self) -> None:
         vars(self._module).pop("forward", None)
@@ -117,7 +119,8 @@ class _Layer:
     def _together(self) -> tuple[_Layout, _Matrices]:
         """The layout, and the matrices of all adapters."""
         if self._all is None:
-            names = [name for name in self._module.lora_A if self.knows(name)]
+            unknown = self.unknown
+            names = [name for name in self._module.lora_A if name not in unknown]
             parts = [part for name in names if (part := self._of(name)) is not None]
             layout = tuple((name, int(part[0].shape[0])) for name, part in zip(names, parts, strict=True))
             nothing = torch.empty(0)

@@ -1,16 +1,14 @@
 """What a training will cost before it is started: steps, time, peak memory, whether it fits, and what to change if not.
 
-Also decides for a run how much of the activations it keeps. Formulas and fitted constants are those of ``costs``; finished
+How a run lies in memory is ``memory_plan``'s; formulas and fitted constants are those of ``costs``; finished
 runs of this workspace on the same kind of device give the time where there are any. No torch.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import psutil
 
@@ -26,52 +24,24 @@ from core.training.batches import even_fit, split_step
 from core.training.beside import NOTHING, Beside, loading
 from core.training.costs import (
     Basis,
-    Work,
-    activation_bytes,
-    basis_for,
-    constant_bytes,
     cores,
-    layer_bytes,
     learnt_numbers,
     pass_seconds,
-    processor,
-    state_bytes,
-    weight_bytes,
 )
 from core.training.data import TrainingData, training_data
 from core.training.looking import looking, planned_looks
+from core.training.memory_plan import (
+    PASS_TOKENS,
+    MemoryPlan,
+    device_basis,
+    plan_memory,
+    work_of,
+)
 from core.training.shape import ModelShape, read_shape, shape_of
 
 __all__ = ["PASS_TOKENS", "Estimate", "MemoryPlan", "ModelShape", "read_shape", "shape_of"]
 
-PASS_TOKENS = 8192
-"""Tokens of a forward pass on a GPU: enough that launching kernels costs little beside their work."""
-KEPT_FREE = 0.98
-"""Of the free memory, how far a pass with all layers recomputed grows beyond ``PASS_TOKENS``."""
 SHARE_USED = 0.92
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Peak bytes by kind, and how passes are to be made: ``checkpointed`` layers recompute their activations."""
-
-    weights: int
-    learnt: int
-    activations: int
-    work: int
-    checkpointed: int
-    pass_tokens: int
-    free: int
-
-    @property
-    def total(self) -> int:
-        """Peak bytes."""
-        return self.weights + self.learnt + self.activations + self.work
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits into what is free."""
-        return self.total <= self.free
 
 
 @dataclass(frozen=True)
@@ -128,98 +98,6 @@ def adapter_numbers(spec: TrainSpec, shape: ModelShape) -> int:
     return learnt_numbers(shape, spec.method, spec.lora_r)
 
 
-def plan_memory(
-    spec: TrainSpec, shape: ModelShape, longest: int, step_tokens: int, device: str, free: int, learnt_share: float = 0.25
-) -> MemoryPlan:
-    """The largest passes and the fewest recomputed layers that fit into ``free`` bytes of a device.
-
-    On a GPU a whole step is a pass where nothing need be recomputed for it. Else a pass has ``PASS_TOKENS``, and as few layers
-    as possible are recomputed; where all of them are, it grows towards the step as far as memory goes. Smaller passes
-    come last. What doesn't fit at all is planned as small as it gets. On a CPU ``step_tokens`` are those of the largest pass and
-    ``longest`` its longest row, and nothing is recomputed unless the spec says so.
-    """
-    gpu = device.startswith("cuda")
-    memory = device_basis(device).constants.memory
-    state = 2 if spec.optimizer in ("adamw_8bit", "paged_adamw_8bit") else 8
-
-    def plan(tokens: int) -> MemoryPlan:
-        plain = _work(spec, shape, tokens, min(longest, tokens), gpu, learnt_share)
-        weights = weight_bytes(shape, spec.method, _quantisation(spec), spec.model.dtype in ("auto", "float32"))
-        learnt, work = state_bytes(plain, state), constant_bytes(plain, memory)
-        checkpointed = _checkpointed(spec, plain, memory, free - weights - learnt - work)
-        activations = activation_bytes(replace(plain, recomputed=checkpointed), memory)
-        parts = [int(part) for part in (weights, learnt, activations, work)]
-        return MemoryPlan(parts[0], parts[1], parts[2], parts[3], checkpointed, tokens, free)
-
-    if not gpu:
-        return plan(max(longest, step_tokens))
-    whole = max(longest, min(_largest_step(step_tokens, spec.batch_size // spec.gpus), 2 * PASS_TOKENS))
-    usual = max(longest, min(whole, PASS_TOKENS))
-    for tokens in (whole, usual):
-        found = plan(tokens)
-        if found.fits and (not found.checkpointed or tokens == usual):
-            if found.checkpointed < shape.layers or tokens == whole:
-                return found
-            within = bisect_left(range(usual, whole + 1), True, key=lambda tokens: plan(tokens).total > KEPT_FREE * free)
-            return plan(max(usual, usual + within - 1))
-    fitting = bisect_left(range(longest, usual), True, key=lambda tokens: not plan(tokens).fits)
-    return plan(max(longest, longest + fitting - 1))
-
-
-def _largest_step(step_tokens: int, rows: int) -> int:
-    """Tokens that few steps of so many rows exceed, where lengths vary by about their mean."""
-    return int(step_tokens * (1 + 2.5 / math.sqrt(max(1, rows))))
-
-
-def _quantisation(spec: TrainSpec) -> str:
-    return "nf4" if spec.method == "qlora" else spec.model.quantisation
-
-
-def _work(
-    spec: TrainSpec, shape: ModelShape, tokens: float, row_tokens: float, gpu: bool, learnt_share: float, passes: float = 1
-) -> Work:
-    """A pass of a spec's training of which no layer is recomputed."""
-    return Work(
-        shape=shape,
-        method=spec.method,
-        tokens=tokens,
-        row_tokens=row_tokens,
-        passes=passes,
-        learnt_share=learnt_share,
-        lora_r=spec.lora_r,
-        nf4=_quantisation(spec) == "nf4",
-        gpu=gpu,
-        packed=gpu or bool(spec.packing),
-        fused=spec.method != "full" and not spec.use_dora and _quantisation(spec) != "int8",
-        dropout=spec.lora_dropout > 0,
-    )
-
-
-def _checkpointed(spec: TrainSpec, plain: Work, memory: Mapping[str, float], room: float) -> int:
-    """How many layers have to be recomputed."""
-    layers = plain.shape.layers
-    if spec.gradient_checkpointing is not None:
-        return layers if spec.gradient_checkpointing else 0
-    if not plain.gpu or activation_bytes(plain, memory) <= room:
-        return 0
-    every = activation_bytes(replace(plain, recomputed=layers), memory)
-    saved = layer_bytes(plain, memory) - plain.tokens * 2 * plain.shape.width
-    spare = max(0, math.floor((room - every) / saved)) if saved > 0 else layers
-    return max(1, layers - spare)
-
-
-def device_basis(device: str) -> Basis:
-    """The fit that holds for a device (``cpu``, ``cuda:0``): its own card's, or the nearest."""
-    if not device.startswith("cuda"):
-        return basis_for(processor(), gpu=False)
-    return basis_for(_card(device), gpu=True)
-
-
-@lru_cache(maxsize=16)
-def _card(device: str) -> str:
-    return next((found.description for found in devices() if found.name == device), "")
-
-
 def free_bytes(device: str) -> int:
     """Bytes that a training may use on a device: what is free, or the limit that is set (``TUNEWISE_GPU_MEMORY_GB``)."""
     found = next((d for d in devices() if d.name == device), None)
@@ -252,7 +130,7 @@ def estimate_lengths(
     alike = _alike(spec, device)
     rate, runs = _rate(alike), len(alike)
     if rate is None:
-        one = _work(spec, shape, processed / passes, all_tokens / examples, gpu, learnt_share, passes / per_epoch)
+        one = work_of(spec, shape, processed / passes, all_tokens / examples, gpu, learnt_share, passes / per_epoch)
         one = replace(one, recomputed=plan.checkpointed)
         seconds = pass_seconds(one, basis, cores()) * passes * steps / per_epoch
     else:

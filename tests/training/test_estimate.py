@@ -63,10 +63,11 @@ def test_lora_numbers_are_those_that_peft_makes(tiny: Path) -> None:
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Constants as they are counted, whatever card was measured last; Liger is installed."""
-    from core.training import costs, estimate
+    from core.training import costs, estimate, memory_plan
 
     counted = costs.Constants("a card", True, memory={"activations": 1.0, "constant": 0.4}, seconds={"products": 0.01})
-    monkeypatch.setattr(estimate, "device_basis", lambda device: costs.Basis(counted, "a card", True, 1.0))
+    for module in (estimate, memory_plan):
+        monkeypatch.setattr(module, "device_basis", lambda device: costs.Basis(counted, "a card", True, 1.0))
     monkeypatch.setattr(costs, "liger", lambda: True)
 
 
