@@ -12,6 +12,7 @@ rates compare. For bf16 and NF4:
 - ours: what an evaluation does (``Engine.generate``): sorted by length, as many rows as free memory holds, prompts read in
   passes of bounded size, ended rows leave the batch;
 - ours under pressure: the same told that memory is short, and once more with an allocation that fails in the middle;
+- unpacked: for which 4-bit shapes and magnitudes of rows the engine found unpacking quicker (``core.models.fourbit``);
 - same: how many answers of ours equal those of the loop on the rows that both have (near ties may tip in 16 and 4 bit).
 
 Prints a table and one JSON line; exits 1 where ours is under 200 times the loop or under 8 times the fixed batches (issue 7; not
@@ -117,6 +118,8 @@ def engine_figures(
         engine.generate(prompts[:2], settings)
         answers, seconds = timed(lambda: engine.generate(prompts, settings), loaded.device)
         peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+        four_bit = engine._four_bit
+        unpacked = four_bit.unpacked if four_bit is not None and four_bit.count else None
         print(f"{loaded.ref.quantisation:5} ours     {len(prompts) / seconds:9.2f} rows/s", flush=True)
         same = sum(list(a.ids) == ids for a, ids in zip(answers, said, strict=False))
         object.__setattr__(engine._limits, "most", max(2, len(some) // 2))
@@ -126,7 +129,7 @@ def engine_figures(
         _, failed = timed(lambda: engine.generate(some, settings), loaded.device)
     assert all(a.tokens == options.tokens for a in answers)
     rates = {"rate_short": len(some) / short, "rate_failed": len(some) / failed}
-    return {"seconds_ours": seconds, "same": same, "peak_gb": peak, **rates}
+    return {"seconds_ours": seconds, "same": same, "peak_gb": peak, "unpacked": unpacked, **rates}
 
 
 def failing(engine: Any) -> None:
