@@ -22,7 +22,7 @@ def slices(
     as_json: AsJson = False,
 ) -> None:
     """Show the groups of rows on which an evaluation does worst, corrected for how many were looked at."""
-    from core.evaluation.compare import PRIMARY
+    from core.evaluation.metrics.names import PRIMARY
     from core.evaluation.slices import slices as find
     from core.evaluation.slices import slices_table
     from core.store.runs import get_evaluation
@@ -130,8 +130,8 @@ def learning_curve(
     as_json: AsJson = False,
 ) -> None:
     """Say whether more data would help, from runs on several sizes of it (25, 50 and 100 %, say)."""
-    from core.evaluation.compare import PRIMARY
     from core.evaluation.learning import learning_curve as fit
+    from core.evaluation.metrics.names import PRIMARY
     from core.store.runs import get_evaluation
 
     if train:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from core.errors import UserError
-from core.evaluation.compare import Comparison, Versus
+from core.evaluation.comparison import Comparison, Versus
 from core.evaluation.metrics.names import SHOWN
 from core.evaluation.scoring import LOWER_IS_BETTER
 from core.store.files import write_text

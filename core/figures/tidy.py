@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from core.evaluation.metrics.names import PRIMARY
 from core.records import Evaluation, Run, Version
 from core.store.files import area
 
-HEADLINE = {"extraction": "micro_f1", "classification": "accuracy"}
 METRICS: dict[str, tuple[str, bool]] = {
     "micro_f1": ("Micro-F1", True),
     "exact_match": ("Exact match", True),
@@ -58,7 +58,7 @@ def value_of(scores: dict[str, Any], metric: str) -> float | None:
 
 def headline(task: str) -> str:
     """The metric that a task is judged by first."""
-    return HEADLINE.get(task, "exact_match")
+    return PRIMARY.get(task, "exact_match")
 
 
 def lengths_counted(version: Version) -> bool:

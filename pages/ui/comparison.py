@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.compare import Comparison, Versus, compare
+from core.evaluation.compare import compare
+from core.evaluation.comparison import Comparison, Versus
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.records import Evaluation, Run

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.compare import Comparison, Versus
+from core.evaluation.comparison import Comparison, Versus
 from core.evaluation.transitions import rows_behind
 from pages.ui import comparison, evidence, formats, marks, rowview, scored, tables
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.compare import Comparison, Versus, compare
+from core.evaluation.compare import compare
+from core.evaluation.comparison import Comparison, Versus
 from core.evaluation.grouping import group_columns, grouping_sentence
 from core.evaluation.learning import LearningCurve, curve_candidates
 from core.evaluation.learning import learning_curve as fit

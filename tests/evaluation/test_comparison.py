@@ -13,7 +13,8 @@ import pytest
 
 from core.errors import UserError
 from core.evaluation import artefacts, transitions
-from core.evaluation.compare import Comparison, compare
+from core.evaluation.compare import compare
+from core.evaluation.comparison import Comparison
 from core.evaluation.report import render_report, write_report
 from core.evaluation.runner import run_evaluation
 from core.evaluation.scoring import metrics_of

@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import binom
 
 from core.evaluation import artefacts
-from core.evaluation.compare import Comparison, compare
+from core.evaluation.compare import compare
+from core.evaluation.comparison import Comparison
 from core.evaluation.footing import Footing
 from core.evaluation.latency import TOGETHER, Latency, comparable, latency, latency_sentence, timing_signature, written
 from core.evaluation.report import render_report

@@ -1,7 +1,9 @@
-"""Which metrics tables and reports show, in which order. Knows nothing of how they are computed; imports nothing."""
+"""Which metrics tables and reports show, in which order, and which is a task's first. Knows nothing of how they are computed."""
 
 from __future__ import annotations
 
+PRIMARY = {"extraction": "micro_f1", "classification": "accuracy"}
+"""The metric that a task is judged by first; for free text lists take exact match, comparisons chrF."""
 SHOWN = (
     "micro_f1",
     "micro_precision",
