@@ -91,6 +91,12 @@ class Operation(BaseModel):
             kept = replace(kept, quarantine=pa.concat_tables([state.quarantine, _set_aside(state.rows, places, entries)]))
         return Outcome(kept, entries)
 
+    def drop_each(self, state: State, context: Context, reasons: Mapping[int, str], *, aside: bool = False) -> Outcome:
+        """Take out rows by position, each for its own reason; ``aside`` as for ``drop``."""
+        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
+        mask[list(reasons)] = True
+        return self.drop(state, context, mask, [reasons[place] for place in sorted(reasons)], aside=aside)
+
     def change(
         self, state: State, context: Context, columns: Mapping[str, pa.Array | pa.ChunkedArray], reasons: str | Sequence[str]
     ) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from core.data.checks.findings import findings_for
@@ -35,6 +34,4 @@ class DropIssues(Operation):
             for place, detail in zip(finding.positions.tolist(), finding.details or [""] * len(finding.positions), strict=True):
                 words = finding.issue.replace("_", " ") + (f": {detail}" if detail else "")
                 told[place] = f"{told[place]}; {words}" if place in told else words
-        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
-        mask[list(told)] = True
-        return self.drop(state, context, mask, [told[place] for place in sorted(told)], aside=self.aside)
+        return self.drop_each(state, context, told, aside=self.aside)

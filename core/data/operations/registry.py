@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from core.data.operations.adding import AddRows
-from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements, UngroundedValues, UnknownElements
+from core.data.operations.answers import CanonicalAnswers, FixJson, ListsOfStrings, MapElements
 from core.data.operations.base import Operation
 from core.data.operations.edits import BringIn, HandEdit, MixIn, TakeIn
 from core.data.operations.filters import Filter
@@ -21,6 +21,7 @@ from core.data.operations.rows import (
     Sample,
 )
 from core.data.operations.text import ConvertScript, MaskPersonal, Normalise, RepairMojibake, StripControl, StripMarkup
+from core.data.operations.values import UngroundedValues, UnknownElements
 from core.data.split import SplitRows
 from core.errors import SpecError
 from core.records import Step

@@ -62,13 +62,12 @@ class DropNearDuplicates(Operation):
 
     def run(self, state: State, context: Context) -> Outcome:
         found = near_duplicates(state.rows, near_rows(state.rows, self.threshold))
-        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
-        mask[list(found)] = True
         others = _names_of(state.rows, np.array([other for other, _ in found.values()], dtype=np.int64))
-        reasons = [
-            f"nearly equal to {name} ({similarity:.2f})" for name, (_, similarity) in zip(others, found.values(), strict=True)
-        ]
-        return self.drop(state, context, mask, reasons)
+        told = {
+            place: f"nearly equal to {name} ({similarity:.2f})"
+            for name, (place, (_, similarity)) in zip(others, found.items(), strict=True)
+        }
+        return self.drop_each(state, context, told)
 
 
 class ResolveLeaks(Operation):
@@ -83,21 +82,18 @@ class ResolveLeaks(Operation):
     def run(self, state: State, context: Context) -> Outcome:
         held, train = leaking_rows(state.rows, near=self.threshold if self.near else None)
         if self.action == "drop_from_train":
-            mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
-            mask[list(train)] = True
-            reasons = [f"stands in {split}: {name}" for split, name in self._told(state, train)]
-            return self.drop(state, context, mask, reasons)
-        mask = np.zeros(state.rows.num_rows, dtype=np.bool_)
-        mask[list(held)] = True
-        reasons = [f"stands in {split}: {name}" for split, name in self._told(state, held)]
+            return self.drop_each(state, context, _stands_in(state.rows, train))
+        told = _stands_in(state.rows, held)
         if self.action == "drop":
-            return self.drop(state, context, mask, reasons)
-        return self.put(state, context, "split", dict.fromkeys(held, "train"), dict(zip(sorted(held), reasons, strict=True)))
+            return self.drop_each(state, context, told)
+        return self.put(state, context, "split", dict.fromkeys(held, "train"), told)
 
-    def _told(self, state: State, pairs: dict[int, int]) -> list[tuple[str, str]]:
-        others = pa.array([pairs[place] for place in sorted(pairs)], pa.int64())
-        taken = state.rows.select(["split", "row_id"]).take(others).to_pydict()
-        return list(zip(taken["split"], taken["row_id"], strict=True))
+
+def _stands_in(rows: pa.Table, pairs: dict[int, int]) -> dict[int, str]:
+    """For each row (by position) which row of another split asks the same, in words."""
+    taken = rows.select(["split", "row_id"]).take(pa.array(list(pairs.values()), pa.int64())).to_pydict()
+    others = zip(taken["split"], taken["row_id"], strict=True)
+    return {place: f"stands in {split}: {name}" for place, (split, name) in zip(pairs, others, strict=True)}
 
 
 class DropTurnFaults(Operation):
