@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, text
 
 from core.store.database import forget_engines
@@ -22,6 +23,9 @@ from core.store.database import forget_engines
 # What a test file reads while it is collected must not touch the user's workspace, nor that of the other test processes.
 os.environ["TUNEWISE_WORKSPACE"] = tempfile.mkdtemp(prefix="tunewise-collecting-")
 atexit.register(shutil.rmtree, os.environ["TUNEWISE_WORKSPACE"], ignore_errors=True)
+
+settings.register_profile("tunewise", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("tunewise")
 
 
 @contextmanager

@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def column_codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A number for each cell, equal exactly where the cells are equal; null is a value of its own."""
+def distinct(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """The different values of a column by first occurrence, and which of them each cell is; null is a value of its own."""
     merged = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(merged, pa.ChunkedArray):
-        merged = pa.concat_arrays(merged.chunks) if merged.num_chunks else pa.array([], merged.type)
     encoded = pc.dictionary_encode(merged, null_encoding="encode")
-    codes: npt.NDArray[np.int64] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes
+    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def column_codes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
+    """A number for each cell, equal exactly where the cells are equal; null is a value of its own."""
+    return distinct(column)[1]
 
 
 def group_codes(*columns: pa.ChunkedArray | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -41,14 +41,7 @@ def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     some = pc.replace_substring_regex(some, r"[\s\x{85}\x{A0}\x{2028}\x{2029}]+", " ")
     some = pc.replace_substring_regex(some, _WIDE_SPACE, r"\1")
     some = pc.utf8_trim(some, characters=" ")
-    mask = found.combine_chunks()
-    return pa.chunked_array([pc.replace_with_mask(whole_array(lower), whole_array(mask), whole_array(some))])
-
-
-def whole_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column as one array."""
-    merged = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pa.concat_arrays(merged.chunks) if isinstance(merged, pa.ChunkedArray) else merged
+    return pa.chunked_array([pc.replace_with_mask(*(part.combine_chunks() for part in (lower, found, some)))])
 
 
 @dataclass(frozen=True, slots=True)

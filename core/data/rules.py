@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.answers import Answer, parse_answer
+from core.data.codes import distinct
 from core.data.elements import infer_elements
 from core.records import Dataset, Task
 
@@ -39,12 +40,9 @@ def empty_rows(rows: pa.Table, task: Task) -> tuple[Mask, Mask]:
 
 def parse_column(outputs: pa.ChunkedArray) -> list[Answer]:
     """All answers, each distinct text parsed once."""
-    merged = outputs.combine_chunks()
-    if isinstance(merged, pa.ChunkedArray):
-        merged = pa.concat_arrays(merged.chunks)
-    encoded = pc.dictionary_encode(merged)
-    parsed = [parse_answer(text) for text in encoded.dictionary.to_pylist()]
-    return [parsed[code] for code in encoded.indices.to_pylist()]
+    texts, codes = distinct(outputs)
+    parsed = [parse_answer(text) for text in texts.to_pylist()]
+    return [parsed[code] for code in codes.tolist()]
 
 
 def known_elements(dataset: Dataset, rows: pa.Table, given: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
@@ -55,13 +53,8 @@ def known_elements(dataset: Dataset, rows: pa.Table, given: tuple[str, ...] = ()
 
 def unreadable_answers(rows: pa.Table) -> tuple[Mask, dict[int, str]]:
     """Rows whose answer isn't blank and is no JSON object, and the fault of each by position. Conversations aside."""
-    merged = rows["output"].combine_chunks()
-    if isinstance(merged, pa.ChunkedArray):
-        merged = pa.concat_arrays(merged.chunks)
-    encoded = pc.dictionary_encode(merged)
-    faults = [answer.error for answer in map(parse_answer, encoded.dictionary.to_pylist())]
+    texts, codes = distinct(rows["output"])
+    faults = [parse_answer(text).error for text in texts.to_pylist()]
     bad = np.array([bool(fault) for fault in faults], dtype=np.bool_)
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    mask = (bad[codes] if len(bad) else np.zeros(len(codes), dtype=np.bool_)) & ~blank(rows["output"])
-    mask &= pc.is_null(rows["messages"]).to_numpy()
+    mask: Mask = bad[codes] & ~blank(rows["output"]) & pc.is_null(rows["messages"]).to_numpy()
     return mask, {int(place): faults[codes[place]] for place in np.flatnonzero(mask)}

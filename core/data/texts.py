@@ -72,7 +72,4 @@ def map_texts(
 
 def replace_cells(column: pa.ChunkedArray, mask: npt.NDArray[np.bool_], values: Sequence[str | None]) -> pa.ChunkedArray:
     """A text column with the cells of ``mask`` replaced, in order."""
-    merged = column.combine_chunks()
-    if isinstance(merged, pa.ChunkedArray):
-        merged = pa.concat_arrays(merged.chunks)
-    return pa.chunked_array([pc.replace_with_mask(merged, pa.array(mask), pa.array(values, pa.large_string()))])
+    return pa.chunked_array([pc.replace_with_mask(column.combine_chunks(), pa.array(mask), pa.array(values, pa.large_string()))])

@@ -98,13 +98,10 @@ def texts(parts: Sequence[Part], rows: pa.Table) -> pa.Array:
     """The texts of a part list, one a row (large_string)."""
     if not any(isinstance(part, int) for part in parts):
         return pa.repeat(pa.scalar("".join(map(str, parts)), pa.large_string()), rows.num_rows)
-    columns = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else _column(rows, part) for part in parts]
+    columns = [
+        pa.scalar(part, pa.large_string()) if isinstance(part, str) else rows[COLUMNS[part]].combine_chunks() for part in parts
+    ]
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, pa.scalar("", pa.large_string()))
-
-
-def _column(rows: pa.Table, number: int) -> pa.Array:
-    column = rows[COLUMNS[number]].combine_chunks()
-    return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
 
 
 def _answers(guard: Guard, column: pa.Array) -> pa.Array:

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from core.data.answers import Answer, load_object, parse_answer
 from core.data.checks.base import Finding, of_details, of_mask
+from core.data.codes import distinct
 from core.data.duplicates import Tick, no_tick
 from core.data.grounding import Source
 from core.data.keys import source_texts
-from core.data.near import whole_array
 from core.data.repair import propose_repair
 from core.data.rules import empty_rows, unreadable_answers
 from core.records import Task
@@ -44,9 +44,9 @@ class Answers:
     """The answers of a table, each distinct text parsed once."""
 
     def __init__(self, rows: pa.Table) -> None:
-        encoded = pc.dictionary_encode(whole_array(rows["output"]))
-        self.texts: list[str] = encoded.dictionary.to_pylist()
-        self.codes: list[int] = encoded.indices.to_pylist()
+        texts, codes = distinct(rows["output"])
+        self.texts: list[str] = texts.to_pylist()
+        self.codes: list[int] = codes.tolist()
         self.parsed: list[Answer] = [parse_answer(text) for text in self.texts]
         self.single: list[bool] = pc.is_null(rows["messages"]).to_pylist()
         self.rows = rows

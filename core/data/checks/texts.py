@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.checks.base import Finding, of_details, of_mask
+from core.data.codes import distinct
 from core.data.detect import characters, language, markup, mojibake, personal, placeholders
 from core.data.detect.turns import turn_fault
 from core.data.keys import source_texts, spoken_texts
-from core.data.near import whole_array
 
 Mask = npt.NDArray[np.bool_]
 COLUMNS = ("instruction", "input", "output", "messages")
@@ -38,11 +38,10 @@ class Texts:
             column = rows[name]
             if column.null_count == len(column):
                 continue
-            cells = whole_array(pc.fill_null(column, ""))
+            cells = pc.fill_null(column, "").combine_chunks()
             head = cells.slice(0, 2000)
             if len(cells) > 50 and pc.count_distinct(head).as_py() <= len(head) // 4:
-                encoded = pc.dictionary_encode(cells)
-                self._parts[name] = (encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64))
+                self._parts[name] = distinct(cells)
             else:
                 self._parts[name] = (cells, None)
 
