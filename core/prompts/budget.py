@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -53,3 +53,14 @@ def spend(work: int) -> None:
         raise TooMuchError("it does too much work")
     if time.thread_time() - budget.started > SECONDS:
         raise TooMuchError(f"it takes longer than {SECONDS:g} s")
+
+
+def written(parts: Iterable[str]) -> Iterator[str]:
+    """The parts of a text as they are written, all of them one render; TooMuchError where they grow past ``MAX_CHARACTERS``."""
+    size = 0
+    with budget():
+        for part in parts:
+            size += len(part)
+            if size > MAX_CHARACTERS:
+                raise TooMuchError(f"it writes more than {MAX_CHARACTERS:,} characters")
+            yield part

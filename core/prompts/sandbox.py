@@ -20,7 +20,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.errors import SpecError
 from core.prompts import filters
-from core.prompts.budget import MAX_CHARACTERS, TooMuchError, budget, spend
+from core.prompts.budget import TooMuchError, spend, written
+from core.prompts.instrument import instrument, through, ticked
 from core.prompts.traced import Traced, UntraceableError
 
 MAX_SOURCE = 65_536
@@ -172,33 +173,22 @@ def _check(node: nodes.Node, depth: int = 0) -> None:
         _check(child, depth + 1)
 
 
-def _instrument(node: nodes.Node) -> nodes.Node:
-    """Let every step that may cost something pass through the budget; returns the node to stand here instead."""
-    for name, value in node.iter_fields():
-        if isinstance(value, nodes.Node):
-            setattr(node, name, _instrument(value))
-        elif isinstance(value, list):
-            value[:] = [_instrument(item) if isinstance(item, nodes.Node) else item for item in value]
+def _counted(node: nodes.Node) -> nodes.Node:
+    """The node with what may cost something in it passed through the budget."""
     if isinstance(node, nodes.For):
-        node.body.insert(0, nodes.ExprStmt(_counted(node, "tick")).set_lineno(node.lineno))
+        ticked(node)
     elif isinstance(node, nodes.If | nodes.CondExpr):
-        node.test = _counted(node, "seen", node.test)
+        node.test = through(node, "seen", node.test)
     elif isinstance(node, nodes.Compare):
-        node.expr = _counted(node, "seen", node.expr)
+        node.expr = through(node, "seen", node.expr)
     elif isinstance(node, nodes.Assign):
-        node.node = _counted(node, "kept", node.node)
+        node.node = through(node, "kept", node.node)
     elif isinstance(node, nodes.Concat):
-        return _counted(node, "joined", *node.nodes)
+        return through(node, "joined", *node.nodes)
     elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
         ends = [end or nodes.Const(None) for end in (node.arg.start, node.arg.stop)]
-        return _counted(node, "part", node.node, *ends)
+        return through(node, "part", node.node, *ends)
     return node
-
-
-def _counted(at: nodes.Node, method: str, *arguments: Any) -> nodes.Call:
-    call = nodes.Call(nodes.EnvironmentAttribute(method), list(arguments), [], None, None)
-    call.set_lineno(at.lineno)
-    return call
 
 
 _ENVIRONMENT = Sandbox()
@@ -213,7 +203,7 @@ def compile_text(source: str) -> Text:
         tree = _ENVIRONMENT.parse(source)
         _check(tree)
         names = _outside_names(tree)
-        _instrument(tree)
+        instrument(tree, _counted, MAX_DEPTH)
         tree.set_environment(_ENVIRONMENT)
         code = _ENVIRONMENT.compile(tree)
     except (RecursionError, MemoryError, OverflowError, ValueError, SyntaxError) as error:
@@ -239,15 +229,8 @@ def syntax_fault(where: str, error: TemplateSyntaxError) -> SpecError:
 
 def run(text: Text, variables: Mapping[str, Any], where: str) -> str:
     """The text with its variables; SpecError naming ``where`` if it fails, is too long or takes too long."""
-    parts: list[str] = []
-    size = 0
     try:
-        with budget():
-            for part in text.template.generate(**variables):
-                size += len(part)
-                if size > MAX_CHARACTERS:
-                    raise TooMuchError(f"it writes more than {MAX_CHARACTERS:,} characters")
-                parts.append(part)
+        return "".join(written(text.template.generate(**variables)))
     except UndefinedError as error:
         known = ", ".join(sorted(variables))
         raise SpecError(f"{where}: {error.message}", f"Variables: {known}. Test one with `is defined`.") from error
@@ -255,4 +238,3 @@ def run(text: Text, variables: Mapping[str, Any], where: str) -> str:
         raise SpecError(f"{where}: {error}", "Make the template or the row shorter.") from error
     except (TemplateError, MemoryError, UntraceableError, *_FAULTS) as error:
         raise SpecError(f"{where}: {error or type(error).__name__}", "Try the template on this row in the preview.") from error
-    return "".join(parts)
