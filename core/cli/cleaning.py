@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)]
 VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")]
+_FORMAT_HELP = (
+    "jsonl, json, csv, parquet, alpaca, sharegpt, openai or datasets. All keep the columns beside a row but openai, "
+    "which has no place for more than messages and tools; what is left out is said (--dry-run: before anything is written)."
+)
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows shown; 0: all.")]
 
 
@@ -243,24 +247,34 @@ def _weights(parts: list[str]) -> dict[str, float]:
 
 def export_data(
     name: Name,
-    form: Annotated[str, typer.Option("--format", help="jsonl, json, csv, parquet, alpaca, sharegpt, openai or datasets.")],
+    form: Annotated[str, typer.Option("--format", help=_FORMAT_HELP)],
     to: Annotated[Path, typer.Option("--to", help="File (folder for `datasets`) to write.")],
     version: VersionOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Rows of one split only.")] = None,
     what: Annotated[str, typer.Option("--what", help="rows, ledger or quarantine.")] = "rows",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be left out; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a version's rows, ledger or quarantine to a file."""
-    from core.data.export import export
+    from core.data.export import check_form, export, left_out_of
+    from core.data.export_shapes import left_out_words
     from core.errors import SpecError
+    from core.store.datasets import get_version, read_rows
 
     if what not in ("rows", "ledger", "quarantine"):
         raise SpecError(f"There is nothing called {what!r} to export", "Choose rows, ledger or quarantine.")
-    count = export(name, form, to, version=version, split=split, what=what, overwrite=overwrite)  # type: ignore[arg-type]
+    check_form(form, what)  # type: ignore[arg-type]
+    number = get_version(name, version).number
+    left = left_out_of(name, form, version=number, split=split) if what == "rows" else {}
+    splits = get_version(name, number).split_sizes if what == "rows" and split is None else {}
+    told = left_out_words(form, left, splits)
+    value = {"dataset": name, "version": number, "format": form, "what": what, "path": str(to), "left_out": left}
+    if dry_run:
+        rows = read_rows(name, number, split=split, columns=["row_id"]).num_rows if what == "rows" else None
+        counted = f"{rows:,} rows" if rows is not None else f"The {what}"
+        emit(value | {"rows": rows}, as_json, [f"{counted} of version {number} would be written to {to}; nothing was.", *told])
+        return
+    count = export(name, form, to, version=number, split=split, what=what, overwrite=overwrite)  # type: ignore[arg-type]
     counted = "rows" if what == "rows" else f"entries of the {what}"
-    emit(
-        {"dataset": name, "format": form, "what": what, "rows": count, "path": str(to)},
-        as_json,
-        f"{count:,} {counted} written to {to}",
-    )
+    emit(value | {"rows": count}, as_json, [f"{count:,} {counted} written to {to}", *told])

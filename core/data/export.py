@@ -1,8 +1,8 @@
 """Writing a version's rows, ledger or quarantine to a file that other tools read.
 
 ``jsonl``, ``json``, ``csv`` and ``parquet`` hold what an import reads back as the same rows; ``alpaca``,
-``sharegpt`` and ``openai`` are the shapes of those names, ``datasets`` a folder for ``load_from_disk``.
-Knows nothing of pages.
+``sharegpt`` and ``openai`` are the shapes of those names (``core.data.export_shapes``), ``datasets`` a folder for
+``load_from_disk``. Knows nothing of pages.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.export_columns import beside_names, save_folder, with_extras
+from core.data.export_shapes import SHAPES, extra_of, left_out, messages_of, shape_of
 from core.data.spreadsheet import MARK, harmless, harmless_name, quoted_columns
 from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
@@ -40,21 +41,6 @@ Record = dict[str, Any]
 _BATCH = 10_000
 
 
-def messages_of(row: Record) -> list[dict[str, str]]:
-    """A row's turns. A single turn: the instruction is the system text, the input the question; without input, the
-    instruction is the question."""
-    if row["messages"] is not None:
-        turns: list[dict[str, str]] = json.loads(row["messages"])
-        return turns
-    asked, system = (row["input"], row["instruction"]) if row["input"].strip() else (row["instruction"], "")
-    first = [{"role": "system", "content": system}] if system else []
-    return [*first, {"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
-
-
-def _extra(row: Record) -> Record:
-    return json.loads(row["extra"]) if row["extra"] else {}
-
-
 def _own(row: Record, talk: bool, names: Mapping[str, str]) -> Record:
     """A row as an import reads it back; in a dataset with conversations each row is one. ``names``: see ``beside_names``."""
     if talk:
@@ -62,42 +48,7 @@ def _own(row: Record, talk: bool, names: Mapping[str, str]) -> Record:
     else:
         body = {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
     split = {"split": row["split"]} if row["split"] else {}
-    return body | split | {names[key]: value for key, value in _extra(row).items()}
-
-
-def _alpaca(row: Record) -> Record:
-    if row["messages"] is None:
-        return {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
-    turns = json.loads(row["messages"])
-    system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
-    said = [turn["content"] for turn in turns if turn["role"] != "system"]
-    roles = [turn["role"] for turn in turns if turn["role"] != "system"]
-    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
-        raise UserError(
-            f"Row {row['row_id']} is no plain exchange of user and assistant, which alpaca can't hold",
-            "Export as sharegpt or openai.",
-        )
-    past = [[said[i], said[i + 1]] for i in range(0, len(said) - 2, 2)]
-    return {"instruction": said[-2], "input": "", "output": said[-1], "system": system, "history": past}
-
-
-_SHAREGPT = {"user": "human", "assistant": "gpt", "tool": "observation"}
-
-
-def _sharegpt(row: Record) -> Record:
-    turns = messages_of(row)
-    system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
-    talk = [{"from": _SHAREGPT[t["role"]], "value": t["content"]} for t in turns if t["role"] != "system"]
-    return {"conversations": talk} | ({"system": system} if system else {}) | _tools(row)
-
-
-def _openai(row: Record) -> Record:
-    return {"messages": messages_of(row)} | _tools(row)
-
-
-def _tools(row: Record) -> Record:
-    """What the conversation's tool calls refer to, as it came."""
-    return {key: value for key, value in _extra(row).items() if key == "tools"}
+    return body | split | {names[key]: value for key, value in extra_of(row).items()}
 
 
 def _batches(table: pa.Table) -> Iterator[Record]:
@@ -161,6 +112,13 @@ def _table_of(name: str, version: int, what: What, split: str | None) -> pa.Tabl
     return read_ledger(name, version) if what == "ledger" else read_quarantine(name, version)
 
 
+def check_form(form: str, what: What) -> None:
+    """SpecError if rows, ledger or quarantine can't be exported as ``form``."""
+    if form not in FORMATS or (what != "rows" and form in (*SHAPES, "datasets")):
+        usable = FORMATS if what == "rows" else ("jsonl", "json", "csv", "parquet")
+        raise SpecError(f"The {what} can't be exported as {form!r}", f"Formats: {', '.join(usable)}.")
+
+
 def export(
     name: str,
     form: str,
@@ -173,11 +131,10 @@ def export(
 ) -> int:
     """Write rows (of one split), ledger or quarantine of a version to ``path``; returns how many.
 
-    Ledger and quarantine: as jsonl, json, csv or parquet. UserError if the path exists and may not be overwritten.
+    Ledger and quarantine: as jsonl, json, csv or parquet. What a format has no place for, ``left_out_of`` says.
+    UserError if the path exists and may not be overwritten.
     """
-    if form not in FORMATS or (what != "rows" and form in ("alpaca", "sharegpt", "openai", "datasets")):
-        usable = FORMATS if what == "rows" else ("jsonl", "json", "csv", "parquet")
-        raise SpecError(f"The {what} can't be exported as {form!r}", f"Formats: {', '.join(usable)}.")
+    check_form(form, what)
     if path.exists() and not overwrite:
         raise UserError(f"{path} is there already", "Choose another path, or allow overwriting it.")
     table = _table_of(name, get_version(name, version).number, what, split)
@@ -189,6 +146,17 @@ def export(
     return int(table.num_rows)
 
 
+def left_out_of(name: str, form: str, *, version: int | None = None, split: str | None = None) -> dict[str, int]:
+    """Columns beside the rows that an export in ``form`` leaves out → how many rows have something there; mostly none.
+
+    ``split`` is one of them unless rows of one split alone are asked for.
+    """
+    if form not in SHAPES:
+        return {}
+    rows = read_rows(name, get_version(name, version).number, split=split, columns=["split", "extra"])
+    return {column: count for column, count in left_out(form, rows).items() if split is None or column != "split"}
+
+
 def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
     talk = what == "rows" and table["messages"].null_count < table.num_rows
     if form == "datasets":
@@ -197,11 +165,12 @@ def _write(table: pa.Table, form: str, path: Path, what: What) -> None:
     if form == "parquet":
         write_parquet(path, _columns(table, talk=talk, nested=False) if what == "rows" else table)
         return
-    shapes: dict[str, Callable[[Record], Record]] = {"alpaca": _alpaca, "sharegpt": _sharegpt, "openai": _openai}
     if what != "rows":
-        shapes[form] = dict
-    names = beside_names(table, talk=talk) if form not in shapes else {}
-    shape = shapes.get(form, partial(_own, talk=talk, names=names))
+        shape: Callable[[Record], Record] = dict
+    elif form in SHAPES:
+        shape = shape_of(form, table)
+    else:
+        shape = partial(_own, talk=talk, names=beside_names(table, talk=talk))
 
     def records() -> Iterator[Record]:
         return (shape(row) for row in _batches(table))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +28,36 @@ _SIMPLE = (str, bool, int, float)
 _SAVED = ("dataset_dict.json", "state.json")
 
 
-def beside_names(rows: pa.Table, *, talk: bool) -> dict[str, str]:
+def beside_names(
+    rows: pa.Table, *, talk: bool, stub: Mapping[str, Any] | None = None, reserved: Collection[str] = ()
+) -> dict[str, str]:
     """Columns beside the rows (``extra``) → their names in an export, from which an import reads them back beside the row.
 
-    Those that would be read as a field of the row, by their names or by what they hold, get ``BESIDE`` before them.
+    Those that would be read as a field of the row, by their names or by what they hold, get ``BESIDE`` before them, and
+    those that are ``reserved``. ``stub``: what the export's own columns look like in a record.
     """
     if rows["extra"].null_count == rows.num_rows:
         return {}
-    body = ("messages",) if talk else ("instruction", "input", "output")
+    if stub is None:
+        single = dict.fromkeys(("instruction", "input", "output"), "text")
+        stub = {"messages": [{"role": "user", "content": "q"}]} if talk else single
     names: dict[str, str] = {}
     looked: list[dict[str, Any]] = []
     seen: Counter[str] = Counter()
     for text, split in zip(rows["extra"], rows["split"], strict=True):
         extra = json.loads(text.as_py() or "{}")
-        names |= {key: BESIDE + key if names_a_field(key, talk=talk) or key == MARK else key for key in extra if key not in names}
+        names |= {
+            key: BESIDE + key if names_a_field(key, talk=talk) or key == MARK or key in reserved else key
+            for key in extra
+            if key not in names
+        }
         if seen[split.as_py()] < SAMPLE_RECORDS:
             seen[split.as_py()] += 1
             looked.append(extra)
-    texts = {"messages": [{"role": "user", "content": "q"}]} if talk else dict.fromkeys(body, "text")
-    records = [texts | {key: value for key, value in extra.items() if names[key] == key} for extra in looked]
-    while taken := _taken(records, body):
+    records: list[dict[str, Any]] = [
+        {**stub} | {key: value for key, value in extra.items() if names[key] == key} for extra in looked
+    ]
+    while taken := _taken(records, tuple(stub)):
         names |= {key: BESIDE + key for key in taken}
         records = [{key: value for key, value in record.items() if key not in taken} for record in records]
     return names
@@ -62,13 +72,33 @@ def _taken(records: Sequence[Mapping[str, Any]], body: Sequence[str]) -> set[str
 def with_extras(body: Mapping[str, Any], extras: Sequence[str | None], names: Mapping[str, str]) -> pa.Table:
     """A table of the columns of ``body`` and, behind them, those of the JSON objects of ``extras`` by their ``names``."""
     columns = {name: values if isinstance(values, pa.ChunkedArray) else pa.array(values) for name, values in body.items()}
+    for key, values in _by_column(extras).items():
+        columns[names[key]] = _typed([values.get(place) for place in range(len(extras))])
+    return pa.table(columns)
+
+
+def _by_column(extras: Sequence[str | None]) -> dict[str, dict[int, Any]]:
+    """Values of each column of the JSON objects, by the object's place."""
     found: dict[str, dict[int, Any]] = {}
     for place, text in enumerate(extras):
         for key, value in (json.loads(text) if text else {}).items():
-            found.setdefault(names[key], {})[place] = value
-    for key, values in found.items():
-        columns[key] = _typed([values.get(place) for place in range(len(extras))])
-    return pa.table(columns)
+            found.setdefault(key, {})[place] = value
+    return found
+
+
+def mixed_columns(extras: pa.ChunkedArray) -> set[str]:
+    """Columns of the JSON objects whose values Arrow, and so a reader that wants one type a column, can't hold as one type."""
+    if extras.null_count == len(extras):
+        return set()
+    return {key for key, values in _by_column(extras.to_pylist()).items() if not _has_one_type(list(values.values()))}
+
+
+def _has_one_type(values: list[Any]) -> bool:
+    try:
+        pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return False
+    return True
 
 
 def _typed(values: list[Any]) -> pa.Array:

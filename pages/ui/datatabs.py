@@ -12,7 +12,8 @@ import pandas as pd
 import streamlit as st
 
 from core.data import recipes
-from core.data.export import FORMATS, export
+from core.data.export import FORMATS, export, left_out_of
+from core.data.export_shapes import left_out_words
 from core.data.split import SplitPreview, preview_split, split
 from core.data.windows import Positions, find_rows, read_window
 from core.records import SPLITS, Dataset, Step, Version
@@ -173,10 +174,21 @@ def exporting(dataset: Dataset, version: Version) -> None:
             on_click="ignore",
             file_name=f"{dataset.name}-v{version.number}{'-' + part if part else ''}-{what}{FORMATS[form] or '.zip'}",
         )  # fmt: skip
-    st.caption(
-        "Spreadsheet cells that would be taken for formulas are made harmless in CSV by a leading ' and named in a last column, "
-        "by which an import takes it off again."
-    )
+    if what == "rows":
+        with st.container(key="export_told"):
+            left = _left_out(dataset.name, version.number, form, part)
+            for told in left_out_words(form, left, {} if part else version.split_sizes):
+                st.markdown(f":orange[:material/warning:] {states.plain(told)}")
+    if form == "csv":
+        st.caption(
+            "Spreadsheet cells that would be taken for formulas are made harmless by a leading ' and named in a last column, "
+            "by which an import takes it off again."
+        )
+
+
+@st.cache_data(show_spinner="Looking what the format has a place for", max_entries=32)
+def _left_out(name: str, number: int, form: str, part: str) -> dict[str, int]:
+    return left_out_of(name, form, version=number, split=part or None)
 
 
 def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:

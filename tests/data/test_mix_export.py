@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.data.export import FORMATS, export, messages_of
+from core.data.export import FORMATS, export
+from core.data.export_shapes import messages_of
 from core.data.importing import import_file
 from core.data.mix import mix, plan_mix
 from core.data.quarantine import repair
@@ -201,15 +202,6 @@ def test_shapes(tmp_path: Path) -> None:
         "system": "s",
     }
     assert messages_of({"instruction": "i", "input": " ", "output": "o", "messages": None})[0] == {"role": "user", "content": "i"}
-
-
-@pytest.mark.parametrize("form", ["sharegpt", "openai"])
-def test_the_tools_of_a_conversation_travel(tmp_path: Path, form: str) -> None:
-    talk = json.dumps([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], separators=(",", ":"))
-    save_rows("d", rows_of({"messages": talk, "extra": '{"tools":"[{\\"name\\": \\"f\\"}]","other":1}'}), task="chat")
-    export("d", form, tmp_path / "d.json")
-    import_file(tmp_path / "d.json", "again", task="chat")
-    assert json.loads(read_rows("again")["extra"][0].as_py()) == {"tools": '[{"name": "f"}]'}
 
 
 def test_extra_columns_and_splits_travel(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_alpaca_with_history(tmp_path: Path) -> None:
     rows, _ = imported(tmp_path, [record, record | {"history": []}, record | {"history": [["only"]]}])
     turns = ["s", "q1", "a1", "q2", "a2", "i\nx", "y"]
     assert [m["content"] for m in rows[0]["messages"]] == turns
-    assert (rows[0]["instruction"], rows[0]["input"], rows[0]["output"]) == ("i", "x", "y")
+    assert (rows[0]["instruction"], rows[0]["input"], rows[0]["output"], rows[0]["extra"]) == ("s", "i\nx", "y", None)
     assert rows[1]["messages"] is None
     assert rows[1]["extra"] == {"system": "s"}
     assert len(rows) == 2

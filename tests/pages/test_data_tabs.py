@@ -148,6 +148,27 @@ def test_every_form_is_offered(open_page: Callable[..., AppTest], tmp_path: Path
     assert len(app.selectbox(key="export_form").options) == len(FORMATS)
 
 
+def test_what_a_form_leaves_out_is_said_before_it_is_exported(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "mails.jsonl"
+    row = {"input": "甲方云海公司", "output": {"甲方": "云海公司"}, "language": "zh"}
+    path.write_text("".join(json.dumps(row | {"split": split}) + "\n" for split in ("train", "train", "test")), "utf-8")
+    import_file(path, "mails")
+    app = open_page(DATA, data_view="Export", dataset="mails")
+
+    def told(form: str, split: str = "") -> list[str]:
+        app.selectbox(key="export_form").set_value(form)
+        app.selectbox(key="export_split").set_value(split).run()
+        check(app)
+        return [line.value.replace("\\", "") for line in app.markdown if ":material/warning:" in line.value]
+
+    left, mixed = told("openai")
+    assert "Left out: language (3 rows), split (3 rows)." in left
+    assert "Rows of train (2) and test (1) are in one file" in mixed
+    assert ["language (2 rows)" in line for line in told("openai", "train")] == [True]
+    assert ["are in one file" in line for line in told("alpaca")] == [True]
+    assert told("jsonl") == []
+
+
 def test_a_recipe_is_saved_and_proposed_again_on_other_data(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     fill(tmp_path, evaluations=False)
     steps = [Step(op="drop_exact_duplicates"), Step(op="sample", params={"rows": 30, "seed": 3})]

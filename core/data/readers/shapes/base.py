@@ -57,6 +57,20 @@ def rest_of(record: Mapping[str, Any], used: frozenset[str]) -> str | None:
     return compact_any(rest) if rest else None
 
 
+def row_of(messages: list[dict[str, str]], split: str, extra: str | None) -> Converted:
+    """A row out of a conversation's messages (role, content).
+
+    One exchange, with a system text or without, is a row of a single turn; a longer one keeps all of its turns, and
+    instruction, input and output repeat the system text, the last question and the last reply.
+    """
+    roles = [message["role"] for message in messages]
+    single = roles[-2:] == ["user", "assistant"] and roles[:-2] in ([], ["system"])
+    instruction = messages[0]["content"] if roles[0] == "system" else ""
+    question = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    reply = messages[-1]["content"] if roles[-1] == "assistant" else ""
+    return Converted(instruction, question, reply, None if single else compact(messages), split, extra)
+
+
 def split_of(record: Mapping[str, Any], column: str | None) -> str:
     """The row's own split, ``""`` when its column says none that is known."""
     value = record.get(column) if column is not None else None

@@ -14,9 +14,8 @@ from typing import Any
 
 from core.data.mapping import NAMES
 from core.data.readers.base import RowError
-from core.data.readers.json_text import compact
 from core.data.readers.shapes import flat
-from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, split_of, text_of
+from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, row_of, split_of, text_of
 
 ROLES = {
     "system": "system", "developer": "system", "系统": "system",
@@ -133,16 +132,6 @@ def converter(mapping: Mapping[str, str], options: Mapping[str, Any]) -> Convert
         return row._replace(**told) if row.messages is not None and any(told.values()) else row
 
     return convert
-
-
-def row_of(messages: list[dict[str, str]], split: str, extra: str | None) -> Converted:
-    """A row out of a conversation's messages (role, content), as the module's docstring says."""
-    roles = [message["role"] for message in messages]
-    single = roles[-2:] == ["user", "assistant"] and roles[:-2] in ([], ["system"])
-    instruction = messages[0]["content"] if roles[0] == "system" else ""
-    question = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
-    reply = messages[-1]["content"] if roles[-1] == "assistant" else ""
-    return Converted(instruction, question, reply, None if single else compact(messages), split, extra)
 
 
 def _message(turn: Any, place: int) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A record of named texts: instruction, input, output, perhaps with system text and history (alpaca).
 
-A history makes the row a conversation. Knows nothing of files.
+A history makes the row a conversation, as any other is. Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import Any
 
 from core.data.mapping import split_named
 from core.data.readers.base import RowError
-from core.data.readers.json_text import compact
-from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, split_of, text_of
+from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, row_of, split_of, text_of
 
 
 def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Converter:
@@ -35,14 +34,14 @@ def converter(mapping: Mapping[str, str], _options: Mapping[str, Any]) -> Conver
             raise RowError(f"no field {' or '.join(map(repr, wanted))}")
         asked, text, answer = cell(record, instruction), cell(record, input_), cell(record, output)
         past = record.get(history) if history is not None else None
-        messages = None
-        if past:
-            messages = _with_history(past, text_of(record.get(system)) if system else "", asked, text, answer)
-        keep = used
+        keep = used if not past or system is None else used | {system}
         if split is not None and split_named(str(record.get(split) or "")) is None:
-            keep = used - {split}
+            keep = keep - {split}
         extra = None if record.keys() <= keep else rest_of(record, keep)
-        return Converted(asked, text, answer, messages, split_of(record, split), extra)
+        if past:
+            turns = _with_history(past, text_of(record.get(system)) if system else "", asked, text, answer)
+            return row_of(turns, split_of(record, split), extra)
+        return Converted(asked, text, answer, None, split_of(record, split), extra)
 
     return convert
 
@@ -53,7 +52,7 @@ def describe(value: Any) -> str:
     return "null" if value is None else kinds.get(type(value), type(value).__name__)
 
 
-def _with_history(past: Any, system: str, asked: str, text: str, answer: str) -> str:
+def _with_history(past: Any, system: str, asked: str, text: str, answer: str) -> list[dict[str, str]]:
     if not isinstance(past, Sequence) or isinstance(past, str):
         raise RowError("the history is not a list of [question, answer] pairs")
     messages = [{"role": "system", "content": system}] if system else []
@@ -63,4 +62,4 @@ def _with_history(past: Any, system: str, asked: str, text: str, answer: str) ->
         messages += [{"role": "user", "content": text_of(turn[0])}, {"role": "assistant", "content": text_of(turn[1])}]
     question = "\n".join(part for part in (asked, text) if part)
     messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return compact(messages)
+    return messages

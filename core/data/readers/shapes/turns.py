@@ -10,8 +10,7 @@ from typing import Any
 
 from core.data.mapping import guess_flat
 from core.data.readers.base import RowError
-from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, split_of, text_of
-from core.data.readers.shapes.conversation import row_of
+from core.data.readers.shapes.base import Converted, Converter, fields_of, rest_of, row_of, split_of, text_of
 
 
 def matches(records: Sequence[Any], columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str] | None:
