@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ModelError
+from core.models.cpu4bit import forbid_packing_under_dora, restore_training_layout
 from core.models.mixing import Mixing, mixing_of
 
 WEIGHTS = "adapter_model.safetensors"
@@ -48,6 +49,8 @@ class Adapters:
         if name in self._folders:
             self.detach(name)
         self._unmix()
+        if config.get("use_dora"):
+            restore_training_layout(self._base)  # what isn't under it packs itself again
         try:
             if self._peft is None:
                 from peft import PeftModel
@@ -61,6 +64,7 @@ class Adapters:
             self._mixing = mixing_of(self._layers)
             raise _misfit(folder, config, str(error).splitlines()[0]) from error
         self._cast(name)
+        forbid_packing_under_dora(self._base)
         self._layers = self._plain_layers()
         self._mixing = mixing_of(self._layers)
         self._folders[name] = folder

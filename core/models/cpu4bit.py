@@ -35,6 +35,17 @@ def forbid_impossible_packing(model: Any) -> None:
             setattr(layer, _SWITCH, False)
 
 
+def forbid_packing_under_dora(model: Any) -> None:
+    """Keep layers as they are whose weights are read beside being multiplied with: DoRA takes their norms.
+
+    It would read packed bytes in the old order (logits were wrong by a quarter to two thirds of their size).
+    """
+    bases = {id(m.get_base_layer()) for m in model.modules() if len(getattr(m, "lora_magnitude_vector", None) or ())}
+    for layer in _layers(model):
+        if id(layer) in bases:
+            setattr(layer, _SWITCH, False)
+
+
 def is_packed(model: Any) -> bool:
     """Whether any layer is in the layout that can't be trained through."""
     return any(getattr(layer.weight.quant_state, _PACKED, False) for layer in _layers(model))
@@ -74,19 +85,22 @@ def inference(model: Any, *, pack: bool = True) -> Iterator[Any]:
     Costs a second copy of the 4-bit weights while it lasts, on a CPU that packs.
     """
     modes = [(module, module.training) for module in model.modules()]
-    kept = [(layer, getattr(layer, _SWITCH), layer.weight.data, layer.weight.quant_state) for layer in _layers(model)]
+    layers = _layers(model)
+    kept = [(layer, getattr(layer, _SWITCH), layer.weight, layer.weight.data, layer.weight.quant_state) for layer in layers]
     states = [dict(vars(state)) for *_, state in kept]
     may_pack = pack and _processor_packs()
     for layer, *_ in kept:
         setattr(layer, _SWITCH, may_pack)
     forbid_impossible_packing(model)
+    forbid_packing_under_dora(model)
     model.eval()
     try:
         yield model
     finally:
-        for (layer, switch, data, state), values in zip(kept, states, strict=True):
+        for (layer, switch, weight, data, state), values in zip(kept, states, strict=True):
             vars(state).clear()
             vars(state).update(values)
+            layer.weight = weight  # DoRA puts another in its place
             layer.weight.data = data
             layer.weight.quant_state = state
             layer.quant_state = state

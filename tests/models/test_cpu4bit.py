@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from core.models import cpu4bit
+from core.models.adapters import Adapters
 from core.models.load import load_model
 from core.records import ModelRef
 from tests.tiny import make_tiny_model
@@ -104,6 +105,46 @@ def test_without_the_guard_gradients_are_wrong_and_restoring_mends_them(model: A
     assert difference(plain_weights(model), weights) < 0.003
     assert difference(gradients(model), before) < 0.1  # computing in bf16 magnifies the rounding of the scales
     assert cpu4bit.restore_training_layout(model) == 0
+
+
+@packs
+def test_dora_is_evaluated_right_and_trained_on_as_before(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    ref = ModelRef(source="path", name=str(make_tiny_model(tmp_path)), dtype="bfloat16", quantisation="nf4")
+    base = load_model(ref, device="cpu", for_training=True).model
+    torch.manual_seed(0)
+    model: Any = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, use_dora=True))
+    before = gradients(model)
+    plain = model(input_ids=IDS).logits.detach()
+    with cpu4bit.inference(model):
+        assert difference(evaluate(model), plain) < 0.1  # it read the norms of packed bytes: 0.6
+        assert cpu4bit.is_packed(model)  # the layers beside it
+    assert torch.equal(gradients(model), before)
+
+
+@packs
+def test_a_dora_adapter_on_a_packed_base_answers_as_on_an_unpacked_one(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = make_tiny_model(tmp_path / "tiny")
+    torch.manual_seed(0)
+    plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, use_dora=True, task_type="CAUSAL_LM")
+    get_peft_model(plain, config).save_pretrained(tmp_path / "dora")
+    logits = []
+    for packed in (False, True):
+        loaded = load_model(ModelRef(source="path", name=str(folder), dtype="bfloat16", quantisation="nf4"), device="cpu")
+        if packed:
+            evaluate(loaded.model)
+            assert cpu4bit.is_packed(loaded.model)
+        else:
+            cpu4bit.forbid_packing(loaded.model)
+        adapters = Adapters(loaded.model)
+        adapters.attach("dora", tmp_path / "dora")
+        logits.append(evaluate(adapters.select(["dora"])[0]))
+    assert difference(logits[1], logits[0]) < 0.1
 
 
 @packs
