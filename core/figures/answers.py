@@ -14,11 +14,11 @@ from core.figures.style import (
     CHOSEN,
     HIDDEN,
     OTHERS,
+    arm_colours,
     errors,
     figure,
     folded,
     key_room,
-    shades,
     wrapped,
 )
 
@@ -43,7 +43,7 @@ def length_calibration(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         showlegend=False,
     )  # fmt: skip
     made.add_annotation(x=most, y=most, text="as long as gold", showarrow=False, xanchor="right", yanchor="bottom", yshift=12)
-    for place, (arm, colour) in enumerate(zip(arms, _colours(frame, arms), strict=True)):
+    for place, (arm, colour) in enumerate(zip(arms, arm_colours(frame, arms), strict=True)):
         part = frame[frame["arm"] == arm].sort_values("gold")
         made.add_scatter(
             x=part["gold"].tolist(), y=part["value"].tolist(), mode="lines+markers", name=wrapped(arm, 40),
@@ -71,7 +71,7 @@ def likelihoods(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
         y="Share of rows",
         legend=len(arms) > 1,
     )
-    for place, (arm, colour) in enumerate(zip(arms, _colours(frame, arms), strict=True)):
+    for place, (arm, colour) in enumerate(zip(arms, arm_colours(frame, arms), strict=True)):
         mine = frame[frame["arm"] == arm]
         key, middle = str(mine["key"].iloc[0]), float(mine["perplexity"].median())
         values = np.sort(mine["perplexity"].to_numpy(dtype=float))
@@ -94,9 +94,3 @@ def likelihoods(frame: pd.DataFrame, *, title: str = "") -> go.Figure:
     made.update_xaxes(type="log", tickvals=ticks[:: 1 if len(ticks) < 9 else 3] if len(ticks) > 2 else None)
     made.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return made
-
-
-def _colours(frame: pd.DataFrame, arms: list[str]) -> list[str]:
-    kinds = [str(frame.loc[frame["arm"] == arm, "kind"].iloc[0]) for arm in arms]
-    left = {kind: iter(shades(kind, kinds.count(kind))) for kind in kinds}
-    return [next(left[kind]) for kind in kinds]

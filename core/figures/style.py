@@ -92,6 +92,13 @@ def shades(kind: str, count: int) -> tuple[str, ...]:
     return tuple(family[min(count, len(family)) - 1][place % len(family)] for place in range(count))
 
 
+def arm_colours(frame: pd.DataFrame, arms: Sequence[str], by: str = "arm") -> list[str]:
+    """A shade for each arm (of the column ``by``) by its ``kind``: blue for the prompt alone, orange for a fine-tune."""
+    kinds = [str(frame.loc[frame[by] == arm, "kind"].iloc[0]) for arm in arms]
+    left = {kind: iter(shades(kind, kinds.count(kind))) for kind in set(kinds)}
+    return [next(left[kind]) for kind in kinds]
+
+
 def folded(title: str, width: int = 46) -> str:
     """A finding over several lines, so that it can be read on a telephone; a Chinese character is two wide."""
     found, line = [], ""

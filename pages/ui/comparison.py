@@ -14,7 +14,7 @@ import streamlit as st
 from core.evaluation.compare import compare
 from core.evaluation.comparison import Comparison, Versus
 from core.figures import evaluation as figures
-from core.figures import tidy
+from core.figures import matrices, tidy
 from core.records import Evaluation, Run
 from core.store.runs import list_evaluations
 from pages.ui import charts, formats, states, tables
@@ -205,7 +205,7 @@ def matrix(found: Comparison, versus: Versus) -> None:
         st.caption("No pairs to follow: this task has no elements.")
         return
     charts.show(
-        figures.transitions(frame, left=arm_names(found)[0], right=name_of(found, versus), order=kinds(versus)),
+        matrices.transitions(frame, left=arm_names(found)[0], right=name_of(found, versus), order=kinds(versus)),
         key="matrix",
         alt="How each pair of element and value fared with one arm and with the other: counts by kind",
         table=frame[frame["rows"] > 0],

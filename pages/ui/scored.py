@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.evaluation.nearest import Nearest
 from core.figures import evaluation as figures
-from core.figures import tidy, tidy_rows
+from core.figures import matrices, tidy, tidy_rows
 from core.records import Evaluation
 from pages.ui import charts, formats, rowview, states, tables
 
@@ -124,7 +124,7 @@ def confusion(record: Evaluation) -> None:
         title = f"Most often confused: {worst['gold']} taken for {worst['predicted']}, {formats.plural(worst['rows'], 'row')}"
     part = frame[frame["gold"].isin(kept) & frame["predicted"].isin(columns)]
     points = charts.show(
-        figures.confusion(part, gold=kept, predicted=columns, title=title),
+        matrices.confusion(part, gold=kept, predicted=columns, title=title),
         key="confusion",
         alt=f"Gold labels against predicted labels of {record.name}: counts of rows",
         table=frame[frame["rows"] > 0],

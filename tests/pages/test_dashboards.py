@@ -16,7 +16,7 @@ from core.evaluation.compare import compare
 from core.evaluation.rescore import rescore
 from core.evaluation.runner import finish
 from core.figures import evaluation as figures
-from core.figures import tidy, tidy_rows
+from core.figures import matrices, tidy, tidy_rows
 from core.prompts.templates import find_template
 from core.records import Arm, Evaluation, EvaluationSpec, new_id
 from core.store.datasets import get_dataset, read_rows
@@ -65,7 +65,7 @@ def test_confusions_and_their_rows(labelled: Evaluation) -> None:
     assert found["gold_label"].tolist() == GOLD
     assert found["errors"].tolist() == [0, 1, 1, 0, 1, 0]
     assert found["kinds"].tolist() == [(), ("wrong_label",), ("no_label",), (), ("wrong_label",), ()]
-    made = figures.confusion(frame, gold=["refund", "order", "greeting"], predicted=["refund", "order", "greeting"])
+    made = matrices.confusion(frame, gold=["refund", "order", "greeting"], predicted=["refund", "order", "greeting"])
     assert sum(int(text) for text in made.data[0].text) == 6
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.figures import data, evaluation, lengths, style, training
+from core.figures import data, evaluation, lengths, matrices, style, training
 
 # Machado, Oliveira and Fernandes 2009, "A physiologically-based model for simulation of colour vision deficiency", severity 1.0.
 VISIONS = {
@@ -52,7 +52,7 @@ def test_marks_stand_out_on_both_grounds(colour: str, ground: str) -> None:
     assert contrast(colour, ground) >= 2.2
 
 
-@pytest.mark.parametrize("ground", [evaluation.GOLD_DARK, style.FAULT, evaluation.GREY_DARK])
+@pytest.mark.parametrize("ground", [matrices.GOLD_DARK, style.FAULT, matrices.GREY_DARK])
 def test_white_figures_can_be_read_on_their_squares(ground: str) -> None:
     assert contrast("#ffffff", ground) >= 4
 
