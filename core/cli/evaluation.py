@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,8 +14,22 @@ from core.cli.evaluation_look import leaks, learning_curve, nearest, rescore, sl
 from core.cli.evaluation_perplexity import perplexity
 from core.cli.evaluation_text import comparison_lines, headline, score_lines
 
+if TYPE_CHECKING:
+    from core.records import Evaluation, Job
+
 ScoredTask = Literal["extraction", "classification", "generation", "chat"]
 Quantised = Literal["none", "int8", "nf4"]
+ShotsHow = Annotated[Literal["fixed", "retrieved"], typer.Option(help="The same examples for all, or the most alike.")]
+PassagesFolder = Annotated[
+    Path | None, typer.Option("--passages", help="Folder of .txt, .md, .jsonl documents: the best passages are shown.")
+]
+PassageSize = Annotated[int, typer.Option("--passage-size", min=20, help="Longest passage, in words or Chinese characters.")]
+Endpoint = Annotated[
+    str, typer.Option("--endpoint", help="Address of an OpenAI-like API whose --model answers; or --model endpoint:NAME.")
+]
+MadeElsewhere = Annotated[
+    Path | None, typer.Option("--predictions", help="Answers made elsewhere, by row_id or input: nothing is generated.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,48 +61,30 @@ def evaluate(
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter answers.")] = "",
     template: Annotated[str, typer.Option("--template", help="The run's own by default, else `chat`.")] = "",
     shots: Annotated[int, typer.Option("--shots", min=0, help="Worked examples in the prompt, from the train split.")] = 0,
-    shots_how: Annotated[
-        Literal["fixed", "retrieved"], typer.Option(help="The same examples for all, or the most alike.")
-    ] = "fixed",
+    shots_how: ShotsHow = "fixed",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first rows of the split.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 128,
     constrained: Annotated[bool, typer.Option("--constrained", help="Keep answers to a JSON object of the elements.")] = False,
-    passages: Annotated[
-        Path | None,
-        typer.Option("--passages", help="Folder of .txt, .md, .jsonl documents: the best passages are shown."),
-    ] = None,
+    passages: PassagesFolder = None,
     passages_k: Annotated[int, typer.Option("--passages-k", min=1, max=20, help="Passages in a prompt.")] = 3,
-    passage_size: Annotated[
-        int, typer.Option("--passage-size", min=20, help="Longest passage, in words or Chinese characters.")
-    ] = 200,
+    passage_size: PassageSize = 200,
     passage_overlap: Annotated[int, typer.Option("--passage-overlap", min=0, help="What a passage repeats of the last.")] = 40,
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", help="Address of an OpenAI-like API whose --model answers; or --model endpoint:NAME.")
-    ] = "",
+    endpoint: Endpoint = "",
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Questions under way at once at an endpoint.")] = 8,
     price_in: Annotated[float | None, typer.Option("--price-in", min=0, help="Price of a million prompt tokens there.")] = None,
     price_out: Annotated[float | None, typer.Option("--price-out", min=0, help="Price of a million answer tokens there.")] = None,
     perplexity: Annotated[bool, typer.Option(help="Measure the gold answers' perplexity, too.")] = True,
     label: Annotated[str, typer.Option("--label", help="A name for this arm.")] = "",
-    predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Answers made elsewhere, by row_id or input: nothing is generated.")
-    ] = None,
+    predictions: MadeElsewhere = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and show the scores.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a split with a model, prompt template and perhaps an adapter, and score the answers; as a job."""
-    from core.cli.jobs import follow
     from core.jobs.queue import enqueue_evaluation
     from core.records import Arm, EvaluationSpec, GenerationSettings, Passages
-    from core.store.runs import get_evaluation
 
     if predictions is not None:
-        from core.evaluation.rescore import import_predictions
-
-        model = model or predictions.stem
-        imported = import_predictions(predictions, name, split=split, version=version, name=label, model=model)
-        values = {"evaluation": imported.evaluation_id, "state": "finished", "scores": imported.scores, **imported.scores}
-        emit(values, as_json, [f"{imported.evaluation_id}: {imported.name}", *score_lines(imported.scores)])
+        _take(predictions, name, split, version, label, model, as_json)
         return
     chosen: dict[str, Any] = {
         "shots": shots,
@@ -104,7 +100,23 @@ def evaluate(
     chosen |= {"run": run} if run else {}
     chosen |= {"template": template} if template else {}
     spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=Arm(**chosen), perplexity=perplexity)
-    job, evaluation = enqueue_evaluation(spec)
+    _tell(*enqueue_evaluation(spec), wait, as_json)
+
+
+def _take(predictions: Path, dataset: str, split: str, version: int | None, label: str, model: str, as_json: bool) -> None:
+    """An evaluation of answers that were made elsewhere, scored at once."""
+    from core.evaluation.rescore import import_predictions
+
+    made = import_predictions(predictions, dataset, split=split, version=version, name=label, model=model or predictions.stem)
+    values = {"evaluation": made.evaluation_id, "state": "finished", "scores": made.scores, **made.scores}
+    emit(values, as_json, [f"{made.evaluation_id}: {made.name}", *score_lines(made.scores)])
+
+
+def _tell(job: Job, evaluation: Evaluation, wait: bool, as_json: bool) -> None:
+    """Say what was queued; with ``wait`` follow it and show its scores. Exit 1 if it doesn't finish."""
+    from core.cli.jobs import follow
+    from core.store.runs import get_evaluation
+
     found: dict[str, Any] = {"job": job.job_id, "evaluation": evaluation.evaluation_id, "state": job.state}
     if not wait:
         emit(found, as_json, f"{evaluation.evaluation_id} is {job.state} as {job.job_id}: {evaluation.name}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import SpecError
 from core.evaluation.metrics import perplexity
@@ -62,45 +62,64 @@ def text_perplexity(
     """
     if window >= engine.context:
         raise SpecError(f"The model reads fewer than {window + 1:,} tokens", f"Take a window under {engine.context:,}.")
-    begin = engine.tokenizer.bos_token_id
-    prompts, judged, owners = [], [], []
-    for place, text in enumerate(texts):
-        ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
-        ids = [begin, *ids] if begin is not None else ids
-        for part in windows(len(ids), window, stride):
-            prompts.append(ids[part.start : part.judged])
-            judged.append(ids[part.judged : part.end])
-            owners.append(place)
-    if not judged:
+    asked = _cut(texts, engine, window, stride)
+    if not asked:
         raise SpecError("There is no token to judge", "Give a text of two tokens or more.")
     found = dict(kept or {})
-    left = [place for place in range(len(judged)) if place not in found]
+    left = [place for place in range(len(asked)) if place not in found]
 
     def take(number: int, measured: tuple[float, int]) -> None:
         found[left[number]] = measured
         if on_window is not None:
-            on_window(left[number], len(judged), measured)
+            on_window(left[number], len(asked), measured)
 
-    asked = ([prompts[place] for place in left], [judged[place] for place in left])
-    engine.score(*asked, adapter, should_stop=should_stop, on_row=take)
-    if len(found) < len(judged):
+    engine.score(
+        [asked[place].prompt for place in left],
+        [asked[place].judged for place in left],
+        adapter,
+        should_stop=should_stop,
+        on_row=take,
+    )
+    if len(found) < len(asked):
         return None
-    sums = [[0.0, 0] for _ in texts]
-    for place, owner in enumerate(owners):
-        sums[owner][0] += found[place][0]
-        sums[owner][1] += found[place][1]
-    columns = {"nll": [s[0] for s in sums], "nll_tokens": [float(s[1]) for s in sums]}
+    columns: dict[str, list[float]] = {"nll": [0.0] * len(texts), "nll_tokens": [0.0] * len(texts)}
+    for place, part in enumerate(asked):
+        for name, value in zip(columns, found[place], strict=True):
+            columns[name][part.text] += value
+    first = "bos" if engine.tokenizer.bos_token_id is not None else "not judged"
+    signature = f"plain text|window:{window}|stride:{stride}|first:{first}|token-weighted|model:{engine.ref.label}|version:1"
+    return {**_summary(columns, sum(map(len, texts))), "signature": signature}
+
+
+class _Asked(NamedTuple):
+    """A window's tokens: ``prompt`` is read, ``judged`` is judged after it; ``text``: whose they are, by place."""
+
+    text: int
+    prompt: list[int]
+    judged: list[int]
+
+
+def _cut(texts: Sequence[str], engine: Engine, window: int, stride: int) -> list[_Asked]:
+    """All windows of all texts."""
+    begin = engine.tokenizer.bos_token_id
+    found = []
+    for place, text in enumerate(texts):
+        ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = [begin, *ids] if begin is not None else ids
+        for part in windows(len(ids), window, stride):
+            found.append(_Asked(place, ids[part.start : part.judged], ids[part.judged : part.end]))
+    return found
+
+
+def _summary(columns: dict[str, list[float]], characters: int) -> dict[str, Any]:
+    """Perplexity of all texts, from ``nll`` (nats) and ``nll_tokens`` of each."""
     statistics: Statistics = perplexity.row_statistics(columns)
-    total = float(sum(columns["nll"]))
-    characters = sum(map(len, texts))
-    ends = intervals(statistics, {"perplexity": perplexity.perplexity}) if len(texts) > 1 else {}
+    ends = intervals(statistics, {"perplexity": perplexity.perplexity}) if statistics.rows > 1 else {}
     return {
         "perplexity": float(perplexity.perplexity(statistics.sums())),
         "interval": list(ends["perplexity"]) if "perplexity" in ends else None,
-        "bits_per_character": total / math.log(2) / characters,
+        "bits_per_character": float(sum(columns["nll"])) / math.log(2) / characters,
         "tokens": int(sum(columns["nll_tokens"])),
-        "texts": len(texts),
+        "texts": statistics.rows,
         "per_text": columns,
-        "signature": f"plain text|window:{window}|stride:{stride}|first:{'bos' if begin is not None else 'not judged'}"
-        f"|token-weighted|model:{engine.ref.label}|version:1",
     }

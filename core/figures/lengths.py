@@ -40,14 +40,36 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
     lengths ``[first, last]`` of a bar, on the curve those of the bar that it passes.
     """
     values, rows = _counted(tokens)
-    total = int(rows.sum())
     reach = max(int(values[-1]), max_length)
     skewed = _is_skewed(values, rows, reach)
     low = max(1, int(values[0])) if skewed else 0
     edges = _edges(low, reach, bins, skewed)
-    counts, _ = np.histogram(values, bins=edges, weights=rows)
-    counts = counts.astype(np.int64)
     made = figure(title, height=360, x="Tokens of a whole row (prompt and answer)", y="Rows")
+    _add_bars(made, np.histogram(values, bins=edges, weights=rows)[0].astype(np.int64), edges, max_length)
+    _add_shares(made, *_ecdf(values, rows), edges, (low, reach))
+    fits = float(rows[values <= max_length].sum() / rows.sum())
+    made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
+    left = max_length > 0.6 * reach
+    made.add_annotation(
+        x=np.log10(max_length) if skewed else max_length,
+        y=1.0,
+        yref="paper",
+        text=f"max length {max_length:,}: {_share(fits)} of rows fit",
+        showarrow=False,
+        xanchor="right" if left else "left",
+        yanchor="bottom",
+        xshift=-4 if left else 4,
+    )
+    made.update_layout(margin={"r": 8, **top(title, 28)})
+    if skewed:
+        _make_logarithmic(made, low, reach)
+    else:
+        made.update_xaxes(range=[0, reach * 1.02 + 1])
+    return made
+
+
+def _add_bars(made: go.Figure, counts: npt.NDArray[np.int64], edges: npt.NDArray[np.int64], max_length: int) -> None:
+    """Rows in each bin, red and hatched from the first bin on that begins beyond ``max_length``."""
     over = edges[:-1] > max_length
     for mask, colour, shape, words in ((~over, BASE, "", "fits"), (over, FAULT, "/", "too long")):
         if counts[mask].sum() == 0:
@@ -63,8 +85,11 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
             unselected=OTHERS,
             hovertemplate="%{customdata[0]:,} to %{customdata[1]:,} tokens: %{y:,} rows<extra></extra>",
         )
-    at, shares = _ecdf(values, rows)
-    ends = [low, *at, reach]
+
+
+def _add_shares(made: go.Figure, at: list[int], shares: list[float], edges: npt.NDArray[np.int64], span: tuple[int, int]) -> None:
+    """The ECDF on an axis of its own at the right, from one end of ``span`` to the other; a click gives the bar below."""
+    ends = [span[0], *at, span[1]]
     bar = (np.searchsorted(edges, ends, side="right") - 1).clip(0, len(edges) - 2)
     made.add_scatter(
         x=ends,
@@ -77,31 +102,12 @@ def histogram(tokens: Sequence[int], max_length: int, *, title: str = "", bins: 
         yaxis="y2",
         hovertemplate="%{y:.1%} of rows have at most %{x:,} tokens<extra></extra>",
     )
-    fits = float(rows[values <= max_length].sum()) / total
-    made.add_vline(x=max_length, line={"color": AXIS, "width": 2, "dash": "dash"})
-    left = max_length > 0.6 * reach
-    made.add_annotation(
-        x=np.log10(max_length) if skewed else max_length,
-        y=1.0,
-        yref="paper",
-        text=f"max length {max_length:,}: {_share(fits)} of rows fit",
-        showarrow=False,
-        xanchor="right" if left else "left",
-        yanchor="bottom",
-        xshift=-4 if left else 4,
-    )
     made.update_layout(
         yaxis2={
             "overlaying": "y", "side": "right", "range": [0, 1.04], "tickformat": ".0%", "showgrid": False,
             "title": "Share of rows", "automargin": True, "zeroline": False, "tickvals": [0, 0.25, 0.5, 0.75, 1],
         },
-        margin={"r": 8, **top(title, 28)},
     )  # fmt: skip
-    if skewed:
-        _make_logarithmic(made, low, reach)
-    else:
-        made.update_xaxes(range=[0, reach * 1.02 + 1])
-    return made
 
 
 def _counted(tokens: Sequence[int] | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
