@@ -3,14 +3,12 @@
     python bench/train_ops.py [--tokens 8192] [--json]
 
 The models, adapters, attention and loss are the real ones, at full size, on tensors that have shapes but no numbers (torch's
-FakeTensorMode), so that every operation is seen and none is computed. What only runs on a GPU has stand-ins of the
-same inputs, outputs and kept tensors: Liger's kernels, torch's variable-length attention, the one-kernel dropout. Per layer
-counts are the difference between a model of three layers and one of two.
+FakeTensorMode), so that every operation is seen and none is computed. What only runs on a GPU has stand-ins
+(``bench/standins.py``). Per layer counts are the difference between a model of three layers and one of two.
 
 - course: peft as it is, 8 rows padded to 1,024 tokens, dropout 0.05, every layer recomputed;
 - trl: peft as it is, rows end to end, dropout 0.05, Liger; every layer recomputed, or none (trl-kept);
-- before: our path until it was fused (the same as trl-kept but for the loss);
-- ours, ours-kept: our path now, every layer recomputed, or none; ours-dropout, ours-plain: with dropout 0.05, without Liger.
+- ours, ours-kept: our path, every layer recomputed, or none; ours-dropout, ours-plain (-kept): with dropout 0.05, without Liger.
 
 A launch is an operation that a GPU runs a kernel for; views and empty tensors are none, and operations of several kernels
 are counted as that many (``KERNELS``, read from bitsandbytes 0.50.2 and torch 2.11). Counts are no speeds.
@@ -23,20 +21,20 @@ import json
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from bench.standins import as_on_a_gpu
 
 KERNELS = {
     "gemm_4bit": 4,  # scales in two, the weight, the product; M > 1,536
@@ -73,7 +71,7 @@ CONTENDERS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one layer: launches, and bytes a token that are kept until its backward pass. ``peak_bytes``: see ``measure``."""
+    """Of one layer: launches, bytes a token that are kept until its backward pass, and the operations with most launches."""
 
     forward: float
     backward: float
@@ -115,126 +113,6 @@ class Watch(TorchDispatchMode):
             self._known.pop(key, None)
 
         self._known[key] = weakref.ref(storage, gone)
-
-
-# ---------------------------------------------------------------- stand-ins of what runs on a GPU only
-
-
-def _define() -> None:
-    """Operations without a body: only their shapes are ever asked for."""
-    library = torch.library.Library("tunewise_bench", "DEF")
-    shapes: dict[str, Any] = {
-        "norm(Tensor x, Tensor w) -> (Tensor, Tensor)": lambda x, w: (torch.empty_like(x), x.new_empty(x.shape[:-1]).float()),
-        "norm_backward(Tensor(a!) g, Tensor x, Tensor w, Tensor r) -> ()": lambda g, x, w, r: None,
-        "rope(Tensor(a!) q, Tensor(b!) k, Tensor cos, Tensor sin) -> ()": lambda q, k, cos, sin: None,
-        "gated(Tensor a, Tensor b) -> Tensor": lambda a, b: torch.empty_like(a),
-        "gated_backward(Tensor g, Tensor(a!) a, Tensor(b!) b) -> ()": lambda g, a, b: None,
-        "attention(Tensor q, Tensor k, Tensor v) -> (Tensor, Tensor)": lambda q, k, v: (
-            torch.empty_like(q, memory_format=torch.contiguous_format),
-            torch.empty(q.shape[1], q.shape[0], dtype=torch.float32),
-        ),
-        "attention_backward(Tensor g, Tensor q, Tensor k, Tensor v, Tensor o, Tensor l) -> (Tensor, Tensor, Tensor)": (
-            lambda g, q, k, v, *_: tuple(torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
-        ),
-    }
-    for schema, shape in shapes.items():
-        library.define(schema)
-        torch.library.register_fake(f"tunewise_bench::{schema.partition('(')[0]}", shape)
-    _define.library = library  # type: ignore[attr-defined]
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Any, w: Any) -> Any:
-        y, r = torch.ops.tunewise_bench.norm(x, w)
-        ctx.save_for_backward(x, w, r)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        torch.ops.tunewise_bench.norm_backward(g, *ctx.saved_tensors)
-        return g, None
-
-
-class _Rope(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Any, k: Any, cos: Any, sin: Any) -> Any:
-        torch.ops.tunewise_bench.rope(q, k, cos, sin)
-        ctx.save_for_backward(cos, sin)
-        return q.view(q.shape), k.view(k.shape)
-
-    @staticmethod
-    def backward(ctx: Any, gq: Any, gk: Any) -> Any:
-        torch.ops.tunewise_bench.rope(gq, gk, *ctx.saved_tensors)
-        return gq, gk, None, None
-
-
-class _Gated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Any:
-        ctx.save_for_backward(a, b)
-        return torch.ops.tunewise_bench.gated(a, b)
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        return _gated_backward(*ctx.saved_tensors, g)
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Any, k: Any, v: Any) -> Any:
-        out, logsumexp = torch.ops.tunewise_bench.attention(q, k, v)
-        ctx.save_for_backward(q, k, v, out, logsumexp)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        saved = ctx.saved_tensors
-        q = saved[0]
-        work = torch.empty(q.shape, dtype=torch.float32), torch.empty_like(q), torch.empty_like(q)  # dq, dk and dv a head
-        found = torch.ops.tunewise_bench.attention_backward(g, *saved)
-        del work
-        return found
-
-
-def _gated_backward(a: Any, b: Any, g: Any) -> Any:
-    torch.ops.tunewise_bench.gated_backward(g, a, b)
-    return a, b
-
-
-def _varlen(q: Any, k: Any, v: Any, *_: Any, scale: Any = None, window_size: Any = None, enable_gqa: bool = False) -> Any:
-    return _Attention.apply(q, k, v)
-
-
-def _kept(x: torch.Tensor, p: float) -> torch.Tensor:
-    return torch.empty(x.shape, dtype=torch.bool).bernoulli_(1 - p)
-
-
-@contextmanager
-def as_on_a_gpu(contender: Contender) -> Iterator[None]:
-    """The stand-ins in their places."""
-    from transformers.models.qwen2 import modeling_qwen2 as qwen2
-
-    from core.training import fused_lora, fused_mlp
-
-    if not hasattr(torch.ops.tunewise_bench, "norm"):
-        _define()
-    with ExitStack() as stack:
-        put = stack.enter_context
-        put(patch("torch.nn.attention.varlen.varlen_attn", _varlen))
-        put(patch.object(torch.nn.Dropout, "forward", lambda self, x: torch.native_dropout(x, self.p, True)[0]))
-        put(patch.object(fused_lora, "draw_kept", _kept))
-        if contender.liger:
-            kernels = (lambda a, b: (torch.ops.tunewise_bench.gated(a, b),)), _gated_backward
-            put(patch.object(fused_mlp, "_kernels", lambda x: kernels))
-            put(patch.object(qwen2, "apply_rotary_pos_emb", lambda q, k, cos, sin: _Rope.apply(q, k, cos, sin)))
-            put(patch.object(qwen2.Qwen2RMSNorm, "forward", lambda self, x: _Norm.apply(x, self.weight)))
-            plain_mlp = lambda self, x: self.down_proj(_Gated.apply(self.gate_proj(x), self.up_proj(x)))  # noqa: E731
-            put(patch.object(qwen2.Qwen2MLP, "forward", plain_mlp))
-        yield
-
-
-# ---------------------------------------------------------------- model and pass
 
 
 def make(contender: Contender, shape: dict[str, Any], layers: int) -> tuple[Any, Any]:
@@ -307,7 +185,7 @@ def one_pass(contender: Contender, shape: dict[str, Any], layers: int, tokens: i
     from core.training.loss import Head
 
     rows = 8 if not contender.packed else 1
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, as_on_a_gpu(contender):
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, as_on_a_gpu(contender.liger):
         fake.in_kernel_invocation = False
         model, fused = make(contender, shape, layers)
         head = Head(model)
@@ -367,6 +245,7 @@ def measure(contender: Contender, shape: dict[str, Any], tokens: int) -> Counts:
 
 
 def main() -> int:
+    """Count and print; 0."""
     from bench.train_gpu import SHAPES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
