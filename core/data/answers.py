@@ -64,7 +64,8 @@ def canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=_COMPACT)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """A text as UTF-8 can hold it: halves of a surrogate pair that stand side by side joined, a lone one as U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -121,7 +122,7 @@ def parse_answer(text: str) -> Answer:
     for key, value in items:
         values = [canonical(item) for item in value] if isinstance(value, list) else [canonical(value)]
         if not clean:
-            key, values = _storable(key), [_storable(item) for item in values]
+            key, values = storable(key), [storable(item) for item in values]
         if key in elements:
             repeated.append(key)
             elements[key] = elements[key] + values
@@ -142,4 +143,4 @@ def dump_answer(items: Mapping[str, Any] | Sequence[tuple[str, Any]], like: str 
         f"{json.dumps(key, ensure_ascii=False)}{colon}{json.dumps(value, ensure_ascii=False, separators=(comma, colon))}"
         for key, value in pairs
     )
-    return _storable("{" + comma.join(written) + "}")
+    return storable("{" + comma.join(written) + "}")

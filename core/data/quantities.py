@@ -35,6 +35,7 @@ _YMD = re.compile(
 _YM = re.compile(
     rf"(?<![0-9{_HAN}])([0-9]{{4}}|[〇○零一二三四五六七八九]{{4}})\s*年\s*([0-9]{{1,2}}|[一二三四五六七八九十]{{1,3}})\s*月"
 )
+_YM_SIGN = re.compile(r"(?<![0-9/.\-])([12][0-9]{3})[/\-](1[0-2]|0?[1-9])(?![0-9/.\-])")
 _DMY = re.compile(r"(?<![0-9])([0-9]{1,2})(?:st|nd|rd|th)?[\s\-./]*([A-Za-z]{3,9})\.?[\s\-,./]*([0-9]{4})(?![0-9])", re.I)
 _MDY = re.compile(r"(?<![A-Za-z])([A-Za-z]{3,9})\.?\s+([0-9]{1,2})(?:st|nd|rd|th)?,?\s+([0-9]{4})(?![0-9])", re.I)
 _NUMERIC = re.compile(r"(?<![0-9])([0-9]{1,2})([/.\-])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})(?![0-9./\-])")
@@ -109,7 +110,7 @@ def _dates(text: str) -> Iterator[tuple[Quantity, int, int]]:
     made: list[tuple[Quantity | None, int, int]] = []
     for m in _YMD.finditer(text):
         made.append((_date(_part(m[1]), _part(m[2]), _part(m[3])), *m.span()))
-    for m in _YM.finditer(text):
+    for m in (*_YM.finditer(text), *_YM_SIGN.finditer(text)):
         made.append((_date(_part(m[1]), _part(m[2]), 0), *m.span()))
     for m in _DMY.finditer(text):
         made.append((_date(int(m[3]), _MONTHS.get(m[2].lower(), 0), int(m[1])), *m.span()))

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.data.answers import storable
 from core.errors import InputFileError
 from core.settings import get_settings
 
@@ -62,7 +63,7 @@ def _row(line: str, number: int, name: str, gold: bool) -> dict[str, Any]:
         raise InputFileError(f"{name}, line {number}: no {' and no '.join(map(repr, missing))} (it has: {there})", _FORM)
     row: dict[str, Any] = {field: _text(value.get(field)) for field in FIELDS}
     row["line"] = number
-    row["row_id"] = str(value["row_id"]) if value.get("row_id") is not None else None
+    row["row_id"] = storable(str(value["row_id"])) if value.get("row_id") is not None else None
     for field in NUMBERS:
         if field in value:
             if isinstance(value[field], bool) or not isinstance(value[field], (int, float, type(None))):
@@ -75,4 +76,4 @@ def _text(value: Any) -> str:
     """A text as it is, nothing as an empty text, anything else as JSON."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

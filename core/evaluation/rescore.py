@@ -117,16 +117,22 @@ def _line(row: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _matched(columns: Mapping[str, Sequence[Any]], rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, dict[str, Any]]:
     """Predictions by ``row_id``: a line's own, else that of the next row with its input that has none yet."""
+    named = set(columns["row_id"])
     by_input: dict[str, list[str]] = {}
     for row in rows:
-        by_input.setdefault(row["input"], []).append(row["row_id"])
-    known = {row["row_id"] for row in rows}
+        if row["row_id"] not in named:
+            by_input.setdefault(row["input"], []).append(row["row_id"])
+    known, inputs = {row["row_id"] for row in rows}, {row["input"] for row in rows}
     found: dict[str, dict[str, Any]] = {}
     for place in range(len(columns["prediction"])):
         line = {key: values[place] for key, values in columns.items()}
         waiting = by_input.get(line["input"], [])
-        row_id: str = line["row_id"] if line["row_id"] is not None else waiting.pop(0) if waiting else ""
         where = f"{name}, line {line['line']}"
+        if line["row_id"] is None and not waiting and line["input"] in inputs:
+            raise InputFileError(
+                f"{where}: all rows of the split with this input have a prediction already", "Keep one line a row."
+            )
+        row_id: str = line["row_id"] if line["row_id"] is not None else waiting.pop(0) if waiting else ""
         if row_id not in known:
             raise InputFileError(
                 f"{where}: no row of the split has this {'row_id' if line['row_id'] is not None else 'input'}",

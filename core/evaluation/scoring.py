@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.data.answers import parse_answer
+from core.data.answers import parse_answer, storable
 from core.evaluation import statistics as inference
 from core.evaluation.metrics import classification, extraction, generation, modes, perplexity, rouge
 from core.evaluation.metrics.error_kinds import Matched, match_row
@@ -123,7 +123,7 @@ def score_frame(
     signature = signature_of(task, tokeniser, elements, statistics.names)
     if task == "extraction":
         signature |= {
-            "normalised": f"{normalise.signature}|version:1",
+            "normalised": f"{normalise.signature}|version:2",
             "partial": "longest common run/longer text|optimal|version:1",
         }
         signature |= {"repaired": "code fence off, else json-repair|version:1"}
@@ -191,7 +191,7 @@ def signature_of(task: str, tokeniser: str, elements: Sequence[str] | None, name
     if task == "extraction":
         schema = f"given:{_fingerprint(elements)}" if elements else "from gold"
         found["f1"] = f"pairs:strict|lists:multiset|macro:elements of gold|schema:{schema}|version:2"
-        found["errors"] = "missed+spurious+boundary+wrong_element+hallucinated+duplicate+format|version:1"
+        found["errors"] = "missed+spurious+boundary+wrong_element+hallucinated+duplicate+format|version:2"
     if task == "classification":
         classes = f"given:{_fingerprint(elements)}+gold" if elements else "gold"
         found["label"] = f"whole>json>first line>only one inside|fold:NFKC,case,space,outer marks|classes:{classes}|version:1"
@@ -227,7 +227,7 @@ def _columns(frame: Any) -> dict[str, list[Any]]:
             missing = [value is None or value != value for value in values] if name in perplexity.COLUMNS else []
             if missing and (all(missing) if name in perplexity.MEASURED else any(missing)):
                 continue  # counts and times of some rows would be a mean over others than it says
-            found[name] = values if name in perplexity.COLUMNS else [v if isinstance(v, str) else "" for v in values]
+            found[name] = values if name in perplexity.COLUMNS else [storable(v) if isinstance(v, str) else "" for v in values]
     if "output" not in found or "prediction" not in found:
         raise KeyError("output and prediction are needed")
     found.setdefault("input", [""] * len(found["output"]))

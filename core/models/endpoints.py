@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from core.data.answers import storable
 from core.errors import ModelError
 from core.models import download
 from core.models.answers import Answered
@@ -119,7 +120,7 @@ class EndpointStream(Iterator[str]):
         """The answer so far, whole once the iteration has ended. Tokens as the endpoint counts them, else its pieces."""
         return Answered(
             ids=(),
-            text=self._text,
+            text=storable(self._text),  # a character may come as two halves in two pieces
             tokens=int(self._usage.get("completion_tokens") or self._chunks),
             seconds=(self._ended or time.perf_counter()) - self._asked,
             finish=self._finish,
@@ -146,10 +147,13 @@ class EndpointStream(Iterator[str]):
                         continue
                     data = line.removeprefix(b"data:").strip()
                     if data == b"[DONE]":
+                        self._finish = "stop" if self._finish == "stopped" else self._finish  # not all say why they end
                         return
                     piece = self._take(json.loads(data))
                     if piece:
                         yield piece
+                if self._finish == "stopped" and not self._closed:
+                    raise BrokenOffError(f"The endpoint {self._endpoint.name} ended in the middle of an answer", "Ask again.")
         except (OSError, http.client.HTTPException, ValueError) as error:
             if not self._closed:
                 raise BrokenOffError(f"The endpoint {self._endpoint.name} broke off: {error}", "Ask again.") from None

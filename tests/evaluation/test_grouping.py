@@ -97,9 +97,9 @@ def test_what_the_normalised_score_overlooks_is_chosen(tmp_path: Path, capsys: p
         return found["normalised"]["micro"]["f1"], found["signature"]["normalised"]
 
     assert normalised()[0] == 1
-    assert normalised("--normalise", "width, case,space") == (1, "width,case,space|version:1")
+    assert normalised("--normalise", "width, case,space") == (1, "width,case,space|version:2")
     assert normalised("--normalise", "width,case")[0] == 0
-    assert normalised("--normalise", "none") == (0, "none|version:1")
+    assert normalised("--normalise", "none") == (0, "none|version:2")
     assert main(["score", str(path), "--normalise", "colour"]) == 2
     assert "colour" in capsys.readouterr().err
     with pytest.raises(SpecError):

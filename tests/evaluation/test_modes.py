@@ -20,6 +20,26 @@ SAME = [
     ("2020年3月5日", "2020-03-05"),
     ("3 March 2024", "2024-03-03"),
     ("一百二十", "120"),
+    ("1,200元", "1200元"),
+    ("共 三千元", "共3000元"),
+    ("￥1,200.00", "¥1200"),
+    ("120万元", "1200000元"),
+    ("3月5日", "03月05日"),
+    ("二〇一八年", "2018年"),
+    ("1993年5月至今", "1993-05至今"),
+    ("3.50%", "3.5％"),
+]
+OTHERS = [
+    ("007", "7"),  # a code, no number
+    ("0755", "755"),
+    ("12:05", "12:5"),
+    ("第3.10条", "第3.1条"),
+    ("192.160.1.1", "192.16.1.1"),
+    ("百度", "100度"),
+    ("1" * 30 + "2", "1" * 30 + "3"),
+    ("1.2", "12"),
+    ("100", "100万"),
+    ("2020-03-05", "2020-05-03"),
 ]
 
 
@@ -29,6 +49,19 @@ def test_normalised(left: str, right: str) -> None:
     assert everything(left) == everything(right)
     nothing = Normaliser(*[False] * 6)
     assert nothing(left) != nothing(right)
+
+
+@pytest.mark.parametrize(("left", "right"), OTHERS)
+def test_other_values_stay_others(left: str, right: str) -> None:
+    assert Normaliser()(left) != Normaliser()(right)
+
+
+def test_numbers_and_dates_are_overlooked_one_by_one() -> None:
+    no_dates, no_numbers = Normaliser(dates=False), Normaliser(numbers=False)
+    assert no_dates("2020年3月5日") != no_dates("2020年03月05日")
+    assert no_dates("1,200元") == no_dates("1200元")
+    assert no_numbers("至2020年3月5日") == no_numbers("至2020-03-05")
+    assert no_numbers("1,200元") != no_numbers("1200元")
 
 
 def test_options_are_in_the_signature() -> None:

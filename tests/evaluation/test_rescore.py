@@ -79,6 +79,24 @@ def test_predictions_that_fit_no_row(dataset: str, tmp_path: Path, line: dict[st
         import_predictions(path, "toy")
 
 
+def test_rows_that_are_named_are_not_taken_by_their_input(dataset: str, tmp_path: Path) -> None:
+    def double(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, "input": "甲" if row["split"] == "test" else row["input"]} for row in rows]
+
+    new_version(double)
+    rows = read_rows("toy", 2, split="test").to_pylist()
+    path = tmp_path / "theirs.jsonl"
+    lines = [{"input": "甲", "prediction": "other"} for _ in rows[1:]]
+    lines.insert(3, {"row_id": rows[0]["row_id"], "prediction": "named \ud83d"})
+    path.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    done = import_predictions(path, "toy")
+    said = artefacts.read_predictions(done.evaluation_id)["prediction"].to_pylist()
+    assert said == ["named \ufffd"] + ["other"] * (len(rows) - 1)
+    path.write_text("\n".join(json.dumps(line) for line in [*lines, lines[0]]), "utf-8")
+    with pytest.raises(InputFileError, match=f"line {len(lines) + 1}: all rows .* with this input have a prediction already"):
+        import_predictions(path, "toy")
+
+
 def test_without_leaks(make_evaluation: Make, engine: Callable[..., Any]) -> None:
     def leak(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for n in range(24, 34):

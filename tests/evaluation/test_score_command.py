@@ -33,6 +33,13 @@ def test_extraction(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tok:zh" in found["signature"]["bleu"]
 
 
+def test_half_a_surrogate_pair_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"input": "x\ud800", "output": '{"a": "\ud83d\ude00"}', "prediction": '{"a": ["\ud83d\ude00", "\ud800"]}'}]
+    assert main(["score", str(write(tmp_path / "p.jsonl", rows)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["micro"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3)}
+
+
 def test_classification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"output": "a", "prediction": "Label: A"}, {"output": "b", "prediction": "a"}]
     assert main(["score", str(write(tmp_path / "p.jsonl", rows)), "--task", "classification", "--json"]) == 0

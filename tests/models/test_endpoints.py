@@ -16,7 +16,7 @@ import pytest
 
 from core.errors import ModelError, NotFoundError, UserError
 from core.models import download
-from core.models.endpoints import EndpointEngine
+from core.models.endpoints import BrokenOffError, EndpointEngine
 from core.records import GenerationSettings, NamedEndpoint
 from core.store.endpoints import delete_endpoint, get_endpoint, list_endpoints, save_endpoint
 
@@ -32,6 +32,8 @@ class StandIn:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     pause: float = 0.0
+    pieces: tuple[str, ...] = SAID
+    ending: str = "all"
     sent: int = 0
 
 
@@ -54,11 +56,14 @@ def server() -> Iterator[StandIn]:
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             try:
-                for piece in SAID:
+                for piece in stand.pieces:
                     self._event({"choices": [{"delta": {"content": piece}}]})
                     stand.sent += 1
                     time.sleep(stand.pause)
-                self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+                if stand.ending == "none":
+                    return
+                if stand.ending == "all":
+                    self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
                 self._event({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 7}})
                 self.wfile.write(b"data: [DONE]\n\n")
             except OSError:
@@ -125,6 +130,23 @@ def test_more_stop_strings_than_the_protocol_takes(server: StandIn) -> None:
     assert "".join(asked) == "张三于2021年 signed." == asked.answer.text
     assert asked.answer.finish == "stop"
     assert server.bodies[0]["stop"] == ["a1", "b2", "c3", "d4"]
+
+
+def test_how_an_answer_ends_where_nobody_says_why(server: StandIn) -> None:
+    server.ending = "done"
+    stream = ask(engine(server))
+    assert "".join(stream) == stream.answer.text == "".join(SAID)
+    assert stream.answer.finish == "stop"  # "stopped" would count as an answer that somebody cut short
+    server.ending = "none"
+    with pytest.raises(BrokenOffError, match="in the middle"):
+        list(ask(engine(server)))
+
+
+def test_a_character_in_two_halves_is_one(server: StandIn) -> None:
+    server.pieces = ("喜\ud83d", "\ude00", "\ud83d")
+    stream = ask(engine(server))
+    list(stream)
+    assert stream.answer.text == "喜😀\ufffd"
 
 
 def test_hanging_up_reaches_the_endpoint(server: StandIn) -> None:

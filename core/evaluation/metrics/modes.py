@@ -1,6 +1,6 @@
 """Other ways to count an extraction beside the strict one: normalised, partial, repaired.
 
-    normalised   values are equal but for width, case, white space, script, and how a number or date is written
+    normalised   values are equal but for width, case, white space, script, and how a number or date in them is written
     partial      a wrong value of the right element earns its overlap with gold: longest common run of characters over the
                  longer text, by the assignment of greatest total overlap
     repaired     an unreadable answer is read as what it was probably meant as (``core.data.repair``); strict otherwise
@@ -10,6 +10,7 @@ Each adds columns to the strict statistics, so all have intervals. Knows nothing
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from core.data.answers import Answer, parse_answer
 from core.data.normalise import narrow, to_simplified
-from core.data.quantities import read_quantity
+from core.data.quantities import Quantity, find_quantities, read_quantity
 from core.data.repair import propose_repair
 from core.errors import SpecError
 from core.evaluation.metrics.assignment import assign
@@ -28,6 +29,9 @@ from core.evaluation.metrics.extraction import PARTS, share
 from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, labels_of
 
 Pair = tuple[str, str]
+_HAN_DIGIT = re.compile("[零〇○一二三四五六七八九两兩十拾壹贰貳叁參肆伍陆陸柒捌玖]")
+_CLOCK = frozenset("年月日号號时時点點分秒")
+_MONEY = frozenset("元圆圓块塊%％¥￥$€£")
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,63 @@ def read_normaliser(text: str) -> Normaliser:
 
 @lru_cache(maxsize=65_536)
 def _normalised(options: Normaliser, value: str) -> str:
-    quantity = read_quantity(value) if options.numbers or options.dates else None
-    if quantity is not None and (options.numbers if quantity.kind == "number" else options.dates):
-        parts = (f"{part.normalize():f}" if isinstance(part, Decimal) else str(part) for part in quantity.value)
-        return f"{quantity.kind} {' '.join(parts)}"
+    pieces, end = [], 0
+    for start, stop, said in _quantities(options, value) if options.numbers or options.dates else ():
+        pieces += [_folded(options, value[end:start]), said]
+        end = stop
+    return "".join([*pieces, _folded(options, value[end:])])
+
+
+def _folded(options: Normaliser, value: str) -> str:
+    """A text without quantities as it is compared."""
     if options.width:
-        value = narrow(value, punctuation=True)
+        value = narrow(value, punctuation=True).replace("￥", "¥")
     if options.space:
         value = "".join(value.split())
     if options.script:
         value = value.translate(to_simplified())
     return value.casefold() if options.case else value
+
+
+def _quantities(options: Normaliser, value: str) -> list[tuple[int, int, str]]:
+    """The numbers and dates of a value (start, end, how they are compared), in order, none over another.
+
+    Dates go before the numbers in them. A quantity whose kind isn't overlooked stands as it is.
+    """
+    bare = value.strip()
+    if bare and (whole := read_quantity(bare)) is not None:
+        found = [(whole, value.index(bare), value.index(bare) + len(bare))]
+    else:
+        found = list(find_quantities(value))
+    taken: list[tuple[int, int, str]] = []
+    for quantity, start, end in found:
+        if all(end <= a or b <= start for a, b, _ in taken):
+            looked = options.numbers if quantity.kind == "number" else options.dates
+            taken.append((start, end, _said(quantity, value, start, end) if looked else _folded(options, value[start:end])))
+    return sorted(taken)
+
+
+def _said(quantity: Quantity, value: str, start: int, end: int) -> str:
+    """How ``value[start:end]`` is compared: as its quantity, or as it is written where its digits are a code or a word.
+
+    Codes: a zero in front (007, but not 05月), parts of a longer row of digits (192.160.1.1). Words: 百度, 万科. Beside other
+    words, zeros behind the point are dropped of sums of money and of whole numbers only: clause 3.10 isn't clause 3.1.
+    """
+    written, after = narrow(value[start:end]), narrow(value[end : end + 2])
+    if quantity.kind == "date":
+        return "-".join(map(str, quantity.value))
+    zero = written.lstrip("+-")
+    code = (zero[:1] == "0" and zero[1:2].isdecimal() and after[:1] not in _CLOCK) or (after[:1] == "." and after[1:].isdecimal())
+    word = not zero[:1].isdecimal() and not _HAN_DIGIT.search(written)
+    if code or word:
+        return written
+    number = quantity.value[0]
+    said = f"{number:f}" if isinstance(number, Decimal) else str(number)
+    whole, point, rest = said.partition(".")
+    alone = not value[:start].strip() and not value[end:].strip()
+    money = after[:1] in _MONEY or narrow(value[start - 1 : start]) in _MONEY
+    rest = rest.rstrip("0") if alone or money or not rest.strip("0") else rest
+    return whole + point + rest if rest else whole
 
 
 def normalised_hits(gold: Answer, predicted: Answer, normalise: Callable[[str], str]) -> Counter[str]:
