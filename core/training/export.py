@@ -155,11 +155,27 @@ def _write_merged(run: Run, folder: Path, reporter: Reporter) -> None:
     model = load_model(plain, device="cpu").model
     go_on(reporter)
     reporter.progress(1, 2, unit="steps", message="merging")
-    merged = PeftModel.from_pretrained(model, str(result_folder(run)), autocast_adapter_dtype=True).merge_and_unload(
-        safe_merge=True
-    )
+    adapted = PeftModel.from_pretrained(model, str(result_folder(run)), autocast_adapter_dtype=True)
+    _untie(adapted.get_base_model())
+    merged = adapted.merge_and_unload(safe_merge=True)
     merged.to(torch.bfloat16).save_pretrained(folder, max_shard_size=SHARD)
     reporter.progress(2, 2, unit="steps", message="merged")
+
+
+def _untie(model: Any) -> None:
+    """Give the head weights of its own where it shares them with the embeddings and an adapter is on one of the two.
+
+    Merged into shared weights, the adapter of the one would act in the other as well.
+    """
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    inner, head = [layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer for layer in layers]
+    if head is None or inner.weight is not head.weight or not any(isinstance(layer, BaseTunerLayer) for layer in layers):
+        return
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    model.config.tie_word_embeddings = False
 
 
 def _how_to_use(run: Run, found: Mapping[str, Any], base: str) -> str:

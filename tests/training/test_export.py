@@ -79,6 +79,16 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
     assert "vllm serve . --chat-template" in card
 
 
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
+def test_an_adapter_on_one_of_two_tied_layers_is_merged_into_that_alone(
+    tiny: Path, people: str, tmp_path: Path, layer: str
+) -> None:
+    spec = {"method": "lora", "max_steps": 20, "learning_rate": 0.02, "target_modules": (layer, "q_proj")}
+    run = train(make_run(tiny, people, **spec), Keeper())
+    parity = export_run(run, tmp_path / "merged", SilentReporter(), merge=True, check=6)["parity"]
+    assert parity["merged"]["loss"] == pytest.approx(parity["adapter"]["loss"], rel=0.02)  # merged into both, it was four times
+
+
 def counted(right: int, rows: int, nll: float) -> Statistics:
     """Answers to ``rows`` rows of which the first ``right`` are right."""
     gold = [{"input": "Anna", "output": json.dumps({"person": ["Anna"]})} for _ in range(rows)]
