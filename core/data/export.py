@@ -24,7 +24,6 @@ from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
 from core.store.files import atomic_file, write_parquet
 
-Format = Literal["jsonl", "json", "csv", "parquet", "alpaca", "sharegpt", "openai", "datasets"]
 FORMATS: dict[str, str] = {
     "jsonl": ".jsonl",
     "json": ".json",

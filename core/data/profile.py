@@ -46,7 +46,6 @@ class Profile:
     elements_inferred: bool
     facts: dict[str, Any]
     _found: pa.Table
-    _row_ids: pa.ChunkedArray
 
     def positions(self, issue: str) -> npt.NDArray[np.int64]:
         """Positions of the rows with an issue, ascending. KeyError for an issue that there isn't."""
@@ -54,13 +53,8 @@ class Profile:
         places: npt.NDArray[np.int64] = self._of(issue)["position"].to_numpy()
         return places
 
-    def rows_of(self, issue: str) -> list[str]:
-        """Identifiers of the rows with an issue, in order."""
-        ids: list[str] = self._row_ids.take(pa.array(self.positions(issue))).to_pylist()
-        return ids
-
     def details(self, issue: str) -> list[str]:
-        """What is to be said of each row of ``rows_of(issue)``."""
+        """What is to be said of each row of ``positions(issue)``."""
         told: list[str] = self._of(issue)["detail"].to_pylist()
         return told
 
@@ -167,9 +161,7 @@ def _made(
     tables = [_table(finding) for finding in findings]
     issues = {finding.issue: finding.number for finding in findings}
     found = pa.concat_tables(tables).unify_dictionaries()
-    return Profile(
-        dataset.name, version.number, dataset.task, rows.num_rows, issues, elements, inferred, facts, found, rows["row_id"]
-    )
+    return Profile(dataset.name, version.number, dataset.task, rows.num_rows, issues, elements, inferred, facts, found)
 
 
 def _table(finding: Finding) -> pa.Table:
@@ -199,7 +191,6 @@ def _keep(folder: Path, about: dict[str, Any], made: Profile) -> None:
 
 
 def _loaded(folder: Path, dataset: Dataset, version: Version) -> Profile:
-    row_ids = read_rows(dataset.name, version.number, columns=["row_id"])["row_id"]
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     found = pq.read_table(folder / "found.parquet").cast(_FOUND)
     return Profile(
@@ -212,5 +203,4 @@ def _loaded(folder: Path, dataset: Dataset, version: Version) -> Profile:
         summary["inferred"],
         summary["facts"],
         found,
-        row_ids,
     )

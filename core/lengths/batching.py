@@ -19,7 +19,6 @@ class Batching:
     steps: int
     tokens: int
     processed: int
-    longest_batch: int
 
     @property
     def waste(self) -> float:
@@ -56,9 +55,7 @@ def simulate_batches(
     sequences = pack(kept, max_length)
     packed_steps = -(-sequences // batch_size)
     tokens = int(kept.sum())
-    packed = Batching(
-        packed_steps, tokens, sequences * max_length, max_length * min(micro, max(1, sequences)) if sequences else 0
-    )
+    packed = Batching(packed_steps, tokens, sequences * max_length)
     return Simulated(_padded(shuffled, batch_size, micro), _padded(grouped, batch_size, micro), packed, sequences)
 
 
@@ -69,12 +66,11 @@ def _parts(values: Lengths, size: int) -> Iterator[Lengths]:
 
 def _padded(lengths: Lengths, batch_size: int, micro: int) -> Batching:
     if not len(lengths):
-        return Batching(0, 0, 0, 0)
+        return Batching(0, 0, 0)
     starts = np.arange(0, len(lengths), micro)
     longest = np.maximum.reduceat(lengths, starts)
     rows = np.diff(np.append(starts, len(lengths)))
-    cost = longest * rows
-    return Batching(-(-len(lengths) // batch_size), int(lengths.sum()), int(cost.sum()), int(cost.max()))
+    return Batching(-(-len(lengths) // batch_size), int(lengths.sum()), int((longest * rows).sum()))
 
 
 def pack(lengths: Lengths, max_length: int) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from core.errors import ModelError
 from core.models.catalogue import resolve
 from core.models.kept import Claims, Held, Line, NoClaims, Released
-from core.models.memory import allocated_memory, free_memory
+from core.models.memory import free_memory
 from core.models.weights import loaded_bytes
 from core.records import ModelRef, now
 from core.settings import get_settings
@@ -227,10 +227,8 @@ class EngineCache:
     def _let_go(self, key: Key, reason: str) -> None:
         ref, device = key
         kept = self._kept.pop(key)
-        before = allocated_memory(_real(kept.engine, device))
         kept.engine.close()
-        freed = before - allocated_memory(_real(kept.engine, device))
-        self._released.append(Released(ref, now(), reason, max(0, freed)))
+        self._released.append(Released(ref, now(), reason))
         if not self._on(device):
             self._claims.drop(device)
 
@@ -282,10 +280,6 @@ def engines(claims: Callable[[], Claims] | None = None) -> EngineCache:
         if claims is not None:
             _process.claim_by(claims)
         return _process
-
-
-def _real(engine: Engine, device: str | None) -> str:
-    return str(getattr(engine, "device", None) or device or "cpu")
 
 
 def _duration(seconds: float) -> str:

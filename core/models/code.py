@@ -174,10 +174,6 @@ def way_to_trust(ref: ModelRef) -> str:
     )
 
 
-def _is_code_or_config(name: str) -> bool:
-    return name.endswith(".py") or name == "config.json"
-
-
 def _pinned(ref: ModelRef) -> ModelRef:
     """The model at the revision that its weights here have, or that was trusted, or that was asked for."""
     revision = hub.local_revision(ref)

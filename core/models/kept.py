@@ -34,12 +34,11 @@ class NoClaims:
 
 @dataclass(frozen=True)
 class Released:
-    """An engine that went: when, why (for people), and by how many bytes this process's memory of that device fell."""
+    """An engine that went: when, and why (for people)."""
 
     ref: ModelRef
     at: datetime
     reason: str
-    freed_bytes: int
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from core.training.beside import NOTHING, Beside, loading
 from core.training.costs import (
     Basis,
     cores,
-    learnt_numbers,
     pass_seconds,
 )
 from core.training.data import TrainingData, training_data
@@ -91,11 +90,6 @@ class Estimate:
             return self.basis.words
         runs = "a finished run" if self.measured_runs == 1 else f"{self.measured_runs} finished runs"
         return f"Time as in {runs} of this model and method here. {self.basis.memory_words}"
-
-
-def adapter_numbers(spec: TrainSpec, shape: ModelShape) -> int:
-    """Numbers that are learnt."""
-    return learnt_numbers(shape, spec.method, spec.lora_r)
 
 
 def free_bytes(device: str) -> int:

@@ -33,18 +33,11 @@ def looks_to_come(spec: TrainSpec, step: int, steps: int) -> int:
     return planned_looks(spec, steps) - (step // spec.eval_every if spec.eval_every else 0)
 
 
-def looks_seconds(
-    spec: TrainSpec, steps: int, shape: ModelShape, row_tokens: float, basis: Basis, alike: Sequence[Run] = ()
-) -> float:
-    """Seconds of all looks, at most: every answer as long as it may be. ``alike``: finished runs of this model and method.
-
-    ``row_tokens``: mean tokens of a row, prompt and answer. 0 without dev.
-    """
-    return looking(spec, steps, shape, row_tokens, basis, alike).seconds
-
-
 def looking(spec: TrainSpec, steps: int, shape: ModelShape, row_tokens: float, basis: Basis, alike: Sequence[Run] = ()) -> Beside:
-    """``looks_seconds`` with the runs that they are known from and their error."""
+    """Seconds of all looks, at most: every answer as long as it may be; with the runs that they are known from and their error.
+
+    ``row_tokens``: mean tokens of a row, prompt and answer. ``alike``: finished runs of this model and method. 0 without dev.
+    """
     if spec.dev is None:
         return Beside()
     told = [(run.summary[LOOK_SECONDS], _one(run.spec, shape, row_tokens, basis)) for run in alike if _looked(run)]

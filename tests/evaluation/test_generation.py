@@ -39,7 +39,7 @@ def test_many_sums_at_once_equal_one_by_one() -> None:
         generation.chrf_statistics(texts, texts[1:] + texts[:1])
     )
     weights = np.random.default_rng(0).integers(0, 3, (20, 4)).astype(float)
-    sums = statistics.weighted(weights)
+    sums = Sums(statistics.names, weights @ statistics.values)
     for metric in (generation.bleu, generation.chrf):
         together = metric(sums)
         assert together.shape == (20,)

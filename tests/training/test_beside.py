@@ -15,7 +15,7 @@ from core.store.runs import get_run
 from core.training import estimate as estimates
 from core.training.beside import LOAD_SECONDS, START, known, loading
 from core.training.estimate import estimate_spec, said_seconds
-from core.training.looking import LOOK_SECONDS, looking, looks_seconds
+from core.training.looking import LOOK_SECONDS, looking
 from tests.training.conftest import Keeper
 from tests.training.test_looking import GPU, SHAPE, spec
 from tests.training.test_runner import make_run, train
@@ -52,7 +52,7 @@ def test_loading_is_counted_until_runs_tell_it(people: str) -> None:
 
 def test_looks_say_how_far_off_they_were(people: str) -> None:
     wanted = spec(people, eval_rows=4, eval_max_new_tokens=30)
-    one = looks_seconds(wanted, 10, SHAPE, 50.0, GPU)
+    one = looking(wanted, 10, SHAPE, 50.0, GPU).seconds
     alike = [run_of(wanted, **{LOOK_SECONDS: one * slower}) for slower in (0.5, 0.5, 1.0)]
     found = looking(wanted, 10, SHAPE, 50.0, GPU, alike)
     assert (found.seconds, found.runs) == (pytest.approx(one / 2), 3)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from core.records import DatasetUse, ModelRef, TrainSpec
-from core.training.estimate import adapter_numbers, estimate_spec, plan_memory, shape_of
+from core.training.costs import learnt_numbers
+from core.training.estimate import estimate_spec, plan_memory, shape_of
 
 QWEN_7B = {
     "hidden_size": 3584,
@@ -57,7 +58,7 @@ def test_lora_numbers_are_those_that_peft_makes(tiny: Path) -> None:
     shape = shape_of(model.config.to_dict())
     model.requires_grad_(False)
     wanted = spec(model=reference, method="lora", lora_r=4)
-    assert trainable_parameters(with_lora(model, wanted))[0] == adapter_numbers(wanted, shape)
+    assert trainable_parameters(with_lora(model, wanted))[0] == learnt_numbers(shape, wanted.method, wanted.lora_r)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_fused_7b_qlora_needs_what_was_counted(a_gpu: None, checkpointing: bool,
     """``bench/train_ops.py`` counts all but the weights, the learnt numbers, their short copy and the optimiser's state."""
     wanted = spec(gradient_checkpointing=checkpointing, lora_dropout=dropout)
     plan = plan_memory(wanted, shape_of(QWEN_7B), 1024, 8192, "cuda:0", int(200e9))
-    one = plan.total - plan.weights - 0.4e9 - adapter_numbers(wanted, shape_of(QWEN_7B)) * (4 + 8 + 2)
+    one = plan.total - plan.weights - 0.4e9 - learnt_numbers(shape_of(QWEN_7B), wanted.method, wanted.lora_r) * (4 + 8 + 2)
     assert one / plan.pass_tokens * 8192 / 1e9 == pytest.approx(counted, rel=0.12)
 
 

@@ -9,7 +9,7 @@ import pytest
 from core.prompts.templates import find_template
 from core.records import DatasetUse, Run, TrainSpec
 from core.training.costs import Basis, Constants
-from core.training.looking import LOOK_SECONDS, looks_seconds, looks_to_come, planned_looks
+from core.training.looking import LOOK_SECONDS, looking, looks_to_come, planned_looks
 from core.training.shape import ModelShape
 
 SHAPE = ModelShape(layers=10, width=100, inner=300, vocabulary=1000, query=100, key=100, tied=True)
@@ -38,22 +38,22 @@ def test_a_look_costs_two_passes_over_its_rows_and_one_for_each_token(people: st
     wanted = spec(people, eval_rows=4, eval_max_new_tokens=30)
     long, short = 2 * 4 * 50 * SHAPE.in_blocks / 1e6, 2 * 4 * SHAPE.in_blocks / 1e6
     one = 2 * (0.01 + long) + 30 * (0.01 + short)
-    assert looks_seconds(wanted, 10, SHAPE, 50.0, GPU) == pytest.approx(one)
-    assert looks_seconds(wanted.model_copy(update={"eval_every": 4}), 10, SHAPE, 50.0, GPU) == pytest.approx(3 * one)
-    unpacked = looks_seconds(wanted.model_copy(update={"method": "qlora"}), 10, SHAPE, 50.0, GPU) - one
+    assert looking(wanted, 10, SHAPE, 50.0, GPU).seconds == pytest.approx(one)
+    assert looking(wanted.model_copy(update={"eval_every": 4}), 10, SHAPE, 50.0, GPU).seconds == pytest.approx(3 * one)
+    unpacked = looking(wanted.model_copy(update={"method": "qlora"}), 10, SHAPE, 50.0, GPU).seconds - one
     assert unpacked == pytest.approx(32 * 50 * SHAPE.in_blocks / 1e9)
-    assert looks_seconds(spec(people, dev=None), 10, SHAPE, 50.0, GPU) == 0
+    assert looking(spec(people, dev=None), 10, SHAPE, 50.0, GPU).seconds == 0
     more = wanted.model_copy(update={"eval_rows": 4000})  # dev has fewer
-    assert one < looks_seconds(more, 10, SHAPE, 50.0, GPU) < 100 * one
+    assert one < looking(more, 10, SHAPE, 50.0, GPU).seconds < 100 * one
 
 
 def test_looks_that_were_measured_correct_it(people: str) -> None:
     wanted = spec(people, eval_rows=4, eval_max_new_tokens=30)
-    said = looks_seconds(wanted, 10, SHAPE, 50.0, GPU)
+    said = looking(wanted, 10, SHAPE, 50.0, GPU).seconds
 
     def run(**summary: float) -> Run:
         return Run(run_id="r", name="r", spec=wanted, template=find_template("chat"), summary=summary)
 
     alike = [run(loss=1.0), run(**{LOOK_SECONDS: said / 2}), run(**{LOOK_SECONDS: said / 4}), run(**{LOOK_SECONDS: said})]
-    assert looks_seconds(wanted, 10, SHAPE, 50.0, GPU, alike) == pytest.approx(said / 2)
-    assert looks_seconds(wanted, 10, SHAPE, 50.0, GPU, alike[:1]) == pytest.approx(said)
+    assert looking(wanted, 10, SHAPE, 50.0, GPU, alike).seconds == pytest.approx(said / 2)
+    assert looking(wanted, 10, SHAPE, 50.0, GPU, alike[:1]).seconds == pytest.approx(said)

@@ -14,7 +14,6 @@ from core.data.readers.base import Chunk, Fault, Limits, RowError
 from core.data.readers.shapes.base import Converted, Converter
 from core.store import schema
 
-TEXTS = ("instruction", "input", "output", "messages", "split", "extra")
 BODY = pa.schema([field for field in schema.ROWS if field.name != "row_id"])
 """The columns of a row without its identifier."""
 

@@ -74,10 +74,6 @@ class Statistics:
         """Sums over all rows, shape (columns,)."""
         return Sums(self.names, self.values.sum(axis=0))
 
-    def weighted(self, weights: Floats) -> Sums:
-        """Sums for each line of ``weights`` (resamples x rows), shape (resamples, columns)."""
-        return Sums(self.names, weights @ self.values)
-
     def take(self, rows: npt.NDArray[Any]) -> Statistics:
         """Some of the rows, by index or mask."""
         return Statistics(self.names, self.values[rows])
