@@ -11,6 +11,7 @@ from pathlib import Path
 
 from core.errors import NotFoundError, SpecError
 from core.evaluation.passages import freeze
+from core.jobs.backends import BACKENDS
 from core.jobs.devices import gpu_count
 from core.models.tokenizer import load_tokenizer
 from core.prompts.templates import find_template, uses_passages
@@ -36,7 +37,7 @@ from core.training.spec import check, freeze_versions, write_spec
 
 def prepare_training(spec: TrainSpec) -> Run:
     """The record of a run that is about to be queued, its spec.yaml written. SpecError lists all faults."""
-    check(spec, gpu_count())
+    check(spec, gpu_count(), BACKENDS)
     spec, versions = freeze_versions(spec)
     template = find_template(spec.template)
     mark_template_used(template)

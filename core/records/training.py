@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from core.records.base import Method, Overflow, Record, Stored
 from core.records.models import ModelRef, Template
@@ -12,6 +12,8 @@ from core.records.models import ModelRef, Template
 
 class DatasetUse(Record):
     """A split of a dataset's version, with its weight in a mix."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     dataset: str
     version: int | None = None
@@ -22,6 +24,8 @@ class DatasetUse(Record):
 
 class TrainSpec(Record):
     """Everything that decides a training run. Every field has a sound default but ``data``."""
+
+    model_config = ConfigDict(allow_inf_nan=False)  # JSON, in which it is kept, has no such numbers
 
     name: str = ""
     model: ModelRef = ModelRef()

@@ -6,9 +6,12 @@ Knows nothing of torch: pages use it.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from core.store.datasets import get_dataset, get_version
 from core.store.files import write_text
 from core.store.runs import run_folder
 from core.training.faults import layer_faults, length_faults, model_folder
+from core.training.limits import format_faults, number_faults, report_faults
 from core.training.scores import metrics_of
 from core.training.shape import read_shape
 
@@ -32,22 +36,6 @@ METHOD_NAMES: Mapping[Method, str] = {"full": "Full fine-tuning", "lora": "LoRA"
 SMALL_WIDTH = 1024
 SMALL_RATES: Mapping[Method, float] = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
 """The same for models no wider than that, which bear and need more (``docs/benchmarks.md``, learning rates)."""
-
-SHORT_OPTIMIZERS = ("adamw_8bit", "paged_adamw_8bit")
-"""Optimisers that keep their state in 8 bits, which only GPUs can."""
-REPORTERS: Mapping[str, str] = {
-    "tensorboard": "tensorboard",
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "swanlab": "swanlab",
-    "trackio": "trackio",
-    "comet_ml": "comet_ml",
-    "clearml": "clearml",
-    "neptune": "neptune",
-    "dvclive": "dvclive",
-    "codecarbon": "codecarbon",
-}
-"""transformers' integrations that a run may report to beside the store, with the package that each needs."""
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> TrainSpec:
@@ -73,13 +61,33 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> TrainSpec:
 
 def make_spec(values: Mapping[str, Any], where: str = "the spec") -> TrainSpec:
     """A TrainSpec from plain values. Short forms: ``model: PATH``, ``data: NAME`` or a list of names, ``dev: NAME``."""
+    whole = _lengthen(dict(values))
     try:
-        return TrainSpec.model_validate(_lengthen(dict(values)))
+        return TrainSpec.model_validate(whole)
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(item) for item in error.errors()]
         inner = {item["loc"][0] for item in found if len(item["loc"]) > 1}  # a list whose item is at fault is called too short
-        faults = tuple(_fault(item) for item in found if not (item["type"] == "too_short" and item["loc"][0] in inner))
-        raise _spec_error(where, faults) from error
+        found = [item for item in found if not (item["type"] == "too_short" and item["loc"][0] in inner)]
+        raise _spec_error(where, (*map(_fault, found), *_faults_beside(whole, [item["loc"] for item in found]))) from error
+
+
+def _faults_beside(values: Mapping[str, Any], places: Sequence[tuple[str | int, ...]]) -> list[str]:
+    """What else is wrong with a spec whose form is at fault at ``places``: faults of content that don't hang on these keys."""
+    left: Any = copy.deepcopy(dict(values))
+    for *path, last in places:
+        inside = reduce(getitem, path, left)
+        if not isinstance(inside, dict):  # a name in a list
+            return []
+        inside.pop(last, None)
+    wrong = {str(place[-1] if place[0] == "data" else place[0]) for place in places}
+    if "method" in wrong:
+        left["method"] = "lora"  # which goes with most
+    try:
+        found = validate(TrainSpec.model_validate(left))
+    except ValidationError:
+        return []
+    unsure = ("target_modules", "max_length") if wrong & {"model", "template"} else ()
+    return [fault for fault in found if not wrong & set(re.findall(r"\w+", fault)) and not fault.startswith(unsure)]
 
 
 def dump_spec(spec: TrainSpec) -> str:
@@ -111,8 +119,11 @@ def _is_small(model: ModelRef) -> bool:
         return False
 
 
-def validate(spec: TrainSpec, gpus: int | None = None) -> list[str]:
-    """All reasons why a spec can't be carried out here; empty when it can. ``gpus``: how many may be used (none: all)."""
+def validate(spec: TrainSpec, gpus: int | None = None, backends: Collection[str] = ()) -> list[str]:
+    """All reasons why a spec can't be carried out here; empty when it can. ``gpus``: how many may be used (none: all).
+
+    ``backends``: the ways to launch a worker that there are (none: not looked at).
+    """
     faults: list[str] = []
     there: list[tuple[str, DatasetUse]] = []
     for place, use in _uses(spec):
@@ -134,22 +145,19 @@ def validate(spec: TrainSpec, gpus: int | None = None) -> list[str]:
         faults.append("model: a model behind an endpoint can't be trained here; give a folder or a hub name")
     elif spec.model.source == "path" and not (Path(spec.model.name) / "config.json").is_file():
         faults.append(f"model: {spec.model.name} is no model folder: it has no config.json")
-    if spec.method == "full" and spec.model.quantisation != "none":
-        faults.append(f"method: full fine-tuning needs unquantised weights, and model.quantisation is {spec.model.quantisation}")
-    if spec.method == "qlora" and spec.model.quantisation == "int8":
-        faults.append("model.quantisation: qlora trains on 4-bit weights (nf4), not int8")
     if spec.micro_batch_size is not None and spec.micro_batch_size > spec.batch_size:
         faults.append(f"micro_batch_size: {spec.micro_batch_size} is more than batch_size {spec.batch_size}")
     if spec.batch_size % spec.gpus:
         faults.append(f"batch_size: {spec.batch_size} rows of a step can't be shared evenly by {spec.gpus} GPUs")
     cards = sum(device.name.startswith("cuda") for device in devices())
-    if spec.optimizer in SHORT_OPTIMIZERS and not cards:
-        faults.append(f"optimizer: {spec.optimizer} needs a GPU; use adamw, or leave it to auto")
     usable = cards if gpus is None else gpus
     if spec.gpus > max(1, usable):
         faults.append(f"gpus: {spec.gpus} are asked for, and {usable} can be used here; leave gpus out, or give {max(1, usable)}")
+    if backends and spec.launch_backend not in backends:
+        faults.append(f"launch_backend: there is no {spec.launch_backend!r}; those here: {', '.join(backends)}")
+    faults += number_faults(spec, _uses(spec)) + format_faults(spec, cards)
     faults += layer_faults(spec) + length_faults(spec, there)
-    return faults + _dev_faults(spec) + _report_faults(spec)
+    return faults + _dev_faults(spec) + report_faults(spec)
 
 
 def _dev_faults(spec: TrainSpec) -> list[str]:
@@ -174,20 +182,9 @@ def _dev_faults(spec: TrainSpec) -> list[str]:
     return faults
 
 
-def _report_faults(spec: TrainSpec) -> list[str]:
-    faults = []
-    for name in spec.report_to:
-        package = REPORTERS.get(name)
-        if package is None:
-            faults.append(f"report_to: {name!r} is not known; known: {', '.join(REPORTERS)}")
-        elif find_spec(package) is None:
-            faults.append(f"report_to: {name} needs the package {package!r}, which isn't installed")
-    return faults
-
-
-def check(spec: TrainSpec, gpus: int | None = None) -> None:
+def check(spec: TrainSpec, gpus: int | None = None, backends: Collection[str] = ()) -> None:
     """Raise a SpecError with all faults of ``validate``, if there are any."""
-    faults = tuple(validate(spec, gpus))
+    faults = tuple(validate(spec, gpus, backends))
     if faults:
         raise _spec_error("the spec", faults)
 
@@ -223,8 +220,11 @@ def _lengthen(values: dict[str, Any]) -> dict[str, Any]:
         values["dev"] = {"dataset": dev, "split": "dev"}
     elif isinstance(dev, dict):
         values["dev"] = {"split": "dev", **dev}
-    if isinstance(values.get("target_modules"), str):
-        values["target_modules"] = [part.strip() for part in values["target_modules"].split(",")]
+    if values.get("target_modules") == "all-linear":  # peft's name for what is taken without names
+        values["target_modules"] = None
+    for key in ("target_modules", "report_to"):
+        if isinstance(values.get(key), str):
+            values[key] = [part.strip() for part in values[key].split(",")]
     for key in ("learning_rate", "weight_decay", "max_grad_norm"):
         if isinstance(values.get(key), str):
             values[key] = _number(values[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_an_override_reaches_into_every_form_of_data(tmp_path: Path, data: str) 
     assert spec.data == (DatasetUse(dataset="people", limit=4, split="extra"),)
 
 
-def test_a_faulty_dataset_is_told_once_and_an_empty_list_as_such(tmp_path: Path) -> None:
+def test_a_faulty_dataset_is_told_once_and_an_empty_list_as_such(tmp_path: Path, people: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(write(tmp_path, "data: [{dataset: people, wieght: 2}]\n"))
     assert caught.value.faults == ("unknown key 'data.0.wieght', did you mean 'weight'?",)
@@ -50,7 +51,7 @@ def test_a_dumped_spec_is_read_back_the_same(tmp_path: Path) -> None:
     assert load_spec(write(tmp_path, dump_spec(spec))) == spec
 
 
-def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path: Path) -> None:
+def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path: Path, people: str) -> None:
     path = write(tmp_path, "data: people\nlearning_rte: 1\nepochs: -1\nmodel: {nmae: x}\nbogus: 1\n")
     with pytest.raises(SpecError) as caught:
         load_spec(path)
@@ -60,6 +61,46 @@ def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path:
     assert "unknown key 'model.nmae', did you mean 'name'?" in faults
     assert "epochs: input should be greater than 0 (it is -1)" in faults
     assert "unknown key 'bogus'; the keys are" in faults
+
+
+def test_faults_of_form_come_with_those_of_content_that_do_not_hang_on_them(tiny: Path, people: str) -> None:
+    data = [{"dataset": "gone"}, {"dataset": people, "split": "tset"}, {"dataset": people, "weight": -1}]
+    with pytest.raises(SpecError) as caught:
+        make_spec({"data": data, "template": "none", "batch_size": 0, "micro_batch_size": 9, "patience": 1, "eval_every": 2})
+    starts = [fault.partition(" ")[0].rstrip(":") for fault in caught.value.faults]
+    assert starts == ["data.2.weight", "batch_size", "data[0]", "data[1].split", "template", "eval_every", "patience"]
+    with pytest.raises(SpecError) as caught:  # what can't be known without the faulty key isn't guessed at
+        make_spec({"data": people, "dev": 3, "eval_every": 2, "method": "dora", "model": {"quantisation": "int8"}, "gpus": "x"})
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["dev", "method", "gpus"]
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"epochs": float("inf")}, "epochs: input should be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay: input should be a finite number"),
+        ({"epochs": 1e300}, "epochs: 1e+300 are more than 10,000"),
+        ({"data": [{"dataset": "people", "weight": 1e9}]}, "data.weight: 1e+09 times an epoch"),
+        ({"seed": -1}, "seed: -1 is not between 0 and 4,294,967,295"),
+        ({"seed": 2**32}, "seed: 4294967296 is not between"),
+        ({"method": "full", "model": {"dtype": "float16"}}, "model.dtype: full fine-tuning can't learn weights in float16"),
+        ({"method": "lora", "use_dora": True, "model": {"quantisation": "int8"}}, "use_dora: 8-bit weights"),
+        ({"launch_backend": "ray"}, "launch_backend: there is no 'ray'; those here: local"),
+    ],
+)
+def test_values_that_no_training_can_be_made_with_are_told_before_it_is_queued(
+    people: str, workspace: Path, values: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        prepare_training(make_spec({"data": people, **values}))
+    [found] = caught.value.faults
+    assert found.startswith(fault)
+    assert not list(workspace.glob("runs/*"))
+
+
+def test_names_in_one_text_are_a_list_and_all_linear_is_every_layer() -> None:
+    spec = make_spec({"data": "d", "report_to": "tensorboard, wandb", "target_modules": "all-linear"})
+    assert (spec.report_to, spec.target_modules) == (("tensorboard", "wandb"), None)
 
 
 @pytest.mark.parametrize(
