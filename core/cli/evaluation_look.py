@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from core.cli.common import AsJson, emit, table
-from core.cli.evaluation_text import headline, number
+from core.cli.evaluation_text import headline
 from core.cli.jobs import follow
+from core.evaluation.words import number
 
 if TYPE_CHECKING:
     from core.records import Job

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from core.cli.common import AsJson
-from core.cli.evaluation_text import between, number
+from core.cli.evaluation_text import between
 from core.cli.measuring import Wait, measure
+from core.evaluation.words import number
 
 
 def perplexity(

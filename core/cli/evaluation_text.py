@@ -7,14 +7,10 @@ from typing import Any
 
 from core.cli.common import table
 from core.evaluation.metrics.names import SHOWN
+from core.evaluation.words import number
 
 MADE_UP = 10
 """How many elements that only answers have are named, the most frequent."""
-
-
-def number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def between(ends: Any) -> str:

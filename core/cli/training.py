@@ -50,8 +50,9 @@ def train(
 
 
 def _say_estimate(path: Path, changes: Sequence[str], as_json: bool) -> None:
+    from core.evaluation.words import seconds_long
     from core.jobs.queue import default_device
-    from core.training.estimate import estimate_spec, said_seconds
+    from core.training.estimate import estimate_spec
     from core.training.spec import load_spec
 
     found, _ = estimate_spec(load_spec(path, changes), default_device())
@@ -75,7 +76,7 @@ def _say_estimate(path: Path, changes: Sequence[str], as_json: bool) -> None:
     emit(
         values,
         as_json,
-        f"About {said_seconds(found.whole_seconds)} for {found.steps:,} steps on {found.device}, {values['peak_gb']} GB at the "
+        f"About {seconds_long(found.whole_seconds)} for {found.steps:,} steps on {found.device}, {values['peak_gb']} GB at the "
         f"peak{fits}. {values['basis']}",
     )
 

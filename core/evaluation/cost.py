@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.evaluation.words import seconds_long
 from core.records import Arm
 from core.settings import Settings
 
@@ -77,7 +78,7 @@ def break_even(first: ArmCost, other: ArmCost) -> BreakEven | None:
 def cost_sentence(first: ArmCost, other: ArmCost, names: tuple[str, str]) -> str:
     """What it costs, in words; empty where nothing is known. Begins with a blank."""
     trained = [(name, arm) for name, arm in zip(names, (first, other), strict=True) if arm.training_seconds]
-    spent = "".join(f" Training {name} took {_time(arm.training_seconds)}." for name, arm in trained)
+    spent = "".join(f" Training {name} took {seconds_long(arm.training_seconds)}." for name, arm in trained)
     found = break_even(first, other)
     if found is None:
         return spent
@@ -93,9 +94,3 @@ def cost_sentence(first: ArmCost, other: ArmCost, names: tuple[str, str]) -> str
 
 def _price(value: float | None, times: int) -> str:
     return f"{(value or 0) * times:,.3g}" if (value or 0) * times < 1000 else f"{(value or 0) * times:,.0f}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from core.errors import UserError
-from core.evaluation.comparison import Comparison, Versus
+from core.evaluation.comparison import Comparison
 from core.evaluation.metrics.names import SHOWN
 from core.evaluation.scoring import LOWER_IS_BETTER
+from core.evaluation.words import number, p_value
 from core.store.files import write_text
 
 MAX_ROWS = 60
@@ -58,7 +59,7 @@ def _section(comparison: Comparison, n: int) -> dict[str, Any]:
         "arm": comparison.arms[n],
         "forest": [{**line, **_places(line, reach)} for line in sorted(forest, key=lambda line: -line["value"])],
         "matrix": versus.matrix,
-        "flipped": _flipped(comparison, versus, n),
+        "flipped": _flipped(comparison, n),
     }
 
 
@@ -67,7 +68,7 @@ def _places(line: dict[str, Any], reach: float) -> dict[str, float]:
     return {f"at_{key}": (line[key] / reach + 1) / 2 for key in ("low", "value", "high")}
 
 
-def _flipped(comparison: Comparison, versus: Versus, n: int) -> list[dict[str, Any]]:
+def _flipped(comparison: Comparison, n: int) -> list[dict[str, Any]]:
     """Rows won or lost, the greatest changes first."""
     rows = [
         {
@@ -84,14 +85,11 @@ def _flipped(comparison: Comparison, versus: Versus, n: int) -> list[dict[str, A
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "" if value is None else number(value)
 
 
 def _p(value: float, named: bool = False) -> str:
-    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return text if not named else f"p {text}" if text.startswith("<") else f"p = {text}"
+    return p_value(value) if named else p_value(value).removeprefix("p ").removeprefix("= ")
 
 
 def _signed(value: float) -> str:

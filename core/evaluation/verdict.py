@@ -11,6 +11,7 @@ from typing import Protocol
 from core.evaluation.cost import ArmCost, cost_sentence
 from core.evaluation.latency import Latency, latency_sentence
 from core.evaluation.statistics import rows_needed
+from core.evaluation.words import p_value
 from core.records import Evaluation
 
 NAMES = {"micro_f1": "micro-F1", "accuracy": "accuracy", "chrf": "chrF"}
@@ -51,15 +52,15 @@ def sentence(
     cost += cost_sentence(*costs, (them, us)) if costs else ""
     if p < CLEAR and found["low"] > 0:
         values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
-        return f"{us} is better than {them}: {values}, {_change(found)}, {_p(p)}.{cost}"
+        return f"{us} is better than {them}: {values}, {_change(found)}, {p_value(p)}.{cost}"
     if p < CLEAR and found["high"] < 0:
         values = f"{name} {first.scores[primary]:.3f} against {other.scores[primary]:.3f} on {rows:,} rows"
         turned = {"value": -found["value"], "low": -found["high"], "high": -found["low"]}
-        return f"{them} is better than {us}: {values}, {_change(turned)}, {_p(p)}.{cost}"
+        return f"{them} is better than {us}: {values}, {_change(turned)}, {p_value(p)}.{cost}"
     values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
     needed = _needed(found, rows)
     more = f" About {needed:,} rows would be needed to see a difference of this size." if needed and needed > rows else ""
-    return f"No clear difference between {us} and {them}: {values}, {_change(found)}, {_p(p)}.{more}{cost}"
+    return f"No clear difference between {us} and {them}: {values}, {_change(found)}, {p_value(p)}.{more}{cost}"
 
 
 def _change(found: Mapping[str, float]) -> str:
@@ -68,10 +69,6 @@ def _change(found: Mapping[str, float]) -> str:
 
 def _label(arm: Scores) -> str:
     return arm.evaluation.short_name
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _needed(found: Mapping[str, float], rows: int) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import psutil
 
+from core.evaluation.words import seconds_long
 from core.models.catalogue import resolve
 from core.models.memory import devices
 from core.models.tokenizer import load_tokenizer
@@ -74,12 +75,12 @@ class Estimate:
     @property
     def beside(self) -> str:
         """What ``whole_seconds`` hold beside the steps, and how well that is known, in a sentence."""
-        told = f"The time holds {said_seconds(self.loading.seconds)} of loading ({self.loading.source})"
+        told = f"The time holds {seconds_long(self.loading.seconds)} of loading ({self.loading.source})"
         if not self.looks:
             return f"{told}."
         looks = "1 look" if self.looks == 1 else f"{self.looks:,} looks"
         return (
-            f"{told} and up to {said_seconds(self.looking.seconds)} for {looks} at dev with answers as long as they may be "
+            f"{told} and up to {seconds_long(self.looking.seconds)} for {looks} at dev with answers as long as they may be "
             f"({self.looking.source})."
         )
 
@@ -145,13 +146,6 @@ def one_look(spec: TrainSpec, shape: ModelShape, row_tokens: float, device: str)
     steps = spec.eval_every or 1
     found = looking(spec, steps, shape, row_tokens, device_basis(device), _alike(spec, device))
     return found.seconds / max(1, planned_looks(spec, steps))
-
-
-def said_seconds(seconds: float) -> str:
-    """Seconds in words: ``45 s``, ``3 min``, ``2.1 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def estimate_spec(spec: TrainSpec, device: str) -> tuple[Estimate, TrainingData]:

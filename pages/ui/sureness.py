@@ -16,6 +16,7 @@ from core.evaluation.learning import learning_curve as fit
 from core.evaluation.report import render_report
 from core.evaluation.rescore import leaked_rows
 from core.evaluation.scoring import RATES
+from core.evaluation.words import p_value
 from core.figures import evidence as figures
 from core.figures import tidy
 from core.records import Evaluation, Run
@@ -55,7 +56,7 @@ def tests(found: Comparison, versus: Versus) -> None:
         ("Rows won, lost, tied", f"{versus.won:,}, {versus.lost:,}, {versus.tied:,}", "By each row's own score."),
         (
             "McNemar",
-            "–" if versus.mcnemar is None else _p(versus.mcnemar),
+            "–" if versus.mcnemar is None else p_value(versus.mcnemar),
             "Exact: as many rows turned wholly right as wrong?",
         ),
     ]
@@ -63,10 +64,10 @@ def tests(found: Comparison, versus: Versus) -> None:
         change = versus.difference.get(metric)
         if change:
             by = formats.interval(change["value"], change["low"], change["high"], signed=True)
-            p = f", {_p(change['p_holm'])} corrected for {len(found.versus)} arms" if "p_holm" in change else ""
+            p = f", {p_value(change['p_holm'])} corrected for {len(found.versus)} arms" if "p_holm" in change else ""
             by_share = "Score interval of a share's change on the same rows (Tango)"
             how = f"{by_share if metric in RATES else 'Bootstrap over rows'}, p by random swaps of the arms' answers."
-            lines.append((tidy.METRICS.get(metric, (metric, True))[0], f"{by}, {_p(change['p'])}{p}", how))
+            lines.append((tidy.METRICS.get(metric, (metric, True))[0], f"{by}, {p_value(change['p'])}{p}", how))
     frame = pd.DataFrame(lines, columns=["what", "value", "how"])
     columns = {"what": tables.text("Test"), "value": tables.text("Result"), "how": tables.text("How", width="large")}
     tables.show(frame, columns, alt="Tests of the difference", key="sure_table")
@@ -207,7 +208,3 @@ def take(found: Comparison) -> None:
             help="Rows are named but not quoted, to pass on.",
         )
         charts.take(found.frame.to_pandas(), "comparison", key="compare")
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

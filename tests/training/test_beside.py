@@ -14,7 +14,7 @@ from core.records import DatasetUse, Run, TrainSpec
 from core.store.runs import get_run
 from core.training import estimate as estimates
 from core.training.beside import LOAD_SECONDS, START, known, loading
-from core.training.estimate import estimate_spec, said_seconds
+from core.training.estimate import estimate_spec
 from core.training.looking import LOOK_SECONDS, looking
 from tests.training.conftest import Keeper
 from tests.training.test_looking import GPU, SHAPE, spec
@@ -88,8 +88,3 @@ def test_a_run_keeps_what_loading_took_and_the_next_estimate_holds_it(
     assert "of loading" in capsys.readouterr().out
     assert main(["jobs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"jobs": []}
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (99, "99 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_seconds_in_words(seconds: float, words: str) -> None:
-    assert said_seconds(seconds) == words

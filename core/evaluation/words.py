@@ -1,0 +1,20 @@
+"""Numbers as sentences, tables and reports write them. Knows nothing of what they count."""
+
+from __future__ import annotations
+
+
+def number(value: float) -> str:
+    """A score: ``0.714``, ``12.3``, ``1,204``."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def p_value(p: float) -> str:
+    """``p = 0.034``, never smaller than ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def seconds_long(seconds: float) -> str:
+    """A long time: ``45 s``, ``3 min``, ``2.1 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
