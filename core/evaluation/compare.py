@@ -26,6 +26,7 @@ from core.evaluation.metrics.names import PRIMARY
 from core.evaluation.metrics.rows import Floats, Statistics, Sums, align, ratio
 from core.evaluation.scoring import RATES, flat_scores, metrics_of, rate_differences, score_intervals
 from core.evaluation.statistics import Difference, Interval, holm, mcnemar, several, wilson
+from core.evaluation.unvaried import widened, widened_differences
 from core.evaluation.verdict import sentence
 from core.records import Evaluation
 from core.settings import get_settings
@@ -71,6 +72,7 @@ def compare(
         )
         for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
     )
+    versus = _corrected(versus)
     return Comparison(task, primary, row_ids, arms, versus, _frame(tables, rows), left_out, footing, len(set(groups or ())))
 
 
@@ -110,26 +112,28 @@ def _arm(
     metrics = metrics_of(statistics.names)
     beside = [name for name in metrics_of(own.names) if name not in metrics]
     found = {name: end for name, end in ends.items() if name in metrics or name in beside}
-    if groups is None:
+    scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in beside}
+    units = None if groups is None else len(set(groups))
+    if units is None:
         found |= score_intervals(statistics, {name: metrics[name] for name in RATES if name in metrics})
     else:  # groups that are all alike show no doubt, and count as one row each
-        units, rates = len(set(groups)), flat_scores(statistics)
-        found |= {n: wilson(rates[n] * units, units) for n in RATES if n in rates and found[n].high - found[n].low < 1e-12}
-    scores = flat_scores(statistics) | {name: value for name, value in flat_scores(own).items() if name in beside}
+        found |= {n: wilson(scores[n] * units, units) for n in RATES if n in metrics and found[n].high - found[n].low < 1e-12}
+    found = widened(found, scores, own, units)
     return ArmScores(evaluation, scores, {name: (end.low, end.high) for name, end in found.items()}, timed)
 
 
 def _rated(
     found: dict[str, Difference], first: Statistics, arm: Statistics, groups: Sequence[str] | None
 ) -> dict[str, Difference]:
-    """Differences with score intervals for shares of rows. Where groups were resampled theirs stand, but for those without any
-    width: groups that are all alike show no doubt, and count as one row each."""
+    """Differences with score intervals for shares of rows, and for what has no width. Where groups were resampled theirs stand,
+    but for those without any width: groups that are all alike show no doubt, and count as one row each."""
     units = None if groups is None else len(set(groups))
     honest = rate_differences(first, arm, metrics_of(first.names), units)
-    return {
+    rated = {
         name: d._replace(**honest[name]._asdict()) if name in honest and (units is None or d.high - d.low < 1e-12) else d
         for name, d in found.items()
     }
+    return widened_differences(rated, first, arm, units)
 
 
 def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:
@@ -140,6 +144,14 @@ def _adjust(found: Sequence[dict[str, dict[str, float]]]) -> None:
         arms = [difference[name] for difference in found if name in difference]
         for arm, p in zip(arms, holm([arm["p"] for arm in arms]), strict=True):
             arm["p_holm"] = p
+
+
+def _corrected(found: tuple[Versus, ...]) -> tuple[Versus, ...]:
+    """McNemar's p corrected as ``_adjust`` does the others, where there are several."""
+    given = [versus.mcnemar for versus in found if versus.mcnemar is not None]
+    if len(given) < 2 or len(given) < len(found):
+        return found
+    return tuple(replace(versus, mcnemar_holm=p) for versus, p in zip(found, holm(given), strict=True))
 
 
 def _versus(

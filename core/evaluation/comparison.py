@@ -35,7 +35,8 @@ class Versus:
     ``difference``: this arm minus the first, ``{metric: {"value", "low", "high", "p"}}``; ``p_holm`` beside ``p`` when there
     are several such arms. ``won``, ``lost``, ``tied``: rows by their own score. ``moves``: the fate of each pair
     (``core.evaluation.transitions``), none for other tasks than extraction. ``verdict``: the finding in one sentence.
-    ``mcnemar``: exact p that as many rows turned wholly right as wrong. ``costs``: of the first arm and of this one.
+    ``mcnemar``: exact p that as many rows turned wholly right as wrong; ``mcnemar_holm`` beside it when there are
+    several such arms. ``costs``: of the first arm and of this one.
     """
 
     evaluation_id: str
@@ -46,6 +47,7 @@ class Versus:
     moves: pa.Table
     verdict: str
     mcnemar: float | None = None
+    mcnemar_holm: float | None = None
     costs: tuple[ArmCost, ArmCost] | None = None
 
     @property
@@ -130,6 +132,7 @@ class Comparison:
                     "lost": v.lost,
                     "tied": v.tied,
                     "mcnemar": v.mcnemar,
+                    "mcnemar_holm": v.mcnemar_holm,
                     "transitions": v.matrix,
                     "verdict": v.verdict,
                     "cost": found.to_json() if v.costs and (found := break_even(*v.costs)) else None,

@@ -22,6 +22,7 @@ from core.evaluation.metrics import classification, extraction, generation, mode
 from core.evaluation.metrics.error_kinds import Matched, match_row
 from core.evaluation.metrics.rows import Metric, Statistics, Sums
 from core.evaluation.resampling import RESAMPLES, SEED
+from core.evaluation.unvaried import widened
 from core.records import Task
 
 RATES = (
@@ -157,7 +158,7 @@ def plain_scores(statistics: Statistics) -> dict[str, float]:
 
 
 def score_intervals(statistics: Statistics, metrics: Mapping[str, Metric] | None = None) -> dict[str, inference.Interval]:
-    """A 95 % interval of each metric: Wilson's for shares of rows, bootstrap over rows for the rest."""
+    """A 95 % interval of each metric: bootstrap over rows; Wilson's for shares of rows, and where no resample differs."""
     wanted = dict(metrics_of(statistics.names) if metrics is None else metrics)
     found = inference.intervals(statistics, {name: metric for name, metric in wanted.items() if name not in RATES})
     if statistics.rows:
@@ -165,6 +166,7 @@ def score_intervals(statistics: Statistics, metrics: Mapping[str, Metric] | None
         for name in RATES:
             if name in wanted:
                 found[name] = inference.wilson(float(wanted[name](sums)) * statistics.rows, statistics.rows)
+        found = widened(found, {name: float(wanted[name](sums)) for name in found}, statistics)
     return found
 
 
@@ -199,7 +201,7 @@ def signature_of(task: str, tokeniser: str, elements: Sequence[str] | None, name
         found["rouge_l"] = rouge.SIGNATURE
     if "nll" in names:
         found["perplexity"] = "gold answer given prompt|token-weighted|version:1"
-    found["intervals"] = f"95%|bootstrap:percentile,{RESAMPLES} resamples of rows,seed {SEED}|rates:Wilson"
+    found["intervals"] = f"95%|bootstrap:percentile,{RESAMPLES} resamples of rows,seed {SEED}|rates and unvaried:Wilson"
     return found
 
 

@@ -60,6 +60,7 @@ def test_difference(comparison: Comparison) -> None:
     assert {"exact_match", "json_valid", "bleu", "perplexity", "tokens_per_request", "f1:人"} <= set(comparison.difference)
     assert (comparison.versus[0].won, comparison.versus[0].lost, comparison.versus[0].tied) == (20, 0, 20)
     assert comparison.versus[0].mcnemar == pytest.approx(2 / 2**20)
+    assert comparison.versus[0].mcnemar_holm is None
     assert comparison.verdict.startswith("tuned is better than base: micro-F1 1.000 against")
 
 
@@ -73,7 +74,9 @@ def test_no_difference_on_few_rows_is_no_certainty(make_evaluation: Make, engine
         assert (change["low"], change["high"]) == pytest.approx((-0.390, 0.390), abs=0.001)
         assert [arm.intervals["exact_match"] for arm in found.arms] == [pytest.approx((0, 0.390), abs=0.001)] * 2
         assert "[-0.390, +0.390]" in render_report(found)
-        assert found.difference["micro_f1"]["low"] == found.difference["micro_f1"]["high"] == 0  # no share of rows
+        change = found.difference["micro_f1"]
+        assert (change["low"], change["high"]) == pytest.approx((-0.390, 0.390), abs=0.001)
+        assert [arm.intervals["micro_f1"] for arm in found.arms] == [pytest.approx((0, 0.390), abs=0.001)] * 2
     assert "score interval" in render_report(found)
 
 
@@ -131,6 +134,8 @@ def test_only_common_rows_and_the_rest_named(comparison: Comparison, make_evalua
     assert len(found.versus) == 2
     assert found.versus[0].difference["micro_f1"]["p_holm"] >= found.versus[0].difference["micro_f1"]["p"]
     assert found.versus[1].difference["micro_f1"]["value"] == 0
+    assert [versus.mcnemar for versus in found.versus] == pytest.approx([0.0625, 1])
+    assert [versus.mcnemar_holm for versus in found.versus] == pytest.approx([0.125, 1])
     assert found.versus[1].verdict.startswith("No clear difference")
 
 
