@@ -13,7 +13,20 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from core.errors import SpecError, UserError
 
-AREAS = ("data", "cleaning", "storage", "tokens", "models", "training", "evaluation", "jobs", "serving", "doctor", "whole")
+AREAS = (
+    "importing",
+    "data",
+    "cleaning",
+    "storage",
+    "tokens",
+    "models",
+    "training",
+    "evaluation",
+    "jobs",
+    "serving",
+    "doctor",
+    "whole",
+)
 
 app = typer.Typer(
     name="core",

@@ -22,6 +22,7 @@ from core.data.readers.base import Limits
 from core.data.readers.guessing import Guess, guess
 from core.data.readers.reading import Parsed, parse
 from core.data.readers.rows import BODY, faults_table
+from core.data.readers.separators import Several, separators_shown
 from core.errors import ConflictError, InputFileError, UserError
 from core.records import Dataset, Reporter, SilentReporter, Step, Task, Version
 from core.store import datasets as store
@@ -40,13 +41,18 @@ __all__ = ["IMPORT", "Guess", "Imported", "guess", "import_file", "with_identifi
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import made: ``rows`` and ``quarantined`` are of this file alone."""
+    """What an import made: ``rows`` and ``quarantined`` are of this file alone.
+
+    ``several``: elements whose cells were split → how many hold several values; ``suggested``: others whose cells surely do.
+    """
 
     dataset: Dataset
     version: Version
     rows: int
     quarantined: int
     reasons: Mapping[str, int] = field(default_factory=dict)
+    several: Mapping[str, int] = field(default_factory=dict)
+    suggested: tuple[Several, ...] = ()
 
 
 def import_file(
@@ -60,6 +66,7 @@ def import_file(
     elements: Sequence[str] = (),
     shape: str | None = None,
     encoding: str | None = None,
+    separators: Mapping[str, Sequence[str]] | None = None,
     reporter: Reporter | None = None,
 ) -> Imported:
     """Bring a file into dataset ``name``: a new dataset, or the latest rows of one that exists and these.
@@ -67,7 +74,8 @@ def import_file(
     ``mapping`` (column → field), ``shape`` and ``encoding`` stand where given and are guessed otherwise; ``split`` puts all
     rows into one split, ``splits`` those of a file in a folder or archive (by its name), which else are in the split that
     the file's name tells. Columns mapped to ``element`` (``*``: all that are nothing else) make the answer together, and name
-    the elements of a dataset whose elements aren't inferred from earlier rows.
+    the elements of a dataset whose elements aren't inferred from earlier rows. ``separators`` (element → what separates the
+    values in its cells, see ``core.data.several``; ``*``: every other element) says which cells hold several values.
     InputFileError, with nothing written, for a file that keeps no row or a document that doesn't parse.
     """
     check_name(name, "dataset name")
@@ -81,6 +89,7 @@ def import_file(
         encoding=encoding,
         reporter=reporter or SilentReporter(),
         splits=splits,
+        separators=separators,
     )
     if parsed.rows.num_rows == 0:
         raise _nothing_kept(parsed)
@@ -125,7 +134,7 @@ def _store(parsed: Parsed, name: str, task: Task | None, split: str, elements: t
         quarantined=quarantine.num_rows,
         content_hash=content_hash(rows),
         split_sizes=split_sizes(rows),
-        note=f"import {parsed.source}",
+        note=f"import {parsed.source}{_split_words(parsed)}",
     )
     if versions:
         store.remove_leftovers(name)
@@ -135,7 +144,15 @@ def _store(parsed: Parsed, name: str, task: Task | None, split: str, elements: t
     except BaseException:
         store.discard_step(name, step.step_id)
         raise
-    return Imported(dataset, version, new.num_rows, aside.num_rows, parsed.reasons)
+    return Imported(dataset, version, new.num_rows, aside.num_rows, parsed.reasons, parsed.several, parsed.guess.suggested)
+
+
+def _split_words(parsed: Parsed) -> str:
+    """Which cells were split, for the version's note."""
+    return "".join(
+        f"; {column} split at {separators_shown(told)} ({parsed.several.get(column, 0):,} with several values)"
+        for column, told in parsed.separators.items()
+    )
 
 
 def _check_task(known: Dataset | None, task: Task | None) -> None:
@@ -159,7 +176,8 @@ def _params(parsed: Parsed, prefix: str, split: str, elements: tuple[str, ...]) 
         "encoding": parsed.guess.encoding,
         "split": split,
         "elements": list(elements),
-        "options": dict(parsed.guess.options),
+        "options": dict(parsed.guess.options) | ({"separators": dict(parsed.separators)} if parsed.separators else {}),
+        "several": dict(parsed.several),
         "prefix": prefix,
         "rows": parsed.rows.num_rows,
         "quarantined": len(parsed.faults),

@@ -63,7 +63,7 @@ def _import(job: Job, reporter: Reporter) -> bool:
     """Bring a file in. ``payload``: the arguments of ``import_file``; ``upload`` true: the file was put there for this alone."""
     from core.data.importing import import_file
 
-    keys = ("task", "mapping", "split", "splits", "elements", "shape", "encoding")
+    keys = ("task", "mapping", "split", "splits", "elements", "shape", "encoding", "separators")
     given = {key: job.payload[key] for key in keys if key in job.payload}
     try:
         import_file(job.payload["path"], job.payload["name"], reporter=reporter, **given)

@@ -26,6 +26,14 @@ WORDS = {
     "jsonl": "JSON Lines", "json": "JSON", "csv": "CSV", "parquet": "Parquet", "alpaca": "alpaca", "sharegpt": "ShareGPT",
     "openai": "OpenAI messages", "datasets": "datasets folder, zipped",
 }  # fmt: skip
+ABOUT = {
+    "csv": "Spreadsheet cells that would be taken for formulas are made harmless by a leading ' and named in a last column, by "
+    "which an import takes it off again.",
+    "alpaca": "For LLaMA-Factory and others, which pass over the columns beside a row; an import brings them back.",
+    "sharegpt": "For LLaMA-Factory, TRL and others, which pass over the columns beside a row; an import brings them back.",
+    "openai": "For OpenAI's fine-tuning and others that take messages.",
+    "datasets": "For `load_from_disk` of the datasets library; it comes back as it is when it is imported again.",
+}
 LIVE_SPLIT = 5_000
 """With more rows than this the leaks are counted on demand, since near ones take seconds."""
 EDITED = ("instruction", "input", "output", "messages", "split")
@@ -179,11 +187,7 @@ def exporting(dataset: Dataset, version: Version) -> None:
             left = _left_out(dataset.name, version.number, form, part)
             for told in left_out_words(form, left, {} if part else version.split_sizes):
                 st.markdown(f":orange[:material/warning:] {states.plain(told)}")
-    if form == "csv":
-        st.caption(
-            "Spreadsheet cells that would be taken for formulas are made harmless by a leading ' and named in a last column, "
-            "by which an import takes it off again."
-        )
+    st.caption(ABOUT.get(form, "It comes back as it is when it is imported again."))
 
 
 @st.cache_data(show_spinner="Looking what the format has a place for", max_entries=32)

@@ -27,7 +27,7 @@ from core.store.datasets import get_version, list_datasets
 from core.store.files import check_name
 from core.store.jobs import get_job, list_jobs
 from core.store.usage import size_of
-from pages.ui import columns, formats, shell, states, tables
+from pages.ui import columns, formats, separators, shell, states, tables
 
 LARGE, LARGE_PACKED = 20 * 2**20, 4 * 2**20
 """Bytes from which on a file, or a packed one, is imported by a worker instead of in the page."""
@@ -130,8 +130,12 @@ def dialog() -> None:
         asked = (tuple(sorted(mapping.items())), tuple(sorted(splits.items())))
         shape = None if "element" in mapping.values() else shape
         found = _guess(local, changed, shape, *asked) if mapping or splits else guessed
+        signs = separators.choose(found, local)
+        if signs:
+            found = _guess(local, changed, shape, *asked, tuple((column, tuple(told)) for column, told in signs.items()))
+            separators.show(found.several)
         _preview(found)
-        _bring_in(source, found, shape, {"mapping": mapping or None, "splits": splits or None})
+        _bring_in(source, found, shape, {"mapping": mapping or None, "splits": splits or None, "separators": signs or None})
 
 
 def _source() -> Source | None:
@@ -263,8 +267,13 @@ def _import(source: Source, name: str, given: dict[str, Any]) -> None:
 
 @st.cache_data(show_spinner="Reading the first rows", max_entries=16)
 def _guess(
-    path: str, changed: int, shape: str | None, mapping: tuple[tuple[str, str], ...], splits: tuple[tuple[str, str], ...] = ()
+    path: str,
+    changed: int,
+    shape: str | None,
+    mapping: tuple[tuple[str, str], ...],
+    splits: tuple[tuple[str, str], ...] = (),
+    separators: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> Guess:
     """``changed``: when the file was, so that another file at the same path is looked at anew."""
     del changed
-    return guess(path, mapping=dict(mapping) or None, shape=shape, splits=dict(splits))
+    return guess(path, mapping=dict(mapping) or None, shape=shape, splits=dict(splits), separators=dict(separators))

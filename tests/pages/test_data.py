@@ -109,7 +109,7 @@ def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> N
     expected = {
         "Versions": "Versions never change", "Ledger": "made version 2", "Quarantine": "kept aside, for",
         "Split": "both sides",
-        "Mix": "Import a second one", "Export": "made harmless",
+        "Mix": "Import a second one", "Export": "comes back as it is",
         "Storage": "take up", "Edit by hand": "Changed cells become one step",
         "Contents": "3 elements: person, organization, date.",
     }  # fmt: skip

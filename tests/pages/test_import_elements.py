@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from core.store.datasets import list_datasets, read_rows
+from core.store.datasets import get_version, list_datasets, read_rows
 from tests.pages.conftest import check
 from tests.pages.test_data import _open_import
 
@@ -75,3 +75,42 @@ def test_an_answer_that_was_guessed_gives_way_and_comes_back(open_page: Callable
     app.button(key="import_go").click().run()
     check(app)
     assert read_rows("notices")["output"].to_pylist() == ['{"label":"bill","amount":"5"}']
+
+
+def test_cells_with_several_values_are_split_when_it_is_chosen(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "books.csv"
+    path.write_text(
+        'text,作者,price,tags\n张三与李四合著。,张三、李四,"1,000",x\n王五及赵六著。,王五、赵六,,a and b\n',
+        encoding="utf-8",
+    )
+    app = _open_import(open_page, str(path))
+    _choose(app, "作者", "price", "tags")
+    heading = [expander.label for expander in app.expander if "several values" in expander.label]
+    assert heading == ["Cells with several values: 1 element seems to have some"]
+    assert any("2 of the first 2 cells look like several values" in line.value for line in app.markdown)
+    boxes = {box.label: box for box in app.selectbox if (box.key or "").startswith("import_separator_")}
+    assert {name: box.value for name, box in boxes.items()} == {"作者": "one value", "price": "one value", "tags": "one value"}
+    app.button(key="import_separators_suggested").click().run()
+    assert not app.exception
+    assert any("are split at 、" in line.value for line in app.markdown)
+    assert "import_separators_suggested" not in [button.key for button in app.button]
+    boxes = {box.label: box for box in app.selectbox if (box.key or "").startswith("import_separator_")}
+    assert boxes["作者"].value == "、"
+    boxes["price"].set_value(", or ，").run()
+    app.button(key="import_go").click().run()
+    check(app)
+    assert read_rows("books")["output"].to_pylist() == [
+        '{"作者":["张三","李四"],"price":["1,000"],"tags":"x"}',
+        '{"作者":["王五","赵六"],"tags":"a and b"}',
+    ]
+    assert "作者 split at 、 (2 with several values)" in get_version("books").note
+
+
+def test_nothing_is_split_unasked(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "mails.csv"
+    path.write_text("text,who\nAnn met Bob,Ann; Bob\nCid and Dan,Cid; Dan\n", encoding="utf-8")
+    app = _open_import(open_page, str(path))
+    _choose(app, "who")
+    app.button(key="import_go").click().run()
+    check(app)
+    assert read_rows("mails")["output"].to_pylist() == ['{"who":"Ann; Bob"}', '{"who":"Cid; Dan"}']

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from core.data.readers.detect import How, columns_of, how_to_read, sample
 from core.data.readers.names import with_splits
 from core.data.readers.places import opened
 from core.data.readers.rows import convert
+from core.data.readers.separators import Several, suggested, taken_apart
+from core.data.readers.shapes.columns import elements_of
 from core.data.readers.shapes.registry import Shape, find_shape, fitting
+from core.data.several import check_separators, separators_for
 from core.errors import InputFileError, UnnamedColumnsError
 from core.records import Task
 
@@ -31,7 +34,8 @@ class Guess:
 
     ``preview`` holds the first rows as they would be imported (columns of a row without its identifier),
     ``faults`` the first records that would be quarantined, both out of the ``sampled`` records looked at. ``files`` are
-    the names of all documents, each with the split that its name tells ("" for none).
+    the names of all documents, each with the split that its name tells ("" for none). ``several`` are the columns of
+    elements whose cells are split as told, ``suggested`` others whose cells surely hold several values.
     """
 
     source: str
@@ -46,6 +50,8 @@ class Guess:
     faults: tuple[Fault, ...] = ()
     sampled: int = 0
     files: tuple[tuple[str, str], ...] = ()
+    several: tuple[Several, ...] = ()
+    suggested: tuple[Several, ...] = ()
 
     @property
     def encoding(self) -> str:
@@ -65,6 +71,7 @@ def guess(
     shape: str | None = None,
     encoding: str | None = None,
     splits: Mapping[str, str] | None = None,
+    separators: Mapping[str, Sequence[str]] | None = None,
 ) -> Guess:
     """What ``import_file`` would make of a path (of the first document in it). Writes nothing.
 
@@ -73,7 +80,9 @@ def guess(
     limits = Limits.current()
     with opened(path, limits) as place:
         documents = with_splits(place.documents, splits or {})
-        made = guess_document(documents[0], limits, mapping=mapping, shape=shape, encoding=encoding)
+        made = guess_document(documents[0], limits, mapping=mapping, shape=shape, encoding=encoding, separators=separators)
+        if len(documents) == 1:
+            check_separators(separators or {}, elements_of(made.mapping), made.source)
         preview = tuple({**row, "split": row["split"] or documents[0].split} for row in made.preview)
         return replace(made, files=tuple((document.name, document.split) for document in documents), preview=preview)
 
@@ -85,6 +94,7 @@ def guess_document(
     mapping: Mapping[str, str] | None = None,
     shape: str | None = None,
     encoding: str | None = None,
+    separators: Mapping[str, Sequence[str]] | None = None,
 ) -> Guess:
     """The guess for one document; see ``guess``."""
     how = how_to_read(document, limits, encoding)
@@ -98,7 +108,8 @@ def guess_document(
     check_mapping(given, columns, document.name)
     fits = fitting(records, columns, given)
     chosen, columns_to_fields = _choose(document.name, fits, shape, records, columns, given)
-    options = chosen.options(records)
+    split = separators_for(separators or {}, elements_of(columns_to_fields), columns)
+    options = chosen.options(records) | ({"separators": {column: list(told) for column, told in split.items()}} if split else {})
     bodies = list(convert(chunks, chosen.converter(columns_to_fields, options), limits))
     rows = next((body.rows for body in bodies if body.rows.num_rows), bodies[0].rows)
     return Guess(
@@ -113,6 +124,8 @@ def guess_document(
         preview=tuple(rows.slice(0, PREVIEW_ROWS).to_pylist()),
         faults=tuple(fault for body in bodies for fault in body.faults)[:PREVIEW_ROWS],
         sampled=len(records) + len(faults),
+        several=taken_apart(records, split),
+        suggested=tuple(one for one in suggested(records, columns_to_fields) if one.column not in split),
     )
 
 
@@ -174,6 +187,8 @@ def describe_guess(made: Guess) -> dict[str, Any]:
         "alternatives": list(made.alternatives),
         "task": made.task,
         "files": [{"name": name, "split": split} for name, split in made.files],
+        "several": [asdict(one) for one in made.several],
+        "suggested": [asdict(one) for one in made.suggested],
         "preview": [
             {key: json.loads(value) if key == "extra" and value else value for key, value in row.items()} for row in made.preview
         ],

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +21,9 @@ from core.data.readers.guessing import Guess, guess_document
 from core.data.readers.names import with_splits
 from core.data.readers.places import Place, opened
 from core.data.readers.rows import BODY, convert
-from core.data.readers.shapes.columns import elements_of
+from core.data.readers.shapes.columns import elements_of, several_in
 from core.data.readers.shapes.registry import find_shape
+from core.data.several import check_separators
 from core.errors import UserError
 from core.records import Reporter
 
@@ -33,7 +35,8 @@ _SPECIAL = re.compile(r"^record \d+, line \d+:|'[^']*'|\\x[0-9a-f]{2}(?:, \\x[0-
 class Parsed:
     """All of a path: ``rows`` (columns ``BODY``), ``faults`` in order, the guess for its first document.
 
-    ``elements`` are the columns that were mapped to be elements, of all documents.
+    ``elements`` are the columns that were mapped to be elements, of all documents; ``separators`` those of them that were
+    split, and at what, ``several`` how many cells of each hold several values.
     """
 
     source: str
@@ -42,6 +45,8 @@ class Parsed:
     faults: list[Fault]
     guess: Guess
     elements: tuple[str, ...] = ()
+    separators: Mapping[str, list[str]] = field(default_factory=dict)
+    several: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -58,34 +63,44 @@ def parse(
     encoding: str | None,
     reporter: Reporter,
     splits: Mapping[str, str] | None = None,
+    separators: Mapping[str, Sequence[str]] | None = None,
 ) -> Parsed:
-    """Read a path; ``splits``: of some files in a folder or archive. InputFileError if it can't be read as rows at all."""
+    """Read a path; ``splits``: of some files in a folder or archive; ``separators``: element → what separates its values.
+
+    InputFileError if it can't be read as rows at all.
+    """
     with opened(path, limits) as place:
         place = replace(place, documents=with_splits(place.documents, splits or {}))
-        return _parse(place, limits, mapping, shape, encoding, reporter)
+        return _parse(place, limits, {"mapping": mapping, "shape": shape, "encoding": encoding}, separators or {}, reporter)
 
 
 def _parse(
-    place: Place, limits: Limits, mapping: Mapping[str, str] | None, shape: str | None, encoding: str | None, reporter: Reporter
+    place: Place, limits: Limits, told: Mapping[str, Any], separators: Mapping[str, Sequence[str]], reporter: Reporter
 ) -> Parsed:
     tables: list[pa.Table] = []
     faults: list[Fault] = []
     first: Guess | None = None
     elements: dict[str, None] = {}
+    split: dict[str, list[str]] = {}
+    several: Counter[str] = Counter()
     done = 0
     for document in place.documents:
-        guess = guess_document(document, limits, mapping=mapping, shape=shape, encoding=encoding)
+        guess = guess_document(document, limits, separators=separators, **told)
         first = first or guess
         elements.update(dict.fromkeys(elements_of(guess.mapping)))
+        split.update(guess.options.get("separators") or {})
         converter = find_shape(guess.shape).converter(guess.mapping, guess.options)
         for body in convert(_watched(document, guess, limits, reporter), converter, limits):
             tables.append(_with_split(body.rows, document.split))
             faults.extend(body.faults)
+            if split:
+                several.update(several_in(body.rows, split))
             done += body.rows.num_rows + len(body.faults)
             reporter.progress(done, 0, message=document.name)
     assert first is not None, "documents() gives at least one"
+    check_separators(separators, tuple(elements), place.name)
     rows = pa.concat_tables(tables) if tables else BODY.empty_table()
-    return Parsed(place.name, place.sha256(), rows, faults, first, tuple(elements))
+    return Parsed(place.name, place.sha256(), rows, faults, first, tuple(elements), split, dict(several))
 
 
 def _with_split(rows: pa.Table, split: str) -> pa.Table:
