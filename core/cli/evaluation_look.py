@@ -123,7 +123,7 @@ def learning_curve(
     evaluations: Annotated[
         list[str], typer.Argument(help="Evaluations of runs on growing parts of the data; of one, the others are looked for.")
     ],
-    metric: Annotated[str, typer.Option("--metric", help="A share, e.g. micro_f1, exact_match, accuracy.")] = "",
+    metric: Annotated[str, typer.Option("--metric", help="A score, e.g. micro_f1, exact_match, accuracy, chrf.")] = "",
     train: Annotated[bool, typer.Option("--train", help="Train and evaluate on the parts that are missing, first.")] = False,
     parts: Annotated[str, typer.Option("--parts", help="With --train: parts of the rows in %.")] = "25,50",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --train: trainings of each size, by their seed.")] = 1,
@@ -145,7 +145,7 @@ def learning_curve(
             if follow(job).state != "finished":
                 raise typer.Exit(1)
     runs = _points(evaluations)
-    curve = fit(runs, metric or PRIMARY.get(get_evaluation(evaluations[0]).task, "micro_f1"))
+    curve = fit(runs, metric or PRIMARY.get(get_evaluation(evaluations[0]).task, "chrf"))
     values = {
         "metric": curve.metric,
         "test_rows": curve.test_rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from core.errors import UserError
@@ -46,8 +47,13 @@ def common_rows(
 
 def in_order(table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
     """These rows of a table, in this order."""
-    place = {row_id: i for i, row_id in enumerate(table["row_id"].to_pylist())}
-    return table.take(pa.array([place[row_id] for row_id in row_ids], pa.int64()))
+    return table.take(pa.array(positions(table["row_id"].to_pylist(), row_ids)))
+
+
+def positions(there: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Where the wanted rows stand among those that are there. KeyError for one that isn't."""
+    place = {row_id: i for i, row_id in enumerate(there)}
+    return np.array([place[row_id] for row_id in wanted], np.int64)
 
 
 def statistics_of(
@@ -66,6 +72,5 @@ def statistics_of(
     found = []
     for evaluation in evaluations:
         ids, statistics = artefacts.read_statistics(evaluation.evaluation_id)
-        place = {row_id: i for i, row_id in enumerate(ids)}
-        found.append(statistics.take(np.array([place[row_id] for row_id in row_ids])))
+        found.append(statistics.take(positions(ids, row_ids)))
     return found, [artefacts.read_pairs(e.evaluation_id) for e in evaluations]

@@ -4,7 +4,7 @@ The error (1 - score) is taken to fall as a power of the number of training rows
 a straight line in logarithms, fitted to each resample of the test rows. Where a size was trained with several seeds its
 score is their mean, and the spread between seeds, pooled over the sizes in logarithms of the error, is drawn beside the test rows
 (Student's t for the few seeds that tell it); with one seed a size its chance can't be told, which is said.
-Knows nothing of training.
+Scores from 0 to 100 (BLEU, chrF) are fitted as shares of 100. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.evaluation import artefacts
+from core.evaluation.common import positions
+from core.evaluation.metrics.names import PERCENT
 from core.evaluation.metrics.rows import Floats, Statistics, align
 from core.evaluation.resampling import RESAMPLES, SEED, bootstrap_sums
-from core.evaluation.scoring import metrics_of
+from core.evaluation.scoring import LOWER_IS_BETTER, metrics_of
 from core.evaluation.statistics import Interval, interval_of
 from core.evaluation.verdict import NAMES
 from core.records import Evaluation, Run, TrainSpec
 
 _LEAST_ERROR = 1e-4
+COSTS = LOWER_IS_BETTER | {"tokens_per_second"}
+"""Metrics that are no score: how unlikely gold is, and what answers cost."""
 _FREE = {
     "name", "data", "dev", "max_steps", "seed", "log_every", "eval_every", "eval_rows", "eval_max_new_tokens", "save_every",
     "keep_checkpoints", "report_to", "launch_backend", "gpus", "micro_batch_size", "gradient_checkpointing", "packing",
@@ -64,6 +68,11 @@ class LearningCurve:
     between_seeds: float | None = None
 
     @property
+    def top(self) -> float:
+        """The best score there can be."""
+        return _top(self.metric)
+
+    @property
     def sentence(self) -> str:
         """The finding in words, and what its intervals hold."""
         return f"{self._finding} {self.seeds_sentence}"
@@ -76,27 +85,31 @@ class LearningCurve:
         counts = [len(point.runs) for point in self.points]
         many = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
         return (
-            f"The spread between training seeds is in these intervals: a standard deviation of {self.between_seeds:.3f} at "
-            f"{self.points[-1].rows:,} rows, from {many} trainings a size."
+            "The spread between training seeds is in these intervals: a standard deviation of "
+            f"{self._said(self.between_seeds)} at {self.points[-1].rows:,} rows, from {many} trainings a size."
         )
 
     @property
     def _finding(self) -> str:
-        change = f"{self.gain:+.3f} [{self.gain_interval.low:+.3f}, {self.gain_interval.high:+.3f}]"
+        low, high = self.gain_interval
+        change = f"{self._said(self.gain, '+')} [{self._said(low, '+')}, {self._said(high, '+')}]"
         name = NAMES.get(self.metric, self.metric.replace("_", " "))
-        what = f"{self.expected_rows:,} training rows would be expected to reach {name} {self.expected:.3f}"
-        if self.gain_interval.low > 0.005:
+        what = f"{self.expected_rows:,} training rows would be expected to reach {name} {self._said(self.expected)}"
+        if low > 0.005 * self.top:
             return f"More data should help: {what}, {change} against {self.points[-1].rows:,} rows."
-        if self.gain_interval.high < 0.02:
+        if high < 0.02 * self.top:
             return f"More data would bring little: {what}, {change} against {self.points[-1].rows:,} rows."
         return f"Whether more data would help is open: {what}, {change} against {self.points[-1].rows:,} rows."
 
+    def _said(self, value: float, sign: str = "") -> str:
+        return f"{value:{sign}.{1 if self.top > 1 else 3}f}"
+
 
 def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *, factor: float = 2.0) -> LearningCurve:
-    """The curve through (training rows, evaluation) pairs on their common test rows; ``metric`` is a share, 0 to 1.
+    """The curve through (training rows, evaluation) pairs on their common test rows; ``metric``: a score with a best value.
 
     Pairs of the same size are trainings with different seeds. UserError for fewer than two sizes, no common rows, or a metric
-    that isn't there.
+    that isn't there or has no best value (perplexity, what a request costs).
     """
     ordered = sorted(runs)
     sizes = sorted({rows for rows, _ in ordered})
@@ -106,9 +119,11 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
     measures = metrics_of(statistics[0].names)
     if metric not in measures:
         raise UserError(f"These evaluations have no metric {metric!r}", f"They have: {', '.join(sorted(measures))}.")
-    measure = measures[metric]
-    each = np.array([float(measure(s.sums())) for s in statistics])
-    drawn = np.stack([measure(bootstrap_sums(s, RESAMPLES, SEED)) for s in statistics], axis=1)
+    if metric in COSTS:
+        raise UserError(f"{metric} has no best value that it could near", "Take a score, such as exact_match.")
+    measure, top = measures[metric], _top(metric)
+    each = np.array([float(measure(s.sums())) for s in statistics]) / top
+    drawn = np.stack([measure(bootstrap_sums(s, RESAMPLES, SEED)) for s in statistics], axis=1) / top
     places = [[i for i, (rows, _) in enumerate(ordered) if rows == size] for size in sizes]
     values = np.array([each[place].mean() for place in places])
     samples = np.stack([drawn[:, place].mean(axis=1) for place in places], axis=1)
@@ -120,7 +135,7 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
     ahead, _ = _extrapolated(np.array(sizes, float), samples, target)
     value, last = float(expected[0]), float(values[-1])
     points = tuple(
-        Point(rows, float(v), *interval_of(samples[:, i], float(v)), tuple(each[place].tolist()))
+        Point(rows, top * float(v), *_times(top, interval_of(samples[:, i], float(v))), tuple((top * each[place]).tolist()))
         for i, (rows, v, place) in enumerate(zip(sizes, values, places, strict=True))
     )
     return LearningCurve(
@@ -128,13 +143,21 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
         test_rows=statistics[0].rows,
         points=points,
         expected_rows=round(target),
-        expected=value,
-        expected_interval=interval_of(ahead, value),
-        gain=value - last,
-        gain_interval=interval_of(ahead - samples[:, -1], value - last),
+        expected=top * value,
+        expected_interval=_times(top, interval_of(ahead, value)),
+        gain=top * (value - last),
+        gain_interval=_times(top, interval_of(ahead - samples[:, -1], value - last)),
         exponent=float(exponent[0]),
-        between_seeds=spread * (1 - last) if freedom else None,
+        between_seeds=top * spread * (1 - last) if freedom else None,
     )
+
+
+def _top(metric: str) -> float:
+    return 100.0 if metric in PERCENT else 1.0
+
+
+def _times(factor: float, ends: Interval) -> Interval:
+    return Interval(factor * ends.low, factor * ends.high)
 
 
 def _seed_spread(groups: Sequence[Floats]) -> tuple[float, int]:
@@ -224,8 +247,7 @@ def _common(evaluation_ids: Sequence[str]) -> list[Statistics]:
         raise UserError("These evaluations have no row in common", "Evaluate all runs on the same split of the same version.")
     found = []
     for row_ids, statistics in read:
-        place = {row_id: i for i, row_id in enumerate(row_ids)}
-        found.append(statistics.take(np.array([place[row_id] for row_id in kept])))
+        found.append(statistics.take(positions(row_ids, kept)))
     return align(found)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import UserError
 from core.evaluation import learning
+from core.evaluation.metrics import generation
 from core.evaluation.metrics.rows import Statistics
 
 NAMES = ("tp:e", "predicted:e", "gold:e")
@@ -115,9 +116,29 @@ def test_intervals_with_seeds_cover_the_curve_and_those_without_do_not(
     assert alone_hits < 0.85 * 200
 
 
+def test_scores_out_of_a_hundred_near_a_hundred(saved: dict[str, Statistics]) -> None:
+    rng = np.random.default_rng(6)
+    for size in (100, 200, 400):
+        right = rng.random(1000) < 1 - 2 * size**-0.3
+        said = ["the whole answer" if hit else "zzzz" for hit in right]
+        saved[f"e{size}"] = generation.chrf_statistics(said, ["the whole answer"] * 1000)
+    curve = learning.learning_curve([(size, f"e{size}") for size in (100, 200, 400)], "chrf")
+    scores = [float(generation.chrf(saved[f"e{size}"].sums())) for size in (100, 200, 400)]
+    assert [point.score for point in curve.points] == pytest.approx(scores)
+    assert scores[-1] + 2 < curve.expected < 95
+    assert curve.expected_interval.low < curve.expected < curve.expected_interval.high
+    assert curve.gain == pytest.approx(curve.expected - scores[-1])
+    assert curve.sentence.startswith(
+        f"More data should help: 800 training rows would be expected to reach chrF {curve.expected:.1f}"
+    )
+
+
 def test_faults(saved: dict[str, Statistics]) -> None:
     saved["a"] = arm(0.5, 10, np.random.default_rng(2))
     with pytest.raises(UserError, match="two sizes"):
         learning.learning_curve([(100, "a"), (100, "a")])
     with pytest.raises(UserError, match="no metric"):
         learning.learning_curve([(100, "a"), (200, "a")], "accuracy")
+    saved["b"] = Statistics(("nll", "nll_tokens"), np.ones((10, 2)))
+    with pytest.raises(UserError, match="no best value"):
+        learning.learning_curve([(100, "b"), (200, "b")], "perplexity")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 PRIMARY = {"extraction": "micro_f1", "classification": "accuracy"}
 """The metric that a task is judged by first; for free text lists take exact match, comparisons chrF."""
+PERCENT = frozenset({"bleu", "chrf"})
+"""Scores from 0 to 100; all others are shares, but for perplexity and what a request costs."""
 SHOWN = (
     "micro_f1",
     "micro_precision",
