@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from core.evaluation.words import number
 
 MADE_UP = 10
 """How many elements that only answers have are named, the most frequent."""
+REASONS = 3
+"""How many reasons for rows without a score are named."""
 
 
 def between(ends: Any) -> str:
@@ -35,7 +38,7 @@ def score_lines(scores: Mapping[str, Any]) -> list[str]:
     """Scores as plain tables, with what is behind them."""
     ends = scores.get("intervals", {})
     rows: list[tuple[Any, ...]] = [(name, number(value), between(ends.get(name))) for name, value in flat(scores).items()]
-    lines = [f"{scores['rows']:,} rows", "", *table(("metric", "value", "95 %"), rows)]
+    lines = [f"{scores['rows']:,} rows", *_left_out(scores.get("left_out", {})), "", *table(("metric", "value", "95 %"), rows)]
     if "per_element" in scores:
         rows = [
             (name, *(number(part[key]) for key in ("precision", "recall", "f1")), part["gold"], part["predicted"])
@@ -56,6 +59,15 @@ def score_lines(scores: Mapping[str, Any]) -> list[str]:
 
         lines += ["", told_sentence(scores["passages"])]
     return [*lines, "", *(f"{name}: {how}" for name, how in scores["signature"].items())]
+
+
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    """How many rows have no answer and so no score, and why, the commonest reasons first."""
+    if not reasons:
+        return []
+    counted = Counter(reasons.values()).most_common()
+    told = "; ".join(f"{reason} ({n:,})" for reason, n in counted[:REASONS])
+    return [f"{len(reasons):,} more have no score: {told}{'; …' if len(counted) > REASONS else ''}"]
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
@@ -83,6 +95,7 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         lines += ["", f"{arm} against A, rows: {versus['won']:,} won, {versus['lost']:,} lost, {versus['tied']:,} tied"]
         if versus["mcnemar"] is not None:
             lines[-1] += f"; McNemar on rows wholly right: p {versus['mcnemar']:.2g}"
+            lines[-1] += f", {versus['mcnemar_holm']:.2g} corrected" if versus.get("mcnemar_holm") is not None else ""
         if versus["transitions"]:
             moved = versus["transitions"]
             ends = [kind for kind in moved if any(line[kind] for line in moved.values())]

@@ -56,7 +56,7 @@ def tests(found: Comparison, versus: Versus) -> None:
         ("Rows won, lost, tied", f"{versus.won:,}, {versus.lost:,}, {versus.tied:,}", "By each row's own score."),
         (
             "McNemar",
-            "–" if versus.mcnemar is None else p_value(versus.mcnemar),
+            "–" if versus.mcnemar is None else p_value(versus.mcnemar) + _corrected(versus.mcnemar_holm, len(found.versus)),
             "Exact: as many rows turned wholly right as wrong?",
         ),
     ]
@@ -64,9 +64,10 @@ def tests(found: Comparison, versus: Versus) -> None:
         change = versus.difference.get(metric)
         if change:
             by = formats.interval(change["value"], change["low"], change["high"], signed=True)
-            p = f", {p_value(change['p_holm'])} corrected for {len(found.versus)} arms" if "p_holm" in change else ""
+            p = _corrected(change.get("p_holm"), len(found.versus))
             by_share = "Score interval of a share's change on the same rows (Tango)"
-            how = f"{by_share if metric in RATES else 'Bootstrap over rows'}, p by random swaps of the arms' answers."
+            by_rows = "Bootstrap over rows (Tango's where no resample differs)"
+            how = f"{by_share if metric in RATES else by_rows}, p by random swaps of the arms' answers."
             lines.append((tidy.METRICS.get(metric, (metric, True))[0], f"{by}, {p_value(change['p'])}{p}", how))
     frame = pd.DataFrame(lines, columns=["what", "value", "how"])
     columns = {"what": tables.text("Test"), "value": tables.text("Result"), "how": tables.text("How", width="large")}
@@ -100,6 +101,11 @@ def _by_groups(found: Comparison, place: int) -> None:
             again = _grouped(tuple(arm.evaluation.evaluation_id for arm in found.arms), column, there[column])
             st.markdown(f"**By whole groups**: {again.versus[place].verdict}")
             st.caption(grouping_sentence(again.groups))
+
+
+def _corrected(p: float | None, arms: int) -> str:
+    """A p that is corrected for several arms, beside the plain one."""
+    return "" if p is None else f", {p_value(p)} corrected for {arms} arms"
 
 
 def _left_out(found: Comparison) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from core.cli.evaluation_text import score_lines
 from core.errors import InputFileError
 from core.evaluation import artefacts
 from core.evaluation.adjudication import LEAST_ROWS, SUSPECTS, _unlikely, suspects
@@ -62,6 +63,7 @@ def test_predictions_from_elsewhere(dataset: str, tmp_path: Path) -> None:
     assert set(done.scores["left_out"].values()) == {"no prediction"}
     assert "tokens_per_request" not in done.scores
     assert done.spec.arm.model.label == "big-model"
+    assert score_lines(done.scores)[:2] == ["38 rows", "2 more have no score: no prediction (2)"]
 
 
 @pytest.mark.parametrize(
