@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from core.training.usage import UsageMeter
 
 PACES = 50
 """Steps, the last ones, of which the pace is taken that tells the time left."""
+TOLD_AGAIN = 1000
+"""Logged steps before a checkpoint that are reported again by who goes on after it."""
+
+
+class NothingLeftError(Exception):
+    """Ends a training that was taken up again before its first step: what was owed was a look at dev alone, or it was stopped."""
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
     """Follows one training. ``stopped``: a stop was obeyed before the last step.
 
     ``tokens``, ``seconds`` of steps, ``load_seconds`` before them and ``look_seconds`` of each look at dev are of this process.
-    ``expected_look``: seconds of a look, until one was made.
+    ``expected_look``: seconds of a look, until one was made. ``began``: when the run began, rests left out (monotonic).
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.look_seconds: list[float] = []
         self.expected_look = 0.0
         self.estimated_bytes = 0
+        self.began = time.monotonic()
         self.trainer: StepTrainer | None = None
         self.looks = looks
         self._spec, self._reporter, self._loaded, self._dev, self._folder = spec, reporter, loaded, dev, folder
@@ -57,10 +65,14 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             self._reporter.progress(state.global_step, state.max_steps, unit="steps")
             self._usage = UsageMeter(str(self._loaded.device))
-        step = state.global_step
-        if self._dev is not None and step > 0 and self._is_due(step) and step not in self.looks.steps:
-            self._look(control, step, last=False)  # the stop that this run goes on after came before its look
+            self.tell_again(state)
+        step, last = state.global_step, state.global_step >= state.max_steps
+        if self.owes_look(step, state.max_steps):
+            self._look(control, step, last)  # the stop that this run goes on after came before its look
             control.should_save = False
+            if last or self.stopped or self.converged:
+                self._close()
+                raise NothingLeftError
         self._began = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
@@ -78,18 +90,16 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             busy = self._usage.read() if self._usage is not None else {}
             self._reporter.metrics(step, {"tokens_per_second": report.tokens / spent, **self._memory(), **busy})
             message = f"loss {report.loss:.3f}, {report.tokens / spent:,.0f} tokens/s"
-            due = self._dev is not None and (last or self._is_due(step))
-            left = self._left(step, state.max_steps, looks=int(due))
+            left = self._left(step, state.max_steps, looks=int(self._is_due(step, state.max_steps)))
             self._reporter.progress(step, state.max_steps, unit="steps", message=message, left=left)
         self._stop_if_asked(control, last)
-        if not self.stopped and self._dev is not None and (last or self._is_due(step)):
+        if not self.stopped and self._is_due(step, state.max_steps):
             self._look(control, step, last)
         self._began = time.perf_counter()
         return control
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._usage is not None:
-            self._usage.close()
+        self._close()
 
     def on_log(
         self,
@@ -101,8 +111,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        values: dict[str, float] = {key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-        values["epoch"] = float(state.epoch or 0.0)
+        values = _logged({**logs, "epoch": float(state.epoch or 0.0)})
         self._reporter.metrics(state.global_step, values)
         assert self.trainer is not None
         report = self.trainer.last
@@ -119,7 +128,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         largest = self.trainer.passes.largest if self.trainer is not None else None
-        seal(checkpoint, {"largest_pass": largest})
+        seal(checkpoint, {"largest_pass": largest, "seconds": time.monotonic() - self.began})
         best = self.looks.best()
         rotate(Path(args.output_dir), self._spec.keep_checkpoints, None if best is None else int(best["step"]))
         self._reporter.log(f"checkpoint of step {state.global_step} saved")
@@ -141,12 +150,28 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         """Whether the looks at dev have been no better for so long that training ends (``patience``)."""
         return self._spec.patience is not None and self.looks.since_best() >= self._spec.patience
 
-    def _is_due(self, step: int) -> bool:
-        return self._spec.eval_every is not None and step % self._spec.eval_every == 0
+    def owes_look(self, step: int, steps: int) -> bool:
+        """Whether dev should have been looked at after ``step`` (of so many), and wasn't: a stop came before."""
+        return step > 0 and self._is_due(step, steps) and step not in self.looks.steps
+
+    def tell_again(self, state: TrainerState) -> None:
+        """Report what a worker that was killed may have saved and not told any more: losses of its last steps, and its looks."""
+        for entry in [entry for entry in state.log_history if "loss" in entry][-TOLD_AGAIN:]:
+            self._reporter.metrics(int(entry["step"]), _logged(entry))
+        for record in self.looks.records:
+            self._reporter.metrics(int(record["step"]), {f"dev_{key}": value for key, value in record.items() if key != "step"})
+
+    def _close(self) -> None:
+        if self._usage is not None:
+            self._usage.close()
+
+    def _is_due(self, step: int, steps: int) -> bool:
+        every = self._spec.eval_every
+        return self._dev is not None and (step >= steps or (every is not None and step % every == 0))
 
     def _look(self, control: TrainerControl, step: int, last: bool) -> None:
         """Look at dev on the first device; the others wait, and learn whether training ends here."""
-        ends = False
+        ends = cut = False
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0:
             assert self._dev is not None
             assert self.trainer is not None
@@ -169,14 +194,15 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
                     self._reporter.progress(step, steps, unit="steps", message=shown, left=self._left(step, steps))
                 ends = self.is_at_rest()
             else:
+                cut = True
                 self._reporter.log("the look at dev was cut short by a stop")
         control.should_save = self._agreed(control.should_save)
         if self._agreed(ends) and not last:
             self.converged = True
             control.should_save = control.should_training_stop = True
             self._reporter.log(f"no better look at dev for {self._spec.patience} times: training ends here")
-        elif not last:
-            self._stop_if_asked(control, last)
+        elif self._agreed(cut) or not last:
+            self._stop_if_asked(control, last=False)
 
     def _left(self, step: int, steps: int, looks: int = 0) -> float | None:
         """Seconds to the end: steps and looks at dev still to come, and ``looks`` now; none before a step was made."""
@@ -199,3 +225,8 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         flag = torch.tensor(int(value), device=self._loaded.device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag)
+
+
+def _logged(entry: Mapping[str, float]) -> dict[str, float]:
+    """What is reported of a line of transformers' log."""
+    return {key: float(entry[key]) for key in ("loss", "grad_norm", "learning_rate", "epoch") if key in entry}

@@ -6,6 +6,7 @@ never resumed from. Knows nothing of what is in a checkpoint.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,11 @@ def step_of(folder: Path) -> int:
     if match is None:
         raise ValueError(folder)
     return int(match.group(1))
+
+
+def seconds_of(checkpoint: Path) -> float:
+    """How long its run had worked when a whole checkpoint was saved; 0 where an older one doesn't say."""
+    return float(json.loads((checkpoint / MANIFEST).read_text("utf-8")).get("seconds", 0.0))
 
 
 def all_checkpoints(folder: Path) -> list[Path]:

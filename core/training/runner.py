@@ -5,6 +5,7 @@ Knows nothing of jobs: it reports to a ``Reporter``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -23,8 +24,8 @@ from core.store.runs import run_folder, save_run
 from core.training.artefacts import library_versions, result_folder, save_result
 from core.training.attention import NAME, choose_attention
 from core.training.beside import LOAD_SECONDS
-from core.training.callbacks import Watcher
-from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, step_of
+from core.training.callbacks import NothingLeftError, Watcher
+from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, seconds_of, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
@@ -69,15 +70,20 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     reporter.log(f"{said_method(spec, loaded)}: {learnt:,} of {total:,} numbers are learnt")
     watcher = _watcher(run, reporter, loaded, checkpoint)
     watcher.load_seconds = time.monotonic() - started
+    if checkpoint is not None:  # a worker that was killed kept no record of its time
+        run = run.model_copy(update={"seconds": max(run.seconds, seconds_of(checkpoint))})
+    watcher.began = started - run.seconds
     trainer = make_trainer(run, data, loaded, watcher, reporter)
     if checkpoint is not None and _was_the_last(checkpoint, trainer, watcher):
         reporter.log(f"step {step_of(checkpoint)} was the last: only the result was not written yet")
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        watcher.tell_again(trainer.state)
         return _finish(run, data, trainer, watcher, loaded, time.monotonic() - started, checkpoint)
     if checkpoint is not None:
         reporter.log(f"going on from the checkpoint of step {step_of(checkpoint)}")
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with contextlib.suppress(NothingLeftError):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except BaseException as error:
         full = disk_is_full(error)
         if rank() == 0:
@@ -90,7 +96,8 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
 
 def _was_the_last(checkpoint: Path, trainer: StepTrainer, watcher: Watcher) -> bool:
     """Whether nothing is left to train after a checkpoint (transformers would take one step more)."""
-    return watcher.is_at_rest() or step_of(checkpoint) >= int(trainer.args.max_steps)
+    step, steps = step_of(checkpoint), int(trainer.args.max_steps)
+    return watcher.is_at_rest() or (step >= steps and not watcher.owes_look(step, steps))
 
 
 def said_method(spec: TrainSpec, loaded: LoadedModel) -> str:
