@@ -56,7 +56,7 @@ def tokens(
         lines += ["", *_beside_lines(result["beside"])]
     if simulate:
         result.update(_simulated(name, version, found[0], refs[0], max_length, batch_size, counted))
-        result["epoch"] = _epoch(name, version, found[0], refs[0], max_length, batch_size, method, counted)
+        result["epoch"] = _epoch(name, found[0], refs[0], max_length, batch_size, method, counted)
         lines += ["", *_simulated_lines(result)]
     emit(result, as_json, lines)
 
@@ -113,14 +113,7 @@ def _simulated(
 
 
 def _epoch(
-    name: str,
-    version: int | None,
-    template: Template,
-    model: ModelRef,
-    max_length: int,
-    batch_size: int,
-    method: str,
-    counted: Table,
+    name: str, template: Template, model: ModelRef, max_length: int, batch_size: int, method: str, counted: Table
 ) -> dict[str, Any]:
     """Time and peak memory of an epoch over the rows that fit, on the device that a training would get, and their basis."""
     from core.errors import UserError

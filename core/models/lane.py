@@ -99,7 +99,7 @@ class Lane:
         False where another row is in the lane, or this one could become too long for it.
         """
         held = self._owner() if self._owner is not None else None
-        if not self.usable or (held is not None and held is not owner) or most > self._room(layers):
+        if not self.usable or (held is not None and held is not owner) or most > self._room():
             return False
         if not self._layers and not self._allocated(layers):
             return False
@@ -193,7 +193,7 @@ class Lane:
     def _widths(self) -> list[int]:
         return [*(w for w in WIDTHS if w < self._capacity), self._capacity]
 
-    def _room(self, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> int:
+    def _room(self) -> int:
         """Columns there are, or would be."""
         if self._layers:
             return self._capacity

@@ -37,6 +37,7 @@ class AnswerFrame:
     end: str
 
 
+_REFUSALS: tuple[type[Exception], ...] = (TooMuchError, *FAULTS)
 _TOO_MUCH = "It loops or writes without end. Take a raw template such as `instruct`, or another model."
 _frames: WeakKeyDictionary[Any, dict[tuple[str, bool | None], AnswerFrame]] = WeakKeyDictionary()
 
@@ -77,12 +78,10 @@ def as_served(tokenizer: PreTrainedTokenizerFast, source: str, messages: Message
     """
     if "strftime_now" in source:
         return None
-    variables = _variables(tokenizer, messages, None, True)
+    variables = variables_of(tokenizer, messages, None, True)
     try:
         return render_chat(source, {name: value for name, value in variables.items() if name not in _options(None)})
-    except TooMuchError:
-        return None
-    except FAULTS:
+    except _REFUSALS:
         return None
 
 
@@ -94,18 +93,19 @@ def prefixes(tokenizer: PreTrainedTokenizerFast, messages: Messages, *, thinking
     if not tokenizer.chat_template or not messages:
         return None
     try:
-        return render_prefixes(str(tokenizer.get_chat_template()), _variables(tokenizer, messages, thinking, True))
-    except TooMuchError:
-        return None
-    except FAULTS:
+        return render_prefixes(str(tokenizer.get_chat_template()), variables_of(tokenizer, messages, thinking, True))
+    except _REFUSALS:
         return None
 
 
 def _apply(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> str:
-    return render_chat(str(tokenizer.get_chat_template()), _variables(tokenizer, messages, thinking, open_turn))
+    return render_chat(str(tokenizer.get_chat_template()), variables_of(tokenizer, messages, thinking, open_turn))
 
 
-def _variables(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> dict[str, Any]:
+def variables_of(
+    tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool
+) -> dict[str, Any]:
+    """What every chat template of the tokenizer is given."""
     return {
         "messages": [dict(m) for m in messages],
         "tools": None,
@@ -124,9 +124,7 @@ def _options(thinking: bool | None) -> dict[str, Any]:
 def _works(tokenizer: PreTrainedTokenizerFast, messages: Messages, thinking: bool | None, open_turn: bool) -> bool:
     try:
         _apply(tokenizer, messages, thinking, open_turn)
-    except TooMuchError:
-        return False
-    except FAULTS:
+    except _REFUSALS:
         return False
     return True
 

@@ -19,7 +19,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
 from core.prompts import chat
-from core.prompts.bounded import FIXED_DATE
 from core.prompts.traced import Traced, UntraceableError
 
 if TYPE_CHECKING:
@@ -115,12 +114,8 @@ def apply_traced(tokenizer: PreTrainedTokenizerFast, messages: Sequence[dict[str
     if not isinstance(source, str) or mark in source or "strftime_now" in source:
         raise UntraceableError("no chat template that can be traced")
     chat.apply(tokenizer, _plain(messages), thinking=thinking, open_turn=True)
-    options: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
-    variables = {**tokenizer.special_tokens_map, "date_string": FIXED_DATE, **options}
     try:
-        text: str = _compiled(source).render(
-            messages=messages, tools=None, documents=None, add_generation_prompt=True, **variables
-        )
+        text: str = _compiled(source).render(**chat.variables_of(tokenizer, messages, thinking, True))
     except UntraceableError:
         raise
     except Exception as error:  # whatever a foreign template runs into, the rows are then rendered one by one

@@ -21,7 +21,7 @@ from core.jobs.backends import ROOT
 from core.jobs.processes import ask_to_end, is_living, kill_tree, process_start
 from core.serving.keys import VARIABLE, make_key
 from core.serving.served import Plan
-from core.store.files import area, workspace, write_json
+from core.store.files import area, tail, workspace, write_json
 
 _children: list[subprocess.Popen[bytes]] = []
 
@@ -148,9 +148,7 @@ def log_path(pid: int) -> Path:
 
 def log_tail(pid: int, lines: int = 50) -> str:
     """The last lines of a server's log; empty if it was started elsewhere."""
-    with suppress(OSError):
-        return "\n".join(log_path(pid).read_text("utf-8", "replace").splitlines()[-lines:])
-    return ""
+    return tail(log_path(pid), lines)
 
 
 def _path(pid: int) -> Path:

@@ -144,6 +144,16 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=65_536)
 
 
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file, of 400 bytes on the mean at most; empty if there is no such file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as handle:
+        handle.seek(0, 2)
+        handle.seek(max(0, handle.tell() - 400 * lines))
+        return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
 def full_disk() -> UserError:
     """What to say when the disk is full."""
     hint = f"Free some space where {workspace()} lies, then resume: it goes on from the last checkpoint."

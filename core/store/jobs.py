@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from core.errors import NotFoundError
 from core.records import ENDED_STATES, Job, Progress, new_id, now
 from core.store.database import read, write
-from core.store.files import area
+from core.store.files import area, tail
 from core.store.tables import JobRow, MetricRow
 
 
@@ -142,10 +142,4 @@ def log_path(job_id: str) -> Path:
 
 def log_tail(job_id: str, lines: int = 40) -> str:
     """The last lines of a job's log; empty if there is none."""
-    path = log_path(job_id)
-    if not path.is_file():
-        return ""
-    with path.open("rb") as handle:
-        handle.seek(0, 2)
-        handle.seek(max(0, handle.tell() - 400 * lines))
-        return "\n".join(handle.read().decode("utf-8", "replace").splitlines()[-lines:])
+    return tail(log_path(job_id), lines)

@@ -50,7 +50,7 @@ def panel(dataset: Dataset, version: Version, remedies: list[str]) -> None:
     if draft != before:  # a switch or a parameter was changed in this run, after the counts were made
         st.rerun()
     with st.container(horizontal=True):
-        _add(dataset.name, draft)
+        _add(draft)
         _file(dataset, latest, chosen, draft)
     _buttons(dataset, latest, chosen, preview, remedies)
 
@@ -131,7 +131,7 @@ def _counts(told: StepPreview) -> str:
     return ", ".join(f"{formats.count(amount)} {words}" for amount, words in parts if amount) or "Touches no row."
 
 
-def _add(name: str, draft: list[dict[str, Any]]) -> None:
+def _add(draft: list[dict[str, Any]]) -> None:
     free = [op for op in OPERATIONS if op not in BOUND and op != "split"]
     with st.popover("Add a step", icon=":material/add:", type="tertiary", key="recipe_add"):
         op = st.selectbox("Operation", free, format_func=lambda op: OPERATIONS[op].title, key="recipe_add_op")

@@ -12,7 +12,7 @@ import pytest
 from core.errors import NotFoundError, UserError
 from core.records import Conversation, Dataset, Progress, Template, Turn, Version
 from core.store import datasets, jobs, runs, schema
-from core.store.files import area, atomic_file, atomic_folder, check_name, is_complete
+from core.store.files import area, atomic_file, atomic_folder, check_name, is_complete, tail
 
 
 def rows(*inputs: str, split: str = "train") -> pa.Table:
@@ -167,3 +167,12 @@ def test_many_processes_write_at_once_and_nothing_is_lost(workspace: Path) -> No
     workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [w.wait() for w in workers] == [0] * 4
     assert len(jobs.list_jobs()) == 40
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    assert tail(path, 2) == ""
+    path.write_text("".join(f"line {n}\n" for n in range(5000)), "utf-8")
+    assert tail(path, 2) == "line 4998\nline 4999"
+    path.write_bytes("一行\n半".encode()[:-1])  # written to the middle of a character
+    assert tail(path, 9) == "一行\n\ufffd"

@@ -18,9 +18,9 @@ from core.data.codes import distinct
 from core.data.detect import characters, language, markup, mojibake, personal, placeholders
 from core.data.detect.turns import turn_fault
 from core.data.keys import source_texts, spoken_texts
+from core.data.texts import COLUMNS
 
 Mask = npt.NDArray[np.bool_]
-COLUMNS = ("instruction", "input", "output", "messages")
 RARE_LANGUAGE = 0.01
 """A language in fewer of the rows than this is rare, if there are at least ``MANY`` rows."""
 MANY = 200
