@@ -10,8 +10,10 @@ import streamlit as st
 
 from core.evaluation.comparison import Comparison, Versus
 from core.evaluation.transitions import rows_behind
-from pages.ui import comparison, evidence, formats, marks, rowview, scored, tables
+from pages.ui import address, comparison, evidence, formats, marks, rowview, scored, tables
 
+_FILTERS = (comparison.BEFORE, comparison.AFTER, comparison.ELEMENT)
+_SEEN = "compare_rows_seen"
 RESULTS = {"won": "Gained", "lost": "Lost", "tied": "Unchanged", "all": "All"}
 
 
@@ -27,11 +29,13 @@ def rows(found: Comparison, number: int) -> None:
         frame = frame[frame["row_id"].isin(set(only))]
     counts = frame[result].value_counts()
     default = "won" if only is None and counts.get("won", 0) else "all"
+    _begin_anew(found, number, default)
+    address.hold("result", list(RESULTS), default)
     with st.container(horizontal=True, vertical_alignment="center"):
         chosen = st.segmented_control(
-            "Rows", list(RESULTS), default=default, format_func=RESULTS.__getitem__, key="result", bind="query-params",
-            label_visibility="collapsed", required=True,
-        )  # fmt: skip
+            "Rows", list(RESULTS), format_func=RESULTS.__getitem__, key="result", label_visibility="collapsed", required=True
+        )
+        address.tell("result", chosen)
         parts = [f"{int(counts.get(key, 0)):,} {RESULTS[key].lower()}" for key in ("won", "lost", "tied")]
         st.markdown(f":gray[{formats.plural(len(frame), 'row')}: {', '.join(parts)}]", width="content")
     if chosen != "all":
@@ -50,6 +54,17 @@ def rows(found: Comparison, number: int) -> None:
         return
     place = tables.pick(frame, columns, alt="Rows with the answers of both arms", key=f"compare_rows_{chosen}", height=260)
     _row(found, frame.iloc[place or 0], names, number)
+
+
+def _begin_anew(found: Comparison, number: int, default: str) -> None:
+    """Show what there is by default when other arms, kinds or another element are chosen: what was chosen among other rows
+    (the gained ones, say) would hide those that were asked for, and a link wouldn't tell."""
+    arms = tuple(arm.evaluation.evaluation_id for arm in found.arms)
+    now = (arms, number, *(st.session_state.get(key) for key in _FILTERS))
+    before = st.session_state.get(_SEEN, now)
+    st.session_state[_SEEN] = now
+    if before != now:
+        st.session_state["result"] = default
 
 
 def _chosen_rows(versus: Versus, first: str, other: str) -> list[str] | None:

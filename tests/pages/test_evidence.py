@@ -207,3 +207,21 @@ def test_what_counts_as_unlikely_is_said_and_that_few_rows_cannot_tell(
     assert "3.5 robust deviations" in said
     monkeypatch.setattr(evidence, "LEAST_ROWS", 21)
     assert "20 rows are too few to tell" in shown(open_page(METRICS, metrics_view="Suspicious gold"))
+
+
+def test_a_cell_opens_all_its_rows_whatever_was_looked_at_before(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    app = open_page(COMPARE, dataset=filled.dataset)
+    check(app)
+    assert app.session_state["result"] == "won"  # among all rows, those that were gained
+    app.selectbox(key="before").set_value("correct")
+    app.selectbox(key="after").set_value("correct").run()
+    check(app)
+    assert app.session_state["result"] == "all"
+    frame = next(f.value for f in app.dataframe if "change" in f.value.columns)
+    told = next(text for text in texts(app) if " rows: " in text and " unchanged" in text)
+    assert told.startswith(f":gray[{len(frame)} rows: ")
+    app.session_state["result"] = "lost"  # chosen among these rows, it stays while they do
+    app.run()
+    assert app.session_state["result"] == "lost"
+    app.selectbox(key="after").set_value(None).run()
+    assert app.session_state["result"] == "all"
