@@ -62,6 +62,8 @@ working = (
     next((r for r in reversed(runs) if get_job(r.job_id).state in ("starting", "running", "stopping")), None) if runs else None
 )
 current = by_id.get(st.query_params.get("run", "")) or working or (runs[0] if runs else None)
+if current is not None and st.query_params.get("run") != current.run_id:
+    focus(current)
 if current is None:
     spec_rows = selection.version.split_sizes.get("train", 0) if selection.version else 0
     shell.answer(

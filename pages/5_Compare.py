@@ -6,10 +6,25 @@ from functools import partial
 
 import streamlit as st
 
+from core.evaluation.compare import MAX_ARMS
 from core.jobs.queue import dispatch, enqueue_evaluation
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
-from pages.ui import armform, charts, comparison, formats, pairrows, quickab, registry, shell, states, sureness, unfinished, views
+from pages.ui import (
+    address,
+    armform,
+    charts,
+    comparison,
+    formats,
+    pairrows,
+    quickab,
+    registry,
+    shell,
+    states,
+    sureness,
+    unfinished,
+    views,
+)
 
 selection = shell.begin("Compare")
 dispatch()
@@ -54,19 +69,18 @@ if selection.dataset is None:
 
 labels = comparison.options(evaluations)
 defaults = comparison.default_arms(evaluations)
-if st.session_state.get("arms") is not None and not set(st.session_state["arms"]) <= set(labels):
-    del st.session_state["arms"]
 chosen: list[str] = []
 if len(evaluations) >= 2:
+    address.hold_several("arms", list(labels), defaults, most=MAX_ARMS)
     chosen = st.multiselect(
         "Arms, the first is what the others are held against",
         list(labels),
-        default=None if "arms" in st.session_state else defaults,
         format_func=labels.__getitem__,
-        max_selections=6,
+        max_selections=MAX_ARMS,
         key="arms",
-        bind="query-params",
+        persist_state="session",
     )
+    address.tell("arms", chosen)
 if len(chosen) < 2:
     done = formats.plural(len(evaluations), "arm has", "arms have")
     shell.answer(

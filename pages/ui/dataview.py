@@ -15,7 +15,7 @@ from core.figures import data as figures
 from core.jobs.queue import enqueue_profile
 from core.records import Dataset, Version
 from core.store.jobs import list_jobs
-from pages.ui import charts, formats, issues, marks, recipe, rowview, shell, states, tables
+from pages.ui import address, charts, formats, issues, marks, recipe, rowview, shell, states, tables
 
 WINDOW = 100
 LIVE_ROWS = 50_000
@@ -122,10 +122,10 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
     if clicked and clicked != st.session_state.get("_issue_clicked"):
         st.session_state["issue"] = clicked
     st.session_state["_issue_clicked"] = clicked
-    if st.session_state.get("issue") not in (None, *keys):
-        st.session_state["issue"] = keys[0]
+    address.hold("issue", keys, keys[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", bind="query-params", width=300)
+        key = st.selectbox("Rows of", keys, format_func=issues.label, key="issue", persist_state="session", width=300)
+        address.tell("issue", key)
         text = st.text_input("That contain", key="issue_search", placeholder="text of input or answer", width=220)
         op = issues.issue(key).operation
         if (

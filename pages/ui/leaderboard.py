@@ -12,13 +12,13 @@ import streamlit as st
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.records import Evaluation
-from pages.ui import charts, formats, tables
+from pages.ui import address, charts, formats, tables
 from pages.ui.selection import Selection
 
 FILTERS = {
     "dataset": "Dataset", "version": "Version", "model": "Model", "adapter": "Adapter", "template": "Template", "split": "Split",
 }  # fmt: skip
-FOCUS = "evaluation"
+FOCUS, _FIRST = "evaluation", "_metric_first"
 SHOWN = 12
 TEXT_METRICS = ("bleu", "chrf")
 """They say nothing of labels."""
@@ -30,10 +30,14 @@ def filters(frame: pd.DataFrame, chosen: Selection) -> tuple[pd.DataFrame, str]:
     mine = frame[frame["dataset"] == chosen.dataset.name] if chosen.dataset else frame
     first = tidy.headline(str((mine if len(mine) else frame)["task"].iloc[0]))
     with st.container(key="filters", horizontal=True, gap="small"):
+        if st.session_state.get(_FIRST) not in (None, first):  # another task's dataset was chosen
+            st.session_state["metric"] = first
+        st.session_state[_FIRST] = first
+        address.hold("metric", metrics, first if first in metrics else metrics[0])
         metric = st.selectbox(
-            "Ranked by", metrics, index=metrics.index(first) if first in metrics else 0,
-            format_func=lambda name: tidy.METRICS[name][0], key="metric", bind="query-params", width=146,
-        )  # fmt: skip
+            "Ranked by", metrics, format_func=lambda name: tidy.METRICS[name][0], key="metric", persist_state="session", width=146
+        )
+        address.tell("metric", metric)
         left = frame
         for column, label in FILTERS.items():
             options = sorted(map(str, frame[column].unique()))
@@ -124,10 +128,9 @@ def focus(kept: list[Evaluation], ranked: pd.DataFrame, names: dict[str, str]) -
     by_id = {e.evaluation_id: e for e in kept}
     order = [key for key in ranked["key"] if key in by_id]
     order += [key for key in by_id if key not in set(order)]
-    if st.session_state.get(FOCUS) not in (None, *order):
-        del st.session_state[FOCUS]
-    chosen = st.selectbox("Look into", order, format_func=names.__getitem__, key=FOCUS, bind="query-params", width=420)
-    return by_id[chosen or order[0]]
+    address.hold(FOCUS, order, order[0])
+    chosen = st.selectbox("Look into", order, format_func=names.__getitem__, key=FOCUS, persist_state="session", width=420)
+    return by_id[address.tell(FOCUS, chosen)]
 
 
 def peers(record: Evaluation, kept: list[Evaluation], ranked: pd.DataFrame, most: int = 4) -> list[Evaluation]:

@@ -1,4 +1,4 @@
-"""What is selected: dataset and version, template, model; pickers in one row, bound to the URL.
+"""What is selected: dataset and version, template, model; pickers in one row, all of it always in the address.
 
 Knows nothing of what pages do with it.
 """
@@ -6,6 +6,7 @@ Knows nothing of what pages do with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 
@@ -14,6 +15,7 @@ from core.prompts.templates import list_templates
 from core.records import Dataset, ModelRef, Template, Version
 from core.store.datasets import list_datasets, list_versions
 from core.store.runs import list_evaluations, list_runs
+from pages.ui import address
 
 LATEST = "latest"
 KEYS = ("dataset", "version", "template", "model")
@@ -56,6 +58,8 @@ def strip() -> Selection:
         models = known_models()
         with cells[3]:
             model = _model(list(models))
+    shown = dict(zip(KEYS, (name, number, template, model), strict=True))
+    address.tell_all({key: value for key, value in shown.items() if value})
     return Selection(
         dataset=next((d for d in datasets if d.name == name), None),
         version=next((v for v in versions if number in (LATEST, f"v{v.number}")), None),
@@ -64,13 +68,12 @@ def strip() -> Selection:
     )
 
 
-def _pick(key: str, label: str, options: list[str], on_change: object = None) -> str | None:
-    if options and st.session_state.get(key) not in (None, *options):
-        st.session_state[key] = options[0]
+def _pick(key: str, label: str, options: list[str], on_change: Any = "rerun") -> str | None:
     if not options:
         st.selectbox(label, ["none yet"], key=f"{key}_none", disabled=True)
         return None
-    return st.selectbox(label, options, key=key, bind="query-params", on_change=on_change or "rerun")  # type: ignore[arg-type]
+    address.hold(key, options, options[0])
+    return st.selectbox(label, options, key=key, on_change=on_change, persist_state="session")
 
 
 def _forget_version() -> None:
@@ -88,10 +91,10 @@ def _apply_pending() -> None:
 
 def _model(known: list[str]) -> str:
     """The model, one that is known here or any other that is typed in."""
-    held = st.session_state.get("model")
-    options = known if held in (None, *known) else [*known, held]
+    address.hold("model", known, "default", free=True)
+    held = st.session_state["model"]
     picked = st.selectbox(
-        "Model", options, key="model", bind="query-params", accept_new_options=True,
+        "Model", known if held in known else [*known, held], key="model", accept_new_options=True, persist_state="session",
         help="Type a model folder's path, hub:organisation/name or modelscope:organisation/name to use another one.",
     )  # fmt: skip
     return picked or "default"

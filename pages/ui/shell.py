@@ -19,6 +19,7 @@ from pages.ui.registry import Entry
 from pages.ui.selection import KEYS, Selection, strip
 
 _STYLE = Path(__file__).with_name("style.css")
+_HISTORY = f"<script>{Path(__file__).with_name('history.js').read_text(encoding='utf-8')}</script>"
 _LOGO = Path(__file__).with_name("logo.svg")
 _ICON = Path(__file__).with_name("icon.svg")
 _ROUTED = "_shell_routed"
@@ -40,6 +41,8 @@ def begin(title: str, *, picks: bool = True) -> Selection:
     if _deep_link_without_router():
         _register_and_rerun()
     st.html(_STYLE)
+    with st.container(key="history"):
+        st.html(_HISTORY, unsafe_allow_javascript=True)
     st.logo(_LOGO, size="large")
     chosen = strip() if picks else Selection()
     st.caption(f"{page.title} — {page.question}")
@@ -59,9 +62,10 @@ def go(page: Entry, **selection: str) -> NoReturn:
     held = {key: st.session_state[key] for key in KEYS if st.session_state.get(key)}
     if "dataset" in selection:
         held.pop("version", None)
-    select(**{**held, **st.session_state.get("_pending_selection", {}), **selection})
-    try:
-        st.switch_page(page.path, query_params={})  # without it Streamlit refuses while a widget is bound to the address
+    chosen = {**held, **st.session_state.get("_pending_selection", {}), **selection}
+    select(**chosen)
+    try:  # without query_params Streamlit refuses while a widget is bound to the address
+        st.switch_page(page.path, query_params={key: value for key, value in chosen.items() if key in KEYS})
     except StreamlitAPIException:
         st.rerun()
 

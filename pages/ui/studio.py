@@ -128,7 +128,7 @@ def _preview(chosen: Selection, draft: Template) -> None:
     tokenizer = load_tokenizer(chosen.model)
     with st.container(horizontal=True):
         address.hold_number("studio_row", 1, max(1, chosen.version.rows), 1)
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="studio_row", width=150)
+        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="studio_row", persist_state="session", width=150)
         address.tell("studio_row", number, 1)
         shots = st.number_input(
             "Worked examples", 0, 16, 2 if _shows_shots(draft) else 0, key=f"studio_shots_{draft.ref}", width=150,

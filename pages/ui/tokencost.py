@@ -36,19 +36,23 @@ def show(chosen: Selection, table: Any, kept: Lengths, limit: int, overflow: Ove
     padding, price = st.columns(2, gap="large")
     with padding:
         address.hold_number("tokens_batch", 1, 1024, 8)
-        size = int(st.number_input("Rows a step", 1, 1024, key="tokens_batch", width=150))
+        size = int(st.number_input("Rows a step", 1, 1024, key="tokens_batch", persist_state="session", width=150))
         address.tell("tokens_batch", size, 8)
         _batches(simulate_batches(lengths, size, limit), limit, size)
     with price:
         with st.container(horizontal=True):
             address.hold("tokens_method", list(METHODS), "qlora")
-            method: Any = st.selectbox("Method", list(METHODS), key="tokens_method", format_func=METHODS.__getitem__)
+            method: Any = st.selectbox(
+                "Method", list(METHODS), key="tokens_method", persist_state="session", format_func=METHODS.__getitem__
+            )
             address.tell("tokens_method", method, "qlora")
             named = {device.name: f"{device.name}, {device.description}" for device in devices()}
             first = next(iter(named))
             address.hold("tokens_device", list(named), first)
-            device = st.selectbox("Device", list(named), key="tokens_device", format_func=named.__getitem__)
-            address.tell("tokens_device", device, first)
+            device = st.selectbox(
+                "Device", list(named), key="tokens_device", persist_state="session", format_func=named.__getitem__
+            )
+            address.tell("tokens_device", device)
         use = DatasetUse(dataset=chosen.dataset.name, version=chosen.version.number, split="" if train is None else "train")
         spec = TrainSpec(
             model=chosen.model, data=(use,), template=chosen.template.ref if chosen.template else "chat", method=method,

@@ -62,7 +62,7 @@ def policy() -> Overflow:
     """What happens to a row that is too long, in the address."""
     address.hold("overflow", list(POLICIES), "drop")
     picked: Overflow = st.selectbox(
-        "A row that is too long", list(POLICIES), format_func=POLICIES.__getitem__, key="overflow",
+        "A row that is too long", list(POLICIES), format_func=POLICIES.__getitem__, key="overflow", persist_state="session",
         help="Answers are never cut. A conversation, or a row whose question and answer alone are too long, is left out.",
     )  # fmt: skip
     address.tell("overflow", picked, "drop")

@@ -30,19 +30,19 @@ def show(chosen: Selection, limit: int, policy: Overflow) -> None:
     assert chosen.template is not None
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         address.hold_number("tokens_row", 1, max(1, chosen.version.rows), 1)
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="tokens_row", width=150)
+        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="tokens_row", persist_state="session", width=150)
         address.tell("tokens_row", number, 1)
         row = row_at(chosen, int(number))
         turns: Any = "all"
         if is_talk(row):
             address.hold("tokens_turns", list(TURNS), "all")
             turns = st.segmented_control(
-                "Learn", list(TURNS), required=True, key="tokens_turns", format_func=TURNS.__getitem__,
+                "Learn", list(TURNS), required=True, key="tokens_turns", persist_state="session", format_func=TURNS.__getitem__,
                 help="The loss of a conversation: on each of its answers, or on the last one only (`turns` in a spec).",
             )  # fmt: skip
             address.tell("tokens_turns", turns, "all")
         address.hold("tokens_cut", [False, True], False)
-        cut = st.toggle(f"As it is at {formats.count(limit)} tokens", key="tokens_cut", width="content")
+        cut = st.toggle(f"As it is at {formats.count(limit)} tokens", key="tokens_cut", persist_state="session", width="content")
         address.tell("tokens_cut", cut, False)
     with states.catching():
         view = mask_view(

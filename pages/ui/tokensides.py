@@ -35,9 +35,9 @@ def templates(chosen: Selection, limit: int) -> None:
     assert chosen.version is not None
     known = {template.ref: template for template in list_templates()}
     first = [ref for ref in dict.fromkeys([chosen.template.ref if chosen.template else "", *known]) if ref in known][:2]
-    address.hold_several("tokens_templates", list(known), first)
-    refs = st.multiselect("Templates", list(known), max_selections=MOST, key="tokens_templates")
-    address.tell("tokens_templates", refs, first)
+    address.hold_several("tokens_templates", list(known), first, most=MOST)
+    refs = st.multiselect("Templates", list(known), max_selections=MOST, key="tokens_templates", persist_state="session")
+    address.tell("tokens_templates", refs)
     if not refs:
         st.caption("Choose one to four templates.")
         return
@@ -72,10 +72,10 @@ def tokenizers(chosen: Selection, limit: int) -> None:
     assert chosen.template is not None
     known = list(known_models())
     held = st.session_state.get("model") or "default"
-    address.hold_several("tokens_models", None, [held])
+    address.hold_several("tokens_models", None, [held], most=MOST)
     offered = dict.fromkeys([held, *known, *st.session_state["tokens_models"]])
     names = st.multiselect(
-        "Models", list(offered), max_selections=MOST, key="tokens_models",
+        "Models", list(offered), max_selections=MOST, key="tokens_models", persist_state="session",
         accept_new_options=True, help="Type a folder, hub:organisation/name or modelscope:organisation/name to add one.",
     )  # fmt: skip
     address.tell("tokens_models", names, [held])
@@ -123,7 +123,7 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
     offered = [by for by in GROUPS if by != "element" or where is not None]
     address.hold("tokens_by", offered, "split")
     by: Any = st.segmented_control(
-        "Rows by", offered, required=True, key="tokens_by", format_func=GROUPS.__getitem__,
+        "Rows by", offered, required=True, key="tokens_by", persist_state="session", format_func=GROUPS.__getitem__,
         help="By element, a row counts for each element that its answer holds.",
     )  # fmt: skip
     address.tell("tokens_by", by, "split")

@@ -61,10 +61,10 @@ def slider(options: list[int], default: int) -> int:
     """The maximum length, in the address."""
     address.hold("max_length", options, default)
     limit = st.select_slider(
-        "Maximum length in tokens", options, key="max_length", format_func=lambda n: f"{n:,}",
+        "Maximum length in tokens", options, key="max_length", persist_state="session", format_func=lambda n: f"{n:,}",
         help="Rows that are longer are left out of training, or their input is shortened. Answers are never cut.",
     )  # fmt: skip
-    address.tell("max_length", limit, default)
+    address.tell("max_length", limit)
     return limit
 
 

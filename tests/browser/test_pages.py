@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from core.demo import EXTRACTION
 from pages.ui.registry import Entry
-from tests.browser.harness import ANSWER, HEIGHT, MAIN, App, Theme, existing_pages, goto, screenshot, visit
+from tests.browser.harness import ANSWER, HEIGHT, MAIN, App, Theme, existing_pages, goto, screenshot, settle, visit
 
 State = Literal["empty", "full"]
 BROKEN_WORDS = re.compile(r"\b(nan|NaN|None|Traceback|undefined|<NA>|NaT)\b")
@@ -65,6 +66,43 @@ def assert_answer_first(page: Page, share: float) -> None:
     if chart.count():
         chart_box = chart.bounding_box()
         assert chart_box is None or chart_box["y"] >= box["y"]
+
+
+def test_back_and_forward_bring_back_what_was_chosen(full_app: App, browser: Browser) -> None:
+    """Pages and choices are steps of the browser's history, one each; the address always says the dataset, the default too."""
+    with visit(browser) as tab:
+        page = tab.page
+        goto(page, f"{full_app.url}/Data")
+        page.wait_for_function("location.href.includes('dataset=')")
+        first = chosen_dataset(page)
+        second = choose_another_dataset(page, first)
+        steps = page.evaluate("history.length")
+        for title, path in (("Train", "/Train?"), ("Home", "/?")):
+            page.get_by_role("link", name=title).click()
+            page.wait_for_function(f"location.href.includes({path!r}) && location.href.includes('dataset={second}&')")
+            settle(page)
+        assert page.evaluate("history.length") == steps + 2
+        assert choose_another_dataset(page, second, first) == first
+        for path, dataset in (("/?", second), ("/Train?", second), ("/Data?", second), ("/Data?", first)):
+            page.go_back()
+            page.wait_for_function(f"location.href.includes({path!r}) && location.href.includes('dataset={dataset}&')")
+            settle(page)
+            assert page.get_by_role("combobox", name="Dataset").first.input_value() == dataset
+        assert tab.errors == []
+
+
+def choose_another_dataset(page: Page, held: str, wanted: str = "") -> str:
+    """Choose the ``wanted`` dataset, else the first other one; returns what the address says then."""
+    page.get_by_role("combobox", name="Dataset").first.click()
+    options = page.get_by_role("option").filter(has_text=re.compile(f"^{wanted}$" if wanted else f"^(?!{held}$)"))
+    options.first.click()
+    page.wait_for_function(f"!location.href.includes('dataset={held}&')")
+    settle(page)
+    return chosen_dataset(page)
+
+
+def chosen_dataset(page: Page) -> str:
+    return parse_qs(urlsplit(page.url).query)["dataset"][0]
 
 
 def test_the_server_has_no_torch(full_app: App, browser: Browser) -> None:

@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data import recipes
+from core.data.importing import import_file
 from core.records import Step
 from pages.ui import registry
 from tests.pages.conftest import ROOT, check
@@ -45,6 +46,26 @@ def test_a_selection_that_is_gone_falls_back(open_page: Callable[..., AppTest], 
     app = open_page("pages/1_Data.py", dataset="no-such", version="v99")
     assert not app.exception
     assert (app.selectbox(key="dataset").value, app.selectbox(key="version").value) == (NAME, "latest")
+
+
+def test_the_address_says_what_is_shown_though_nobody_chose_it(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    filled = fill(tmp_path)
+    app = open_page()
+    shown = {"dataset": NAME, "version": "latest", "template": "chat@1", "model": "default"}
+    assert app.query_params == shown
+    links = {page: open_page(f"pages/{page}.py").query_params for page in ("3_Train", "5_Compare", "6_Metrics")}
+    assert {name: links["3_Train"][name] for name in shown} == shown
+    assert links["3_Train"]["run"] == filled.run
+    assert links["5_Compare"]["arms"] == [filled.base, filled.tuned]
+    assert links["6_Metrics"]["evaluation"] == filled.tuned
+    assert links["6_Metrics"]["metric"] == "micro_f1"
+    later = tmp_path / "later.jsonl"
+    later.write_text('{"input": "a", "output": "b"}\n', encoding="utf-8")
+    import_file(later, "Later", task="generation")  # the newest dataset is what a bare address shows from now on
+    assert open_page().selectbox(key="dataset").value == "Later"
+    colleague = AppTest.from_file(str(ROOT / "Home.py"), default_timeout=180)
+    colleague.query_params |= app.query_params
+    assert colleague.run().selectbox(key="dataset").value == NAME
 
 
 def test_pages_never_import_torch(tmp_path: Path) -> None:
