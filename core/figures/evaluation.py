@@ -55,6 +55,7 @@ def leaderboard(frame: pd.DataFrame, *, metric: str, title: str = "", higher_is_
             error_x=errors(part, colour),
             text=[f"{value:,.2f}" for value in part["value"]],
             textposition="top center",
+            cliponaxis=False,  # a score of 0 stands on the axis
             selected=CHOSEN,
             unselected=OTHERS,
             customdata=part[["key", "low", "high"]]
@@ -221,4 +222,4 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
 
 def _score_axis(made: go.Figure, frame: pd.DataFrame) -> None:
     if len(frame) and frame["value"].max() <= 1.0 and frame["value"].min() >= 0:
-        made.update_xaxes(range=[-0.02, 1.04], tickvals=[0, 0.25, 0.5, 0.75, 1])
+        made.update_xaxes(range=[-0.04, 1.04], tickvals=[0, 0.25, 0.5, 0.75, 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
@@ -10,7 +12,7 @@ from core.figures import evaluation as figures
 from core.figures import tidy
 from core.jobs.queue import dispatch
 from core.lengths.measuring import last_measured
-from core.records import LIVE_STATES
+from core.records import LIVE_STATES, Evaluation
 from core.store.datasets import list_versions
 from core.store.jobs import list_jobs
 from core.store.runs import list_evaluations, list_runs
@@ -18,6 +20,9 @@ from pages.ui import charts, formats, importer, leaderboard, shell, states
 from pages.ui.registry import DATA, METRICS
 from pages.ui.selection import Selection
 from pages.ui.steps import Step, is_cleaned, next_step, survey
+
+SHOWN = 6
+"""The most evaluations on the overview."""
 
 
 def welcome() -> None:
@@ -111,7 +116,10 @@ def running() -> None:
 
 
 def last_results(chosen: Selection) -> None:
-    """The last evaluations of the selected dataset, else of the one evaluated last, as a chart; a way to all of them."""
+    """The last evaluations of the selected dataset, else of the one evaluated last, as a chart; a way to all of them.
+
+    Only those by the newest gold answers that were used, and on the same split, stand beside each other; the others are named.
+    """
     records = [e for e in list_evaluations() if e.complete]
     own = [e for e in records if chosen.dataset and e.spec.dataset == chosen.dataset.name]
     records = own or records
@@ -119,17 +127,42 @@ def last_results(chosen: Selection) -> None:
         st.subheader("Last results", anchor=False)
         st.caption("Nothing was evaluated yet. Compare measures a prompt first, then a fine-tune against it, on the same rows.")
         return
-    newest = records[0]
+    mine = [e for e in records if e.spec.dataset == records[0].spec.dataset]
+    newest = max(mine, key=lambda e: e.version)
     metric = tidy.headline(newest.task)
-    last = [e for e in records if e.spec.dataset == newest.spec.dataset][:6]
-    names = leaderboard.unique_names(last)
+    place = leaderboard.place(newest)
+    alike = [e for e in mine if leaderboard.place(e) == place]
+    last = alike[:SHOWN]
+    names = _names(last)
     ranked = tidy.ranked(tidy.evaluations(last, list_runs()), metric).assign(name=lambda found: found["key"].map(names))
-    st.subheader(f"Last results on {newest.spec.dataset}", anchor=False)
+    where = f"{newest.spec.dataset} v{newest.version}, {newest.spec.split or 'rows in no split'}"
+    st.subheader(f"Last results on {where}", anchor=False)
     with st.container(key="chart"):
         charts.show(
             figures.leaderboard(ranked, metric=tidy.axis(metric)),
             key="home_results",
-            alt=f"The last evaluations on {newest.spec.dataset} by {tidy.axis(metric)}, with 95 % intervals",
+            alt=f"The last evaluations on {where} by {tidy.axis(metric)}, with 95 % intervals",
             table=ranked[["name", "value", "low", "high"]],
         )
+    if told := _elsewhere([e for e in mine if e not in alike]):
+        st.caption(told)
     shell.link(METRICS, "All evaluations", icon=":material/arrow_forward:")
+
+
+def _names(shown: list[Evaluation]) -> dict[str, str]:
+    """What to call them, with the number of rows where that differs."""
+    names = leaderboard.unique_names(shown)
+    if len({e.rows for e in shown}) == 1:
+        return names
+    return {e.evaluation_id: f"{names[e.evaluation_id]} · {formats.plural(e.rows, 'row')}" for e in shown}
+
+
+def _elsewhere(left: list[Evaluation]) -> str:
+    """How many evaluations of the dataset aren't drawn, and by which gold answers they are scored."""
+    if not left:
+        return ""
+    others = Counter((e.version, e.spec.split) for e in left)
+    parts = [f"{count} on v{version}, {split or 'no split'}" for (version, split), count in sorted(others.items())]
+    amount = formats.plural(len(left), "evaluation")
+    verb = "is" if len(left) == 1 else "are"
+    return f"{amount} by other gold answers or on other rows ({'; '.join(parts)}) {verb} not drawn: they don't compare."

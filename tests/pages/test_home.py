@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from streamlit.testing.v1 import AppTest
 
 from core.data import recipes
 from core.evaluation import decisions
+from core.evaluation.rescore import rescore
 from core.lengths import measure
 from core.prompts.templates import find_template
 from core.records import ModelRef, Step
 from core.store.datasets import list_datasets, read_rows
 from core.store.jobs import add_job, change_job
+from core.store.runs import get_evaluation
+from pages.ui import home
 from tests.pages.conftest import check, texts
 from tests.pages.filled import fill
 
@@ -39,7 +43,7 @@ def test_filled(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     assert app.header[0].value == "2 of 5 steps are taken for notices; next: look at the data."
     assert app.button(key="home_next").label == "Look at the data"
     assert {"Data", "Lengths", "Train", "Compare", "Chat"} <= {button.label for button in app.button}
-    assert any("Last results on notices" in sub.value for sub in app.subheader)
+    assert any(sub.value == "Last results on notices v1, test" for sub in app.subheader)
     assert any("GPU" in html.value for html in app.html)
 
 
@@ -92,3 +96,26 @@ def test_steps_that_changed_nothing_are_told_from_those_that_did(open_page: Call
     made = fill(tmp_path)
     recipes.apply(made.dataset, [Step(op="strip_markup"), Step(op="strip_markup")])
     assert "after 2 steps, 1 of which changed something" in words_of(open_page())
+
+
+def test_results_by_other_gold_are_named_and_do_not_stand_beside_the_last(
+    open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    made = fill(tmp_path)
+    [row_id] = read_rows(made.dataset, split="test")["row_id"].to_pylist()[:1]
+    decisions.fix(made.dataset, {row_id: '{"person": ["x"]}'})
+    again = rescore(made.base)
+    app = open_page()
+    check(app)
+    assert [sub.value for sub in app.subheader if "results" in sub.value] == [f"Last results on notices v{again.version}, test"]
+    drawn = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
+    assert sum(len(trace["y"]) for trace in drawn) == 1
+    assert f"2 evaluations by other gold answers or on other rows (2 on v{made.version}, test)" in words_of(app)
+
+
+def test_evaluations_on_fewer_rows_say_how_many(tmp_path: Path) -> None:
+    made = fill(tmp_path)
+    few, many = (get_evaluation(key) for key in (made.base, made.tuned))
+    assert set(home._names([few, many]).values()) == {"prompt alone", "fine-tune"}
+    named = home._names([few.model_copy(update={"rows": 8}), many])
+    assert set(named.values()) == {"prompt alone · 8 rows", "fine-tune · 20 rows"}
