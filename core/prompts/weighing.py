@@ -21,6 +21,8 @@ MAX_NUMBER = 1_000_000
 MAX_BITS = 10_000
 _WIDE = re.compile(r"\d{5,}")
 _WIDE_PERCENT = re.compile(r"%[-+ #0(\w)]*?(?:\*|\d{5,}|\.(?:\*|\d{5,}))")
+_LENGTHS = frozenset({"length", "count"})
+_SIZED = (str, list, tuple, set, frozenset, Mapping)
 _CONTAINERS = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
 _OF_SEQUENCES = frozenset(
     {"attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "join", "last", "length", "list", "map"}
@@ -67,6 +69,9 @@ def counted_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any
     def counted(*args: Any, **kwargs: Any) -> Any:
         subject, more = args[begin] if len(args) > begin else None, [*args[begin + 1 :], *kwargs.values()]
         check_numbers(more)
+        if name in _LENGTHS and isinstance(subject, _SIZED):
+            spend(10)  # that is known, however much there is: templates ask for it once a message
+            return function(*args, **kwargs)
         weigh(subject, written=name not in _OF_SEQUENCES)
         weigh(more)
         spend(_most_of_filter(name, subject, more))

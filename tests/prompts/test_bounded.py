@@ -20,7 +20,7 @@ from core.prompts.traced import UntraceableError
 from core.records import ModelRef, Template
 from core.settings import get_settings
 from tests.prompts.test_plan import ODD_CHATS, table
-from tests.prompts.toys import CHATML, GEMMA, LLAMA, THINKING, byte_level
+from tests.prompts.toys import CHATML, GEMMA, LLAMA, QWEN3, THINKING, ZEPHYR, byte_level
 
 EVERY = "{% for m in messages %}{{ m.content }}{% endfor %}"
 DOUBLED = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 40
@@ -144,7 +144,7 @@ def test_attributes_of_python_are_not_seen(source: str) -> None:
     assert made in ("", "[Undefined]")
 
 
-FAMILIES = [CHATML, GEMMA, LLAMA, THINKING, *(s for s in ODD_CHATS)]
+FAMILIES = [CHATML, GEMMA, LLAMA, THINKING, QWEN3, ZEPHYR, *(s for s in ODD_CHATS)]
 HARMLESS = [
     "{{ bos_token }}{% for m in messages %}{{ m['role'] | upper }}: {{ m.content | trim | indent(2) }}"
     "{{ eos_token }}{% endfor %}",
@@ -190,9 +190,11 @@ def test_todays_date_is_not_written() -> None:
     assert render_chat("{{ strftime_now('%d %b %Y') }}{{ strftime_now('%B') }}", {}) == "26 Jul 2024July"
 
 
-def test_a_long_conversation_is_within_the_budget() -> None:
+@pytest.mark.parametrize("source", [THINKING, QWEN3, ZEPHYR], ids=["thinking", "qwen3", "zephyr"])
+def test_a_long_conversation_is_within_the_budget(source: str) -> None:
+    """Also where the template asks at every turn how many there are."""
     messages = [{"role": ("user", "assistant")[n % 2], "content": "字" * 1_000} for n in range(999)]
-    assert len(chat.apply(byte_level(THINKING), messages, thinking=None, open_turn=True)) > 999_000
+    assert len(chat.apply(byte_level(source), messages, thinking=None, open_turn=True)) > 999_000
 
 
 @pytest.mark.model
