@@ -144,8 +144,11 @@ def enqueue_import(path: str, name: str, **arguments: Any) -> Job:
     return get_job(job.job_id)
 
 
-def enqueue_export(run: Run, *, merge: bool, check: int = 32) -> Job:
-    """Queue and start writing a finished run to a folder; the job that already does it, if there is one."""
+def enqueue_export(run: Run, *, merge: bool, check: int) -> Job:
+    """Queue and start writing a finished run to a folder; the job that already does it, if there is one.
+
+    ``check``: on how many rows merged weights are compared with the adapter.
+    """
     for job in list_jobs({"queued", *LIVE_STATES}):
         if (job.kind, job.subject, job.payload.get("merge")) == ("export", run.run_id, merge):
             return job

@@ -20,12 +20,15 @@ from core.models.tokenizer import load_tokenizer
 from core.prompts.examples import IGNORED, Example
 from core.prompts.render import stop_strings
 from core.records import GenerationSettings, Method, ModelRef, Reporter, Run
-from core.store.datasets import get_dataset, read_rows
+from core.store.datasets import get_dataset, get_version, read_rows
 from core.training.artefacts import result_folder
 from core.training.data import examples_of, last_answer
+from core.training.looking import LOOK_SECONDS
 from core.training.scores import micro_name, scored_answers, scores_of
 
 CHECKED_ROWS = 16
+OFFERED_ROWS, MOST_ROWS = 32, 512
+"""Rows that a page offers to compare, and the most that it lets anybody choose."""
 PARITY_HEADINGS = ("micro-F1", "difference [95 %]", "exact match", "loss", "difference [95 %]", "same answers as the adapter")
 WAYS = {"merged": "The merged weights in bf16", "merged_nf4": "The merged weights loaded in 4 bits"}
 BY_NATURE = (
@@ -73,6 +76,21 @@ def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, d
         found[name] = {"loss": loss, "same_as_adapter": same, "rows": float(len(prompts)), **scores_of(scored, dataset.task)}
         found[name] |= differences(counted["adapter"], counted[name])
     return found
+
+
+def comparable_rows(run: Run) -> int:
+    """How many rows there are to compare merged weights on: the run's dev rows, else those it was trained on."""
+    use = run.spec.dev or run.spec.data[0]
+    version = get_version(use.dataset, use.version or run.data_versions.get(use.dataset))
+    rows = version.split_sizes.get(use.split, 0)
+    return rows if use.limit is None else min(rows, use.limit)
+
+
+def seconds_to_compare(run: Run, rows: int) -> float | None:
+    """About how long ``rows`` take, each answered in three ways, by what a row took at the run's looks at dev; none without."""
+    look = run.summary.get(LOOK_SECONDS)
+    looked_at = min(run.spec.eval_rows, comparable_rows(run)) if run.spec.dev else 0
+    return 3 * rows * look / looked_at if look and looked_at else None
 
 
 def differences(adapter: Statistics, other: Statistics) -> dict[str, float]:

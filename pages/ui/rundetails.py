@@ -6,6 +6,7 @@ Reads the store; knows nothing of how a run is trained.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 
 import pandas as pd
@@ -21,7 +22,15 @@ from core.store.datasets import get_dataset
 from core.store.jobs import list_jobs, log_path, log_tail
 from core.store.runs import run_folder
 from core.training.export import export_folder, read_export
-from core.training.merge_parity import PARITY_HEADINGS, parity_lines, parity_words
+from core.training.merge_parity import (
+    MOST_ROWS,
+    OFFERED_ROWS,
+    PARITY_HEADINGS,
+    comparable_rows,
+    parity_lines,
+    parity_words,
+    seconds_to_compare,
+)
 from core.training.samples import read_samples
 from core.training.spec import dump_spec
 from pages.ui import charts, formats, marks, states, tables
@@ -36,6 +45,18 @@ LINES = (
 )
 CHOICES = (" numbers are learnt", " attention: ", " at the peak")
 """Parts of the log's lines that say what was chosen."""
+ATTENTION = {
+    "eager": "Attention is calculated in plain steps, which is quickest for short rows on a processor; the memory it takes grows "
+    "with the square of the longest row.",
+    "sdpa": "Attention is calculated in one fused step: quick, and the memory it takes grows only as rows get longer.",
+    "tunewise_varlen": "Attention is calculated in one fused step over many rows, each row by itself: the quickest way on a GPU, "
+    "and the one that takes least memory.",
+}
+PLACED = {
+    "padded": "Rows that go through the model together are filled up to the longest of them, which costs some time and memory.",
+    "end to end": "Rows lie end to end, so nothing goes into filling them up.",
+}
+"""What the log's line on attention means for who waits for the training."""
 WEIGHTS = {"adapter": "Adapter on its base", "merged": "Merged, bf16", "merged_nf4": "Merged, loaded in 4 bits"}
 
 
@@ -46,8 +67,8 @@ def show(run: Run, job: Job, steps: pd.DataFrame) -> None:
     with answers:
         _answers(run)
     with machine:
-        for line in _chosen(job):
-            st.caption(states.plain(line))
+        for line, term in map(in_words, _chosen(job)):
+            st.caption(states.plain(line), help=term)
         _lines(steps)
     with rows:
         _rows(run)
@@ -137,6 +158,14 @@ def _chosen(job: Job) -> list[str]:
     return [line[0].upper() + line[1:] for line in dict.fromkeys(told)]
 
 
+def in_words(line: str) -> tuple[str, str | None]:
+    """A line of what was chosen in plain words, and the term of art if that is another."""
+    found = re.fullmatch(r"Attention: (\w+), rows ([a-z ]+)", line)
+    if found is None or found[1] not in ATTENTION or found[2] not in PLACED:
+        return line, None
+    return f"{ATTENTION[found[1]]} {PLACED[found[2]]}", f"{line} (`attn_implementation` of transformers, `packing` of a spec)"
+
+
 def _lines(steps: pd.DataFrame) -> None:
     there = [(column, label) for column, label in LINES if column in steps and steps[column].notna().any()]
     if not there:
@@ -187,12 +216,35 @@ def _exports(run: Run, job: Job) -> None:
         else:
             if mine and mine[-1].state == "failed":
                 states.error(UserError(mine[-1].error, mine[-1].hint))
-            label = "Write the folder" if full or not merge else "Merge and compare its answers"
-            st.button(label, key=f"export_{merge}", icon=":material/drive_file_move:", on_click=_write, args=(run, merge))
+            rows = _compared_rows(run) if merge and not full else 0
+            label = "Merge" if merge and not full else "Write the folder"
+            if rows:
+                seconds = seconds_to_compare(run, rows)
+                label = f"Merge and compare on {formats.plural(rows, 'row')}"
+                label += f", about {formats.duration(seconds)}" if seconds else ""
+            st.button(label, key=f"export_{merge}", icon=":material/drive_file_move:", on_click=_write, args=(run, merge, rows))
 
 
-def _write(run: Run, merge: bool) -> None:
-    enqueue_export(run, merge=merge)
+def _compared_rows(run: Run) -> int:
+    """On how many rows merged weights and adapter are to be compared; none where the dataset is gone."""
+    try:
+        there = comparable_rows(run)
+    except UserError:
+        there = 0
+    most = min(MOST_ROWS, there)
+    if not most:
+        st.caption("There are no rows left to compare the merged weights on.")
+        return 0
+    chosen = st.number_input(
+        "Rows to compare on", 0, most, min(OFFERED_ROWS, most), key="export_rows", width=220,
+        help="Adapter, merged weights and merged weights in 4 bits each answer every one of these rows, so a row costs three "
+        "answers. Four times as many rows halve the interval of the difference. 0: merge without comparing.",
+    )  # fmt: skip
+    return int(chosen)
+
+
+def _write(run: Run, merge: bool, check: int) -> None:
+    enqueue_export(run, merge=merge, check=check)
 
 
 def _parity(found: dict[str, dict[str, float]], method: Method) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from core.store.files import MANIFEST, write_json, write_text
 from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs, log_path
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
+from core.training.merge_parity import comparable_rows, seconds_to_compare
 from core.training.spec import make_spec
-from pages.ui import formats, states, tables
+from pages.ui import formats, rundetails, states, tables
 from tests.pages.filled import Filled, fill
 from tests.pages.test_train_chat_compare import PAGES, ROOT, words
 
@@ -277,15 +279,63 @@ def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
     assert [job.kind for job in list_jobs()] == ["train"]
 
 
+def test_a_merge_compares_as_many_rows_as_were_chosen(filled: Filled, chat_holds_the_device: None) -> None:
+    page = open_train(filled.run)
+    rows = page.number_input(key="export_rows")
+    assert (rows.min, rows.max, rows.value) == (0, 40, 32)  # of 40 train rows: this run had no dev rows
+    assert page.button(key="export_True").label == "Merge and compare on 32 rows"
+    rows.set_value(0).run()
+    assert page.button(key="export_True").label == "Merge"
+    page.number_input(key="export_rows").set_value(5).run()
+    assert page.button(key="export_True").label == "Merge and compare on 5 rows"
+    page.button(key="export_True").click().run()
+    assert not page.exception
+    [job] = [job for job in list_jobs() if job.kind == "export"]
+    assert (job.payload["merge"], job.payload["check"]) == (True, 5)
+
+
+def test_what_a_comparison_of_merged_weights_takes_is_told_by_the_looks_at_dev(filled: Filled) -> None:
+    run = get_run(filled.run)
+    assert (comparable_rows(run), seconds_to_compare(run, 32)) == (40, None)
+    dev = DatasetUse(dataset=filled.dataset, split="test", limit=10)
+    looked = run.model_copy(update={"spec": run.spec.model_copy(update={"dev": dev, "eval_rows": 64}), "summary": {}})
+    assert (comparable_rows(looked), seconds_to_compare(looked, 8)) == (10, None)
+    timed = looked.model_copy(update={"summary": {"look_seconds": 20.0}})
+    assert seconds_to_compare(timed, 8) == pytest.approx(3 * 8 * 20 / 10)
+    save_run(timed)
+    page = open_train(filled.run)
+    assert page.number_input(key="export_rows").max == 10
+    assert page.button(key="export_True").label == "Merge and compare on 10 rows, about 1 min"
+
+
 def test_what_was_chosen_for_the_machine_is_shown(filled: Filled) -> None:
     lines = (
         "10:00:00 LoRA on the processor, weights in 16 bits (bfloat16): 4,884,480 of 139,400,064 numbers are learnt",
         "10:00:01 attention: eager, rows padded",
     )
     write_text(log_path(filled.job), "\n".join(lines))
-    shown = [caption.value for caption in open_train(filled.run).caption]
-    assert "Attention: eager, rows padded" in [line.replace("\\", "") for line in shown]
+    captions = open_train(filled.run).caption
+    shown = [caption.value for caption in captions]
+    [attention] = [caption for caption in captions if caption.value.startswith("Attention")]
+    assert "quickest for short rows on a processor" in attention.value
+    assert "filled up to the longest" in attention.value
+    assert "Attention: eager, rows padded" in attention.help
+    assert not any("eager" in text for text in shown)
     assert any(line.startswith("LoRA on the processor") and "4,884,480 of 139,400,064" in line for line in shown)
+
+
+def test_every_attention_that_a_training_chooses_has_plain_words() -> None:
+    """The names are those that ``core.training.attention`` gives; a line that is unknown stays as it is."""
+    source = (ROOT / "core" / "training" / "attention.py").read_text(encoding="utf-8")
+    names = {"eager", "sdpa", re.findall(r'^NAME = "(\w+)"', source, re.MULTILINE)[0]}
+    assert set(rundetails.ATTENTION) == names
+    for name in names:
+        for rows in ("padded", "end to end"):
+            words_, term = rundetails.in_words(f"Attention: {name}, rows {rows}")
+            assert name not in words_
+            assert term is not None
+            assert name in term
+    assert rundetails.in_words("Attention: other, rows padded") == ("Attention: other, rows padded", None)
 
 
 def test_the_command_names_the_workspace_and_reads_back_the_same_spec(filled: Filled, workspace: Path) -> None:
