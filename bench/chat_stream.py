@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.engine_gpu import random_adapter
 from core.models.catalogue import parse_model
 from core.models.engine import Engine
 from core.models.load import LoadedModel, load_model
@@ -106,7 +107,7 @@ def adapters(engine: Engine, loaded: LoadedModel, prompts: list[list[int]], sett
     """Switching between two adapters, and base and both in one batch against three passes."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("one", "two"):
-            _random_adapter(loaded, Path(folder) / name)
+            random_adapter(loaded, Path(folder) / name)
             engine.attach(name, Path(folder) / name)
     short = settings.model_copy(update={"max_new_tokens": 1})
     for name in ("one", "two"):
@@ -117,24 +118,6 @@ def adapters(engine: Engine, loaded: LoadedModel, prompts: list[list[int]], sett
     passes = _timed(lambda: [engine.generate(prompts, settings, adapter=name) for name in names])
     mixed = _timed(lambda: engine.generate(prompts * 3, settings, adapter=[n for n in names for _ in prompts]))
     _line(f"mixed, 3 x {len(prompts)}", f"{mixed:.1f} s in one batch", passes / mixed, f"{passes:.1f} s")
-
-
-def _random_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """A LoRA adapter of rank 16 on all linear layers, made on the meta device: the base isn't copied."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(loaded.folder))
-        model = get_peft_model(empty, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
-    folder.mkdir()
-    model.peft_config["default"].save_pretrained(str(folder))
-    weights = {
-        name.replace(".default.", "."): torch.randn(p.shape) * 0.01 for name, p in model.named_parameters() if "lora_" in name
-    }
-    save_file(weights, str(folder / "adapter_model.safetensors"))
 
 
 def _bare_stream(loaded: LoadedModel, prompt: list[int], settings: GenerationSettings) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
-from pages.ui import datatabs, dataview, importer, issues, mixing, quarantine, recipe, shell, states, storage
+from pages.ui import datatabs, dataview, importer, issues, mixing, quarantine, recipe, shell, states, storage, views
 
 chosen = shell.begin("Data")
 importer.running()
@@ -60,7 +62,4 @@ with states.catching("Your data is as it was."):
             recipe.panel(dataset, version, issues.remedies(frame))
         tabs = {"Contents": lambda *_: dataview.contents(found, key="contents"), **tabs}
 
-    for tab, draw in zip(st.tabs(list(tabs), key="data_view", bind="query-params"), tabs.values(), strict=True):
-        if tab.open:
-            with tab:
-                draw(dataset, version)
+    views.tabs({name: partial(draw, dataset, version) for name, draw in tabs.items()}, key="data_view")

@@ -21,6 +21,7 @@ from pages.ui import (
     tokenrows,
     tokensides,
     tokenview,
+    views,
 )
 from pages.ui.registry import DATA
 
@@ -102,7 +103,4 @@ with states.catching("Your data is as it was."):
     }
     if measured["fault"].null_count < measured.num_rows:
         draws["Faults"] = lambda: tokenview.faults(measured)
-    for tab, draw in zip(st.tabs(list(draws), key="tokens_view", bind="query-params"), draws.values(), strict=True):
-        if tab.open:
-            with tab:
-                draw()
+    views.tabs(draws, key="tokens_view")

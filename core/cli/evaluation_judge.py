@@ -30,14 +30,11 @@ def judge(
 ) -> None:
     """Let a model judge answers. Pairs are asked in both orders; a choice that goes with the order is a flip."""
     from core.cli.evaluation import remote_arm
-    from core.errors import InputFileError
+    from core.evaluation.measuring import read_text
     from core.models.catalogue import parse_model
     from core.records import JudgeSpec
 
-    try:
-        text = "" if rubric is None else rubric.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{rubric} can't be read: {error}", "Give a text file in UTF-8.") from None
+    text = "" if rubric is None else read_text(rubric)
     who = remote_arm(endpoint, model, None, None) if endpoint else {"model": parse_model(model or "default")}
     spec = JudgeSpec(
         evaluations=tuple(evaluations[:3]),

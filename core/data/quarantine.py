@@ -22,6 +22,7 @@ from core.data.readers.base import Chunk, Document, Limits
 from core.data.readers.rows import convert
 from core.data.readers.shapes.registry import find_shape
 from core.data.recipes import apply
+from core.data.repair import guessed_json
 from core.data.spreadsheet import MARK
 from core.errors import InputFileError, NotFoundError
 from core.records import Step, Version
@@ -91,8 +92,10 @@ def _mended(raw: str, has_bytes: bool, params: Mapping[str, Any] | None) -> tupl
         try:
             json.loads(text)
         except (ValueError, RecursionError):
-            text = _repaired_json(text) or text
-            how.append("JSON mended by json-repair, which can change values: compare")
+            guess = guessed_json(text)
+            if guess is not None:
+                text = guess
+                how.append("JSON mended by json-repair, which can change values: compare")
     return (text, " and ".join(how)) if how else (None, "")
 
 
@@ -108,16 +111,6 @@ def _decoded(stray: bytes) -> str:
         except UnicodeDecodeError:
             continue
     return stray.decode("latin-1")
-
-
-def _repaired_json(text: str) -> str | None:
-    import json_repair
-
-    try:
-        guess = json_repair.repair_json(text, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return None
-    return guess if isinstance(guess, str) and guess.startswith("{") else None
 
 
 def difference(before: str, after: str) -> tuple[Change, ...]:

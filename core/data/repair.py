@@ -22,15 +22,21 @@ def propose_repair(text: str) -> str | None:
         return fenced[1]
     if "{" not in text:
         return None
+    guess = guessed_json(text)
+    if guess is None:
+        return None
+    try:
+        return guess if any(value not in ("", [], None) for _, value in load_object(guess)) else None
+    except ValueError:
+        return None
+
+
+def guessed_json(text: str) -> str | None:
+    """json-repair's guess at a broken JSON object; nothing where it has none."""
     import json_repair
 
     try:
         guess = json_repair.repair_json(text, ensure_ascii=False)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(guess, str):
-        return None
-    try:
-        return guess if any(value not in ("", [], None) for _, value in load_object(guess)) else None
-    except ValueError:
-        return None
+    return guess if isinstance(guess, str) and guess.startswith("{") else None

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.answers import dump_answer, load_object
+from core.store.schema import TEXT_COLUMNS
 
 TextFunction = Callable[[str], str]
-COLUMNS = ("instruction", "input", "output", "messages")
 
 
 def map_value(value: Any, function: TextFunction) -> Any:
@@ -50,7 +50,7 @@ def map_messages(text: str, function: TextFunction) -> str:
 
 
 def map_texts(
-    rows: pa.Table, function: TextFunction, pattern: str, columns: Sequence[str] = COLUMNS
+    rows: pa.Table, function: TextFunction, pattern: str, columns: Sequence[str] = TEXT_COLUMNS
 ) -> dict[str, pa.ChunkedArray]:
     """The columns of ``rows`` that ``function`` changes, whole. ``pattern`` (RE2) must find each text that it may change."""
     changed: dict[str, pa.ChunkedArray] = {}

@@ -18,7 +18,7 @@ from core.data.codes import distinct
 from core.data.detect import characters, language, markup, mojibake, personal, placeholders
 from core.data.detect.turns import turn_fault
 from core.data.keys import source_texts, spoken_texts
-from core.data.texts import COLUMNS
+from core.store.schema import TEXT_COLUMNS
 
 Mask = npt.NDArray[np.bool_]
 RARE_LANGUAGE = 0.01
@@ -34,7 +34,7 @@ class Texts:
     def __init__(self, rows: pa.Table) -> None:
         self.rows = rows
         self._parts: dict[str, tuple[pa.Array, npt.NDArray[np.int64] | None]] = {}
-        for name in COLUMNS:
+        for name in TEXT_COLUMNS:
             column = rows[name]
             if column.null_count == len(column):
                 continue
