@@ -66,9 +66,9 @@ def prepare_evaluation(spec: EvaluationSpec) -> Evaluation:
     template: Template | None = None
     if arm.run is not None:
         run = get_run(arm.run)
-        changes: dict[str, object] = {"run": None if run.spec.method == "full" else run.run_id, "name": arm.name or run.name}
-        if "model" not in arm.model_fields_set:
-            changes["model"] = run_model(run)
+        model = arm.model if "model" in arm.model_fields_set else run_model(run)
+        changes: dict[str, object] = {"run": None if run.spec.method == "full" else run.run_id, "model": model}
+        changes["name"] = arm.name or _name_of(run, model)
         if "template" not in arm.model_fields_set:
             template = run.template
         arm = arm.model_copy(update=changes)
@@ -134,6 +134,15 @@ def run_model(run: Run) -> ModelRef:
     if run.spec.method == "full":
         return ModelRef(source="path", name=str(result_folder(run)), dtype=run.spec.model.dtype)
     return run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
+
+
+def _name_of(run: Run, model: ModelRef) -> str:
+    """A run's name, with what tells its arm from another of the same run where it isn't asked on its own model."""
+    own = run_model(run)
+    if model == own:
+        return run.name
+    same = model.model_copy(update={"dtype": own.dtype, "quantisation": own.quantisation}) == own
+    return f"{run.name} ({model.number_format or 'default number format'})" if same else f"{run.name} on {model.label}"
 
 
 def unused(name: str, taken: Iterable[str]) -> str:

@@ -33,6 +33,9 @@ class Template(Stored):
         return f"{self.name}@{self.version}"
 
 
+_SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
 class ModelRef(Record):
     """A model: where it comes from and how it is loaded."""
 
@@ -43,10 +46,16 @@ class ModelRef(Record):
     quantisation: Quantisation = "none"
 
     @property
+    def number_format(self) -> str:
+        """How its numbers are kept, where that was chosen: ``nf4``, ``int8``, ``bf16``, ``nf4, fp32``; else empty."""
+        chosen = (self.quantisation.replace("none", ""), _SHORT.get(self.dtype, ""))
+        return ", ".join(part for part in chosen if part)
+
+    @property
     def label(self) -> str:
-        """A short name for tables and charts."""
+        """A short name for tables and charts, with the number format where it isn't the default one."""
         short = self.name.rstrip("/").rsplit("/", 1)[-1]
-        return short if self.quantisation == "none" else f"{short} ({self.quantisation})"
+        return f"{short} ({self.number_format})" if self.number_format else short
 
 
 class NamedEndpoint(Stored):

@@ -110,7 +110,7 @@ def test_texts(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, "utf-8")
     files = (str(tmp_path / "a.txt"), str(tmp_path / "b.txt"))
     made = prepare_measurement(TextSpec(files=files, model=model, window=24, stride=7))
-    assert made.name == "perplexity of a.txt and 1 more: model"
+    assert made.name == "perplexity of a.txt and 1 more: model (fp32)"
     with Engine(load_model(model, device="cpu")) as engine:
         whole = run_measurement(made, SilentReporter(), engine)
         other = prepare_measurement(TextSpec(files=files, model=model, window=24, stride=7))
