@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, emit, say, table
+from core.cli.common import AsJson, Name, VersionOption, emit, say, table
 
 if TYPE_CHECKING:
     from core.data.recipes import Preview
     from core.records import Version
 
-Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)]
-VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")]
 _FORMAT_HELP = (
     "jsonl, json, csv, parquet, alpaca, sharegpt, openai or datasets. All keep the columns beside a row but openai, "

@@ -1,4 +1,4 @@
-"""What all commands share: the ``--json`` switch and one way to print.
+"""What commands share: arguments and options that several have, the ``--json`` switch, and one way to print.
 
 With ``--json`` exactly one line, one JSON object, goes to stdout; everything else goes to stderr.
 """
@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)]
+VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
+ModelOption = Annotated[str, typer.Option("--model", help="default, a folder, hub:org/name or modelscope:org/name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line, nothing else.")]
 
 

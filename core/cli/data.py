@@ -9,10 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, emit, short, table
-
-Name = Annotated[str, typer.Argument(help="The dataset's name.", show_default=False)]
-VersionOption = Annotated[int | None, typer.Option("--version", help="A version's number; the latest when left out.")]
+from core.cli.common import AsJson, Name, VersionOption, emit, short, table
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from core.cli.common import AsJson, emit, table
+from core.cli.common import AsJson, ModelOption, emit, table
 from core.cli.evaluation_code import humaneval
 from core.cli.evaluation_judge import judge
 from core.cli.evaluation_look import leaks, learning_curve, nearest, rescore, slices, suspects
@@ -56,7 +56,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(help="The dataset.")],
     split: Annotated[str, typer.Option("--split", help="Which rows are asked.")] = "test",
     version: Annotated[int | None, typer.Option("--version", help="Of the dataset; the latest by default.")] = None,
-    model: Annotated[str, typer.Option("--model", help="default, a folder, hub:org/name or modelscope:org/name.")] = "",
+    model: ModelOption = "",
     quantisation: Annotated[Quantised | None, typer.Option("--quantisation", help="How the model is loaded.")] = None,
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter answers.")] = "",
     template: Annotated[str, typer.Option("--template", help="The run's own by default, else `chat`.")] = "",
@@ -167,13 +167,13 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score predictions from anywhere; no model is needed."""
+    from core.data.elements import separated_names
     from core.evaluation.metrics.modes import read_normaliser
     from core.evaluation.prediction_files import read_prediction_file
     from core.evaluation.scoring import score_frame
 
-    names = tuple(name.strip() for name in elements.split(",") if name.strip())
     overlooked = read_normaliser(normalise)
-    scores = score_frame(read_prediction_file(predictions), task, names or None, normalise=overlooked).scores
+    scores = score_frame(read_prediction_file(predictions), task, separated_names(elements) or None, normalise=overlooked).scores
     emit(scores, as_json, score_lines(scores))
 
 

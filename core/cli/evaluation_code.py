@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, table
+from core.cli.common import AsJson, ModelOption, table
 from core.cli.evaluation_text import between
 from core.cli.measuring import Wait, measure
 from core.evaluation.words import number
@@ -21,7 +21,7 @@ def humaneval(
     problems: Annotated[
         Path | None, typer.Option("--problems", help="Tasks in HumanEval's format; its own 164 by default.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="default, a folder, hub:org/name or modelscope:org/name.")] = "",
+    model: ModelOption = "",
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter answers.")] = "",
     template: Annotated[str, typer.Option("--template", help="`code`: the code as it is; else a template's name.")] = "code",
     per_task: Annotated[int, typer.Option("--samples", min=1, help="Answers to each task.")] = 1,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson
+from core.cli.common import AsJson, ModelOption
 from core.cli.evaluation_text import between
 from core.cli.measuring import Wait, measure
 from core.evaluation.words import number
@@ -15,7 +15,7 @@ from core.evaluation.words import number
 
 def perplexity(
     files: Annotated[list[Path], typer.Argument(help="Text files in UTF-8, each one text.")],
-    model: Annotated[str, typer.Option("--model", help="default, a folder, hub:org/name or modelscope:org/name.")] = "",
+    model: ModelOption = "",
     run: Annotated[str, typer.Option("--run", help="A training run whose adapter reads.")] = "",
     window: Annotated[int, typer.Option("--window", min=2, help="Tokens that are read at once.")] = 1024,
     stride: Annotated[int, typer.Option("--stride", min=1, help="Tokens by which the window moves on.")] = 512,

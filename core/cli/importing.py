@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.cli.common import AsJson, emit, short, table
 
+if TYPE_CHECKING:
+    from core.data.importing import Imported
+
 _MAP_HELP = (
     "column=field; may be given several times. Where each element has a column of its own: amount=element for each, "
     "or '*=element' for all columns that are nothing else."
 )
-
 _SEPARATOR_HELP = (
     "column=separator: the cells of this element hold several values, such as 作者=、 or '*=;' for all elements; the words "
     "lines and list stand for line breaks and for lists. May be given several times. Cells are split only where told; "
@@ -46,6 +48,7 @@ def import_command(
 ) -> None:
     """Import a file as a new dataset, or into one that exists as a new version."""
     from core.cli.said import Said
+    from core.data.elements import separated_names
     from core.data.importing import guess, import_file
     from core.data.mapping import parse_mapping
     from core.data.readers.guessing import describe_guess
@@ -58,7 +61,6 @@ def import_command(
         )
         emit(described, as_json, _guess_lines(described))
         return
-    named = [part.strip() for part in elements.replace("，", ",").replace("、", ",").split(",") if part.strip()]
     made = import_file(
         file,
         name,
@@ -66,13 +68,17 @@ def import_command(
         mapping=mapping,
         split=split,
         splits=splits,
-        elements=named,
+        elements=separated_names(elements),
         shape=shape,
         encoding=encoding,
         separators=separators,
         reporter=Said(),
     )
-    value = {
+    emit(_imported(name, made), as_json, _imported_lines(name, made))
+
+
+def _imported(name: str, made: Imported) -> dict[str, Any]:
+    return {
         "dataset": name,
         "version": made.version.number,
         "rows": made.rows,
@@ -85,6 +91,9 @@ def import_command(
         "several": dict(made.several),
         "suggested": [asdict(one) for one in made.suggested],
     }
+
+
+def _imported_lines(name: str, made: Imported) -> list[str]:
     lines = [f"{made.rows:,} rows imported into {name} (version {made.version.number}, {made.dataset.task})"]
     if made.quarantined:
         lines.append(f"{made.quarantined:,} rows kept aside; `python -m core quarantine {name}` shows them:")
@@ -93,8 +102,7 @@ def import_command(
         how = "inferred" if made.dataset.elements_inferred else "given"
         lines.append(f"{len(made.dataset.elements)} elements ({how}): {', '.join(made.dataset.elements)}")
     lines += [f"{column} was split: several values in {count:,} of {made.rows:,} rows" for column, count in made.several.items()]
-    lines += _suggested_lines([asdict(one) for one in made.suggested])
-    emit(value, as_json, lines)
+    return lines + _suggested_lines([asdict(one) for one in made.suggested])
 
 
 def _suggested_lines(suggested: list[dict[str, Any]]) -> list[str]:

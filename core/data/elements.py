@@ -5,17 +5,23 @@ Knows nothing of files or versions.
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.data.answers import load_object
 from core.records import Task
 
 RARE = 0.01
 """Share of the answered rows below which a name found in answers isn't taken for an element."""
 _LABEL_CHARACTERS = 64
+
+
+def separated_names(text: str) -> tuple[str, ...]:
+    """Names that somebody typed one after another, separated by commas of either script or ``、``."""
+    return tuple(name for part in re.split("[,，、]", text) if (name := part.strip()))
 
 
 def infer_elements(rows: pa.Table) -> tuple[str, ...]:
@@ -38,10 +44,9 @@ def _names_in(answer: str) -> tuple[str, ...]:
     if not answer.lstrip().startswith("{"):
         return ()
     try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
+        return tuple(dict.fromkeys(name for name, _ in load_object(answer)))
+    except ValueError:
         return ()
-    return tuple(value) if isinstance(value, dict) else ()
 
 
 def guess_task(rows: pa.Table) -> Task:

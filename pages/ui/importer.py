@@ -15,6 +15,7 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
+from core.data.elements import separated_names
 from core.data.importing import IMPORT, import_file
 from core.data.mapping import guess_flat
 from core.data.readers.base import Limits
@@ -249,7 +250,7 @@ def _bring_in(source: Source, found: Guess, shape: str | None, chosen: dict[str,
         st.caption("It is imported in the background; the page says how far it is.")
     if st.button("Add the rows" if name in known else f"Import {source.name}", type="primary", key="import_go"):
         given = chosen | {"shape": shape, "split": split or "", "task": None if name in known else task}
-        given["elements"] = [part.strip() for part in re.split("[,，、]", elements) if part.strip()]
+        given["elements"] = separated_names(elements)
         with states.catching("Nothing was imported; the workspace is as it was."):
             _import(source, name, given)
 

@@ -9,6 +9,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from core.data.elements import separated_names
 from core.data.operations.base import Operation
 
 
@@ -49,7 +50,7 @@ def _widget(name: str, field: FieldInfo, value: Any, key: str) -> Any:
         if get_origin(inner) is Literal:
             return tuple(st.multiselect(label, list(get_args(inner)), default=list(value or ()), help=note, key=key))
         text = st.text_input(label, ", ".join(value or ()), help=note or "Names, separated by commas.", key=key)
-        return tuple(part.strip() for part in text.replace("，", ",").split(",") if part.strip()) or None
+        return separated_names(text) or None
     if origin is dict:
         lines = "\n".join(f"{old} = {new or ''}" for old, new in (value or {}).items())
         text = st.text_area(

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from core.data.elements import separated_names
+
 Kind = Literal["whole", "number", "share", "switch", "choice", "names"]
 
 
@@ -204,7 +206,7 @@ def ask(setting: Setting, value: Any, key: str, choices: Mapping[Any, str] | Non
         return st.selectbox(setting.label, options, start, format_func=offered.__getitem__, **shared)
     if setting.kind == "names":
         text = st.text_input(setting.label, ", ".join(value or ()), placeholder=setting.empty, **shared)
-        parts = tuple(part.strip() for part in text.replace("，", ",").split(",") if part.strip())
+        parts = separated_names(text)
         return parts or (None if value is None or setting.name == "target_modules" else ())
     kind = int if setting.kind == "whole" else float
     low, high, step = kind(setting.low), kind(setting.high), kind(setting.step)

@@ -40,6 +40,12 @@ def test_half_a_surrogate_pair_is_scored(tmp_path: Path, capsys: pytest.CaptureF
     assert found["micro"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3)}
 
 
+def test_elements_may_be_named_with_chinese_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path / "p.jsonl", GOOD))
+    assert main(["score", path, "--elements", "人，地、时", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["per_element"]) == {"人", "地", "时"}
+
+
 def test_classification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"output": "a", "prediction": "Label: A"}, {"output": "b", "prediction": "a"}]
     assert main(["score", str(write(tmp_path / "p.jsonl", rows)), "--task", "classification", "--json"]) == 0
