@@ -34,6 +34,7 @@ def score(found: set[int], seeded: list[dict[str, int | str]], kind: str) -> tup
 
 
 def main() -> int:
+    """Count and print; 1 where a kind is found too seldom or too often."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path, default=ROOT / "samples" / "extraction.jsonl")
     parser.add_argument("--dirt", type=Path, default=ROOT / "samples" / "dirt.json")

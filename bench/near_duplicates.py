@@ -80,6 +80,7 @@ def peer_seconds(texts: list[str]) -> tuple[float, float]:
 
 
 def main() -> int:
+    """Measure and print; 1 where the look is too slow or misses pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--peer-rows", type=int, default=20_000)

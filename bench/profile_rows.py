@@ -73,6 +73,7 @@ class Clock:
 
 
 def main() -> int:
+    """Measure and print; 1 where it takes too long or too much memory, or pandas counts other duplicates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--many", type=int, default=1_000_000)

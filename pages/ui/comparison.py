@@ -138,19 +138,28 @@ def _place(evaluation: Evaluation) -> tuple[object, ...]:
 
 
 def headline(found: Comparison, versus: Versus) -> str:
-    """``LoRA answers 41 of 60 rows exactly against 3 by base prompt: +38 [+30, +45]``."""
+    """``LoRA answers 41 of 60 rows exactly against 3 by base prompt: +38 [+30, +45]``; in words where no row differs."""
     base = found.arms[0]
     arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
-    metric = "exact_match" if "exact_match" in versus.difference else found.primary
+    ours, theirs, rows = label(arm.evaluation), label(base.evaluation), formats.count(found.rows)
+    exact = [a.scores.get("exact_match", 0.0) for a in (arm, base)]  # of no use where neither has a row exactly right
+    metric = "exact_match" if "exact_match" in versus.difference and any(exact) else found.primary
     change = versus.difference[metric]
-    ours, theirs = label(arm.evaluation), label(base.evaluation)
+    name = tidy.METRICS.get(metric, (metric, True))[0]
+    if versus.alike:
+        same = (
+            f"{formats.count(exact[0] * found.rows)} exactly right"
+            if any(exact)
+            else f"{name} {formats.score(arm.scores[metric])}"
+        )
+        return f"{ours} and {theirs} score the same on each of {rows} rows: {same}"
     if metric != "exact_match":
         by = formats.interval(change["value"], change["low"], change["high"], signed=True)
-        return f"{ours} reaches {formats.score(arm.scores[metric])}, {theirs} {formats.score(base.scores[metric])}: {by}"
+        return f"{ours} reaches {name} {formats.score(arm.scores[metric])}, {theirs} {formats.score(base.scores[metric])}: {by}"
     right, before = (formats.count(a.scores[metric] * found.rows) for a in (arm, base))
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
     change_of = f"{value} [{low}, {high}]"
-    return f"{ours} answers {right} of {formats.count(found.rows)} rows exactly against {before} by {theirs}: {change_of}"
+    return f"{ours} answers {right} of {rows} rows exactly against {before} by {theirs}: {change_of}"
 
 
 def differences(found: Comparison, versus: Versus) -> pd.DataFrame:
@@ -188,6 +197,7 @@ def _filter_by(points: list[dict[str, Any]], versus: Versus) -> None:
 
 
 def name_of(found: Comparison, versus: Versus) -> str:
+    """The name of an arm that is held against the first."""
     place = next(n for n, arm in enumerate(found.arms) if arm.evaluation.evaluation_id == versus.evaluation_id)
     return arm_names(found)[place]
 
