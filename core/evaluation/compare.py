@@ -67,7 +67,7 @@ def compare(
     _adjust(found)
     versus = tuple(
         replace(
-            _versus(arms[0], arm, difference, rows[0], mine, primary, transitions.moves(pairs[0], fates, set(row_ids))),
+            _versus(arms[0], arm, difference, (rows[0], mine), primary, transitions.moves(pairs[0], fates, set(row_ids)), groups),
             mcnemar=_mcnemar(statistics[0], counted) if groups is None else None,
         )
         for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
@@ -158,16 +158,20 @@ def _versus(
     first: ArmScores,
     arm: ArmScores,
     difference: dict[str, dict[str, float]],
-    base_rows: Floats,
-    rows: Floats,
+    rows: tuple[Floats, Floats],
     primary: str,
     moved: pa.Table,
+    groups: Sequence[str] | None,
 ) -> Versus:
+    """``rows``: each row's score by both arms. ``groups``: of the rows, where whole ones were resampled."""
     costs = _arm_cost(first), _arm_cost(arm)
-    won, lost = int((rows > base_rows + 1e-12).sum()), int((rows < base_rows - 1e-12).sum())
-    verdict = sentence(first, arm, difference, primary, len(rows), costs)
-    tied = len(rows) - won - lost
-    return Versus(arm.evaluation.evaluation_id, difference, won, lost, tied, moved, verdict, costs=costs)
+    change = rows[1] - rows[0]
+    won, lost, total = int((change > 1e-12).sum()), int((change < -1e-12).sum()), len(change)
+    tied = total - won - lost
+    same = tied == total and abs(difference[primary]["value"]) < 1e-12
+    alike = (total if groups is None else len(set(groups))) if same else 0
+    verdict = sentence(first, arm, difference, primary, total, costs, alike)
+    return Versus(arm.evaluation.evaluation_id, difference, won, lost, tied, moved, verdict, costs=costs, alike=alike)
 
 
 def _arm_cost(arm: ArmScores) -> ArmCost:

@@ -36,7 +36,8 @@ class Versus:
     are several such arms. ``won``, ``lost``, ``tied``: rows by their own score. ``moves``: the fate of each pair
     (``core.evaluation.transitions``), none for other tasks than extraction. ``verdict``: the finding in one sentence.
     ``mcnemar``: exact p that as many rows turned wholly right as wrong; ``mcnemar_holm`` beside it when there are
-    several such arms. ``costs``: of the first arm and of this one.
+    several such arms. ``costs``: of the first arm and of this one. ``alike``: where no row has another score than in the
+    first arm, how many independent rows (or groups of rows) show that; else 0.
     """
 
     evaluation_id: str
@@ -49,6 +50,7 @@ class Versus:
     mcnemar: float | None = None
     mcnemar_holm: float | None = None
     costs: tuple[ArmCost, ArmCost] | None = None
+    alike: int = 0
 
     @property
     def matrix(self) -> dict[str, dict[str, int]]:

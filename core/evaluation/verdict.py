@@ -10,7 +10,7 @@ from typing import Protocol
 
 from core.evaluation.cost import ArmCost, cost_sentence
 from core.evaluation.latency import Latency, latency_sentence
-from core.evaluation.statistics import rows_needed
+from core.evaluation.statistics import rows_needed, wilson
 from core.evaluation.words import p_value
 from core.records import Evaluation
 
@@ -38,9 +38,11 @@ def sentence(
     primary: str,
     rows: int,
     costs: tuple[ArmCost, ArmCost] | None = None,
+    alike: int = 0,
 ) -> str:
     """The verdict on ``other`` against ``first``: clear when the interval leaves out 0 and p (corrected) is under 0.05.
 
+    ``alike``: where no row has another score, how many independent rows (or groups of rows) show that; else 0.
     Tokens, seconds and prices (``costs``: of both arms, a request and the training) stand beside the finding, which they
     don't change.
     """
@@ -50,6 +52,11 @@ def sentence(
     us, them = _label(other), _label(first)
     cost = _cost(first.scores, other.scores, (them, us)) + latency_sentence(first.latency, other.latency, (them, us))
     cost += cost_sentence(*costs, (them, us)) if costs else ""
+    if alike:
+        what = "rows" if alike == rows else f"rows (of {alike:,} groups)"
+        same = f"the same score with both on all {rows:,} {what}, {name} {other.scores[primary]:.3f}"
+        bound = f"{wilson(0, alike).high:.0%} of such {'rows' if alike == rows else 'groups'}"
+        return f"No row tells {us} from {them}: {same}. At most {bound} can score otherwise (95 %).{cost}"
     if p < CLEAR and found["low"] > 0:
         values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
         return f"{us} is better than {them}: {values}, {_change(found)}, {p_value(p)}.{cost}"

@@ -184,7 +184,7 @@ def forest(found: Comparison, versus: Versus) -> None:
             "value": tables.decimal("Difference"),
             "low": tables.decimal("95 % from"),
             "high": tables.decimal("to"),
-            "p": tables.decimal("p", "Paired, two-sided; not corrected for many looks"),
+            "p": tables.probability("p", "Paired, two-sided; not corrected for many looks"),
         },
         select=lambda points: _filter_by(points, versus),
     )

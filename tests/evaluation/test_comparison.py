@@ -19,6 +19,7 @@ from core.evaluation.report import render_report, write_report
 from core.evaluation.runner import run_evaluation
 from core.evaluation.scoring import metrics_of
 from core.evaluation.statistics import paired, rate_difference
+from core.evaluation.verdict import sentence
 from core.records import Evaluation, SilentReporter
 from tests.evaluation.toy import right_answer
 
@@ -62,6 +63,7 @@ def test_difference(comparison: Comparison) -> None:
     assert comparison.versus[0].mcnemar == pytest.approx(2 / 2**20)
     assert comparison.versus[0].mcnemar_holm is None
     assert comparison.verdict.startswith("tuned is better than base: micro-F1 1.000 against")
+    assert comparison.versus[0].alike == 0
 
 
 def test_no_difference_on_few_rows_is_no_certainty(make_evaluation: Make, engine: Callable[..., Any]) -> None:
@@ -77,7 +79,12 @@ def test_no_difference_on_few_rows_is_no_certainty(make_evaluation: Make, engine
         change = found.difference["micro_f1"]
         assert (change["low"], change["high"]) == pytest.approx((-0.390, 0.390), abs=0.001)
         assert [arm.intervals["micro_f1"] for arm in found.arms] == [pytest.approx((0, 0.390), abs=0.001)] * 2
+        assert found.versus[0].alike == 6
+        assert found.verdict.startswith("No row tells tuned from base: the same score with both on all 6 rows, micro-F1 0.000. ")
+        assert "At most 39% of such rows can score otherwise (95 %)." in found.verdict
     assert "score interval" in render_report(found)
+    said = sentence(*found.arms, found.difference, "micro_f1", 16, alike=8)  # groups of two rows
+    assert "on all 16 rows (of 8 groups), micro-F1 0.000. At most 32% of such groups can score otherwise (95 %)." in said
 
 
 def test_shares_have_score_intervals_and_the_rest_the_bootstraps(comparison: Comparison) -> None:
@@ -136,7 +143,7 @@ def test_only_common_rows_and_the_rest_named(comparison: Comparison, make_evalua
     assert found.versus[1].difference["micro_f1"]["value"] == 0
     assert [versus.mcnemar for versus in found.versus] == pytest.approx([0.0625, 1])
     assert [versus.mcnemar_holm for versus in found.versus] == pytest.approx([0.125, 1])
-    assert found.versus[1].verdict.startswith("No clear difference")
+    assert found.versus[1].verdict.startswith("No row tells tuned from short: the same score with both on all 10 rows")
 
 
 def test_arms_counted_differently_are_counted_anew(

@@ -103,7 +103,7 @@ def test_latency_stands_beside_the_verdict(base: Evaluation) -> None:
     assert slow.machine == where("cpu")
     assert found.difference["seconds_per_request"]["value"] == pytest.approx(1.95)
     assert found.arms[1].scores["tokens_per_second"] == pytest.approx(40 * 5 / 82)
-    assert found.verdict.startswith("No clear difference")  # the same answers, however long they took
+    assert found.verdict.startswith("No row tells other from base")  # the same answers, however long they took
     assert "Half of the rows took other up to 2.05 s and 95 % up to 3.80 s, base 0.10 s and 0.10 s" in found.verdict
     told = found.to_json()["arms"][1]["latency"]
     assert (told["p50"], told["machine"], told["how"]) == (slow.p50, slow.machine, f"of a row, {TOGETHER}")

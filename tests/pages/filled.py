@@ -79,8 +79,8 @@ def fill(folder: Path, *, evaluations: bool = True) -> Filled:
     run, job = _run(version)
     base = tuned = ""
     if evaluations:
-        base = _evaluation(version, None, "prompt alone", keep=2)
-        tuned = _evaluation(version, run, "fine-tune", keep=5)
+        base = make_evaluation(version, None, "prompt alone", keep=2)
+        tuned = make_evaluation(version, run, "fine-tune", keep=5)
     return Filled(NAME, version, run, job, base, tuned)
 
 
@@ -116,7 +116,7 @@ def _run(version: int) -> tuple[str, str]:
     return run_id, job.job_id
 
 
-def _evaluation(version: int, run: str | None, name: str, keep: int) -> str:
+def make_evaluation(version: int, run: str | None, name: str, keep: int) -> str:
     from core.store.datasets import get_dataset, read_rows
 
     table = read_rows(NAME, version, split="test")

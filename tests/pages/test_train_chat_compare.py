@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.data.importing import import_file
+from core.evaluation.compare import compare
 from core.jobs import queue
 from core.records import Conversation, Turn
 from core.store.jobs import list_jobs
 from core.store.runs import get_run, save_conversation, save_run
 from pages.ui import comparison
-from tests.pages.filled import Filled, fill
+from tests.pages.filled import Filled, fill, make_evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"train": "pages/3_Train.py", "chat": "pages/4_Chat.py", "compare": "pages/5_Compare.py"}
 
 
-def open_page(name: str) -> AppTest:
-    page = AppTest.from_file(str(ROOT / PAGES[name]), default_timeout=180).run()
+def open_page(name: str, **state: Any) -> AppTest:
+    page = AppTest.from_file(str(ROOT / PAGES[name]), default_timeout=180)
+    for key, value in state.items():
+        page.session_state[key] = value
+    page.run()
     assert not page.exception, page.exception
     return page
 
@@ -78,6 +85,18 @@ def test_compare_holds_the_fine_tune_against_the_prompt(filled: Filled) -> None:
     assert "fine-tune is better" in words(page) or "No clear difference" in words(page)
     assert len(page.get("plotly_chart")) == 2
     assert "Gained" in str(page.get("segmented_control") or page.get("button_group"))
+
+
+def test_compare_says_in_words_that_no_row_differs_and_names_the_score_that_tells(filled: Filled) -> None:
+    again = make_evaluation(filled.version, None, "again", keep=2)
+    page = open_page("compare", arms=[filled.base, again])
+    assert page.header[0].value == "again and prompt alone score the same on each of 20 rows: 9 exactly right"
+    assert "No row tells again from prompt alone" in words(page)
+    assert "can score otherwise (95 %)" in words(page)
+    found = compare([filled.base, filled.tuned])
+    poor = replace(found, arms=tuple(replace(arm, scores=arm.scores | {"exact_match": 0.0}) for arm in found.arms))
+    told = comparison.headline(poor, poor.versus[0])
+    assert re.fullmatch(r"fine-tune reaches Micro-F1 0\.\d\d, prompt alone 0\.\d\d: \+0\.\d\d \[.*\]", told), told
 
 
 def test_compare_with_one_arm_asks_for_the_other(tmp_path: Path) -> None:
