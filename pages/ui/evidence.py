@@ -86,7 +86,7 @@ def slices(record: Evaluation, metric: str) -> None:
         "label": tables.text("Slice", width="medium"), "rows": tables.whole("Rows"), "score": tables.decimal(name),
         "low": tables.decimal("95 % from"), "high": tables.decimal("to"), "rest": tables.decimal("The rest"),
         "difference": tables.decimal("Difference"),
-        "p_adjusted": tables.decimal("p", f"Random groups of this size, corrected (Holm) for all {len(found):,} slices"),
+        "p_adjusted": tables.probability("p", f"Random groups of this size, corrected (Holm) for all {len(found):,} slices"),
     }  # fmt: skip
     place = tables.pick(frame, columns, alt="Slices, the worst first", key="slices_table", height=260)
     at = place if place is not None else int(points[0]["customdata"][0]) if points else first
@@ -114,7 +114,8 @@ def doubtful(record: Evaluation, records: list[Evaluation]) -> None:
     if record.task != "extraction":
         st.caption("Only extraction answers can be adjudicated.")
         return
-    peers = [e for e in records if leaderboard.place(e) == leaderboard.place(record)][:3]
+    others = [e for e in records if leaderboard.place(e) == leaderboard.place(record) and e != record]
+    peers = [record, *others][:3]
     dataset = record.spec.dataset
     with states.catching():
         left = decisions.still_open(dataset, _suspects(tuple(e.evaluation_id for e in peers)))
@@ -243,4 +244,5 @@ def _with_interval(record: Evaluation, metric: str) -> str:
 
 
 def _compact(answer: str) -> str:
-    return json.dumps(json.loads(answer), ensure_ascii=False) if parse_answer(answer).ok else answer
+    read = parse_answer(answer)  # of a repeated element JSON's own reading keeps the last value only
+    return json.dumps(json.loads(answer), ensure_ascii=False) if read.ok and not read.repeated else answer

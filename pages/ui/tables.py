@@ -37,6 +37,11 @@ def decimal(heading: str, help: str | None = None, places: int = 3) -> Column:
     return st.column_config.NumberColumn(heading, help=help, format=f"%.{places}f")
 
 
+def probability(heading: str, help: str | None = None) -> Column:
+    """A column of p values with two digits that count: a small one is never shown as 0."""
+    return st.column_config.NumberColumn(heading, help=help, format="%.2g")
+
+
 def share(heading: str, help: str | None = None, most: float = 1.0) -> Column:
     """A column of shares as bars."""
     return st.column_config.ProgressColumn(heading, help=help, min_value=0.0, max_value=most, format="percent")

@@ -18,7 +18,7 @@ from core.store.jobs import list_jobs
 from core.store.runs import get_evaluation, list_evaluations
 from pages.ui import evidence
 from tests.pages.conftest import check, texts
-from tests.pages.filled import Filled, fill
+from tests.pages.filled import Filled, fill, make_evaluation
 
 METRICS, COMPARE = "pages/6_Metrics.py", "pages/5_Compare.py"
 
@@ -225,3 +225,17 @@ def test_a_cell_opens_all_its_rows_whatever_was_looked_at_before(open_page: Call
     assert app.session_state["result"] == "lost"
     app.selectbox(key="after").set_value(None).run()
     assert app.session_state["result"] == "all"
+
+
+def test_an_element_that_stands_twice_keeps_both_values_when_gold_is_mended() -> None:
+    assert evidence._compact('{"a":"x",  "b": 1}') == '{"a": "x", "b": 1}'
+    assert evidence._compact('{"a": "x", "a": "y"}') == '{"a": "x", "a": "y"}'
+
+
+def test_suspicious_gold_is_that_of_the_evaluation_that_is_looked_into(open_page: Callable[..., AppTest], filled: Filled) -> None:
+    for n in range(3):
+        make_evaluation(filled.version, None, f"later {n}", keep=3)
+    app = open_page(METRICS, metrics_view="Suspicious gold", evaluation=filled.base)
+    check(app)
+    (told,) = [text for text in texts(app) if "wrong**, by " in text]
+    assert "by prompt alone, " in told
