@@ -148,7 +148,7 @@ def _guess_lines(described: dict[str, Any]) -> list[str]:
     mapped = ", ".join(f"{column} → {field}" for column, field in described["mapping"].items())
     rows = [[row["instruction"], row["input"], row["output"]] for row in described["preview"][:5]]
     return [
-        f"{described['source']}: {described['container']}, {described['encoding'] or 'binary'}, shape {described['shape']}",
+        f"{described['source']}: {described['read_as']}, shape {described['shape']}",
         f"Columns: {mapped or 'none mapped'}",
         *(f"{one['column']} is split in {_cells_of(one)}" for one in described["several"]),
         *_suggested_lines(described["suggested"]),

@@ -179,9 +179,8 @@ def _fetched(named: str) -> str:
 
 def _preview(found: Guess) -> None:
     """The first rows as they would be imported, and the first that would be kept aside."""
-    kind = f"{found.container}, {found.encoding}" if found.encoding else found.container
     of = f" of {states.plain(found.files[0][0])}" if len(found.files) > 1 else ""
-    st.caption(f"Read as {kind}. The first {formats.plural(len(found.preview), 'row')}{of} as they would come in:")
+    st.caption(f"Read as {found.read_as}. The first {formats.plural(len(found.preview), 'row')}{of} as they would come in:")
     frame = pd.DataFrame(list(found.preview))
     if len(frame):
         shown = [

@@ -388,3 +388,19 @@ def test_half_surrogates_cost_their_row_only(tmp_path: Path) -> None:
 def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert message in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "said"),
+    [
+        ("文本,标签\n我要退款,售后\n".encode("gbk"), None, "delimited, gb18030 (common Chinese characters)"),
+        ("文本,标签\n我要退款,售后\n".encode("gbk"), "gb18030", "delimited, gb18030"),
+        ("文本,标签\n我要退款,售后\n".encode("utf-8-sig"), None, "delimited, utf-8-sig (byte order mark)"),
+        ("文本,标签\n我要退款,售后\n".encode(), None, "delimited, utf-8"),
+        ("文本,标签\n我要退款,售后\n甲".encode() + b"\xe9,x\n", None, "delimited, utf-8 (UTF-8 with 1 stray byte)"),
+    ],
+)
+def test_what_tells_an_encoding_is_said(tmp_path: Path, content: bytes, given: str | None, said: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    assert guess(path, encoding=given).read_as == said

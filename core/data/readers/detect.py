@@ -27,7 +27,7 @@ _NAMED = (".json", ".jsonl", ".ndjson", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a document is read; ``encoding_why`` says how the encoding was found out."""
+    """How a document is read; ``encoding_why``: what tells an encoding that was found out, empty where all bytes are UTF-8."""
 
     container: Container
     encoding: str = ""
@@ -43,7 +43,8 @@ def how_to_read(document: Document, limits: Limits, encoding: str | None = None)
     if encoding is not None:
         check_encoding(encoding)
     found = detect_encoding(document) if encoding is None else None
-    name, why = (found.name, found.why) if found else (encoding or "utf-8", "given")
+    name = found.name if found else encoding or "utf-8"
+    why = found.why if found and not (found.name == "utf-8" and found.clean) else ""
     container = _text_container(document, name)
     dialect = delimited.sniff(document, name, limits) if container == "delimited" else delimited.Dialect()
     return How(container, name, why, dialect)

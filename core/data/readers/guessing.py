@@ -59,6 +59,12 @@ class Guess:
         return self.how.encoding
 
     @property
+    def read_as(self) -> str:
+        """Container and encoding, and what tells the encoding, in words: ``jsonl, gb18030 (common Chinese characters)``."""
+        why = f" ({self.how.encoding_why})" if self.how.encoding_why else ""
+        return f"{self.container}, {self.encoding}{why}" if self.encoding else self.container
+
+    @property
     def container(self) -> str:
         """Kind of file: ``jsonl``, ``json``, ``delimited``, …"""
         return self.how.container
@@ -181,6 +187,7 @@ def describe_guess(made: Guess) -> dict[str, Any]:
         "source": made.source,
         "container": made.container,
         "encoding": made.encoding,
+        "read_as": made.read_as,
         "shape": made.shape,
         "mapping": made.mapping,
         "columns": list(made.columns),
