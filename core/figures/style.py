@@ -1,7 +1,7 @@
 """Colours with a meaning, the same in every figure and page, and the common layout.
 
 The five were chosen so that every pair stays apart under protanopia, deuteranopia and
-tritanopia, on white and on near-black (``tests/pages/test_figures.py`` simulates it).
+tritanopia, on white and on near-black (``tests/figures/test_figures.py`` simulates it).
 """
 
 from __future__ import annotations
