@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from core.data.encoding import detect
 from core.errors import InputFileError, UserError
 from core.settings import get_settings
 
@@ -79,14 +80,16 @@ def content_of(folder: Path) -> str:
 
 
 def read_documents(folder: Path) -> Iterator[Document]:
-    """The documents of a folder. InputFileError names a file that isn't UTF-8 text, or a line without ``text``."""
+    """The documents of a folder, whatever encoding each is in. InputFileError names a file with bytes that are no text, or a line
+    without ``text``."""
     for path in document_files(folder):
-        name = str(path.relative_to(folder))
+        name, content = str(path.relative_to(folder)), path.read_bytes()
+        encoding = detect([content])
         try:
-            text = path.read_text("utf-8-sig")
+            text = content.decode(encoding.name).replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError as error:
             raise InputFileError(
-                f"{name} isn't text in UTF-8: {error.reason} at byte {error.start:,}", "Save it in UTF-8."
+                f"{name} isn't text in {encoding.name}: {error.reason} at byte {error.start:,}", "Save it in UTF-8."
             ) from None
         if path.suffix.lower() == ".jsonl":
             yield from _lines(name, text)
