@@ -121,10 +121,9 @@ def _prompted(selection: Selection, endpoint: NamedEndpoint | None, key: str) ->
 
 def _say_what_is_missing(selection: Selection, template: str, split: str) -> None:
     """Warn where neither rows nor template tell the model what to extract: such a prompt can only lose."""
-    assert selection.dataset is not None
-    assert selection.version is not None
-    elements = selection.dataset.elements
-    if names_elements(find_template(template), elements) or _instructed(selection.dataset.name, selection.version.number, split):
+    dataset, version = selection.data
+    elements = dataset.elements
+    if names_elements(find_template(template), elements) or _instructed(dataset.name, version.number, split):
         return
     able = ", ".join(t.ref for t in list_templates() if names_elements(t, elements) and not uses_passages(t))
     st.warning(

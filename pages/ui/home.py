@@ -47,39 +47,36 @@ def welcome() -> None:
 
 def surveyed(chosen: Selection) -> list[Step]:
     """The steps of what is selected."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    return survey(chosen.dataset, chosen.version, measured=_measured(chosen))
+    dataset, version = chosen.data
+    return survey(dataset, version, measured=_measured(chosen))
 
 
 def _measured(chosen: Selection) -> int | None:
     """The newest version up to the chosen one with its lengths: itself by any template, earlier ones by the chosen one's."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    if tidy.lengths_counted(chosen.version):
-        return chosen.version.number
-    earlier = [v for v in list_versions(chosen.dataset.name) if v.number < chosen.version.number and tidy.lengths_counted(v)]
+    dataset, version = chosen.data
+    if tidy.lengths_counted(version):
+        return version.number
+    earlier = [v for v in list_versions(dataset.name) if v.number < version.number and tidy.lengths_counted(v)]
     if not earlier or chosen.template is None:
         return None
     try:
-        return last_measured(chosen.dataset.name, earlier[-1].number, chosen.template, chosen.model)
+        return last_measured(dataset.name, earlier[-1].number, chosen.template, chosen.model)
     except UserError:  # a model whose tokenizer isn't here: nothing was counted with it
         return None
 
 
 def sentence(chosen: Selection, steps: list[Step]) -> tuple[str, str]:
     """Where the selected dataset stands, and a quieter second line."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
+    dataset, version = chosen.data
     done = sum(step.done for step in steps)
     coming = next_step(steps)
-    rows = formats.plural(chosen.version.rows, "row")
+    rows = formats.plural(version.rows, "row")
     if coming is None:
-        return f"All five steps are taken for {chosen.dataset.name}.", f"{rows}, {formats.splits(chosen.version.split_sizes)}."
+        return f"All five steps are taken for {dataset.name}.", f"{rows}, {formats.splits(version.split_sizes)}."
     if done == 0:
-        return f"{chosen.dataset.name} is here with {rows}; the next step is to look at the data.", ""
-    return f"{done} of 5 steps {'is' if done == 1 else 'are'} taken for {chosen.dataset.name}; next: {coming.action.lower()}.", (
-        f"{rows}, {formats.splits(chosen.version.split_sizes)}." if is_cleaned(chosen.version) else f"{rows}, not cleaned yet."
+        return f"{dataset.name} is here with {rows}; the next step is to look at the data.", ""
+    return f"{done} of 5 steps {'is' if done == 1 else 'are'} taken for {dataset.name}; next: {coming.action.lower()}.", (
+        f"{rows}, {formats.splits(version.split_sizes)}." if is_cleaned(version) else f"{rows}, not cleaned yet."
     )
 
 

@@ -31,6 +31,19 @@ class Selection:
     model: ModelRef = field(default_factory=ModelRef)
 
     @property
+    def data(self) -> tuple[Dataset, Version]:
+        """Dataset and version, for what is drawn only where there are both."""
+        assert self.dataset is not None
+        assert self.version is not None
+        return self.dataset, self.version
+
+    @property
+    def whole(self) -> tuple[Dataset, Version, Template]:
+        """Dataset, version and template, for what is drawn only where there are all three."""
+        assert self.template is not None
+        return *self.data, self.template
+
+    @property
     def label(self) -> str:
         """``name · v3``."""
         return f"{self.dataset.name} · v{self.version.number}" if self.dataset and self.version else ""

@@ -122,13 +122,12 @@ def _select(template: Template) -> None:
 
 def _preview(chosen: Selection, draft: Template) -> None:
     """The draft's faults, or a row under it: as text, and as the tokens that the trainer gets."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    elements = chosen.dataset.elements
+    dataset, version = chosen.data
+    elements = dataset.elements
     tokenizer = load_tokenizer(chosen.model)
     with st.container(horizontal=True):
-        address.hold_number("studio_row", 1, max(1, chosen.version.rows), 1)
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="studio_row", persist_state="session", width=150)
+        address.hold_number("studio_row", 1, max(1, version.rows), 1)
+        number = st.number_input("Row", 1, max(1, version.rows), key="studio_row", persist_state="session", width=150)
         address.tell("studio_row", number, 1)
         shots = st.number_input(
             "Worked examples", 0, 16, 2 if _shows_shots(draft) else 0, key=f"studio_shots_{draft.ref}", width=150,
@@ -139,7 +138,7 @@ def _preview(chosen: Selection, draft: Template) -> None:
         states.error(fault)
     if wrong:
         return
-    row = read_rows_at(chosen.dataset.name, chosen.version.number, [int(number) - 1]).to_pylist()[0]
+    row = read_rows_at(dataset.name, version.number, [int(number) - 1]).to_pylist()[0]
     with states.catching():
         examples = _examples(chosen, row, int(shots))
         view = studio.mask_view(draft, row, tokenizer=tokenizer, elements=elements, shots=examples)
@@ -167,9 +166,8 @@ def _shows_shots(template: Template) -> bool:
 def _examples(chosen: Selection, row: Mapping[str, Any], amount: int) -> Sequence[Mapping[str, Any]]:
     if not amount:
         return ()
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    return choose_shots(_pool(chosen.dataset.name, chosen.version.number), row, amount)
+    dataset, version = chosen.data
+    return choose_shots(_pool(dataset.name, version.number), row, amount)
 
 
 @st.cache_data(show_spinner=False, max_entries=4)

@@ -25,9 +25,8 @@ Lengths = npt.NDArray[np.int64]
 
 def show(chosen: Selection, table: Any, kept: Lengths, limit: int, overflow: Overflow) -> None:
     """Draw both. ``kept``: each row's tokens as it is trained on, 0 where it is left out; only train rows are counted."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    train = pc.equal(table["split"], "train").to_numpy(zero_copy_only=False) if chosen.version.split_sizes.get("train") else None
+    dataset, version = chosen.data
+    train = pc.equal(table["split"], "train").to_numpy(zero_copy_only=False) if version.split_sizes.get("train") else None
     rows = kept if train is None else kept[train]
     lengths = rows[rows > 0].astype(np.int64)
     if not len(lengths):
@@ -53,7 +52,7 @@ def show(chosen: Selection, table: Any, kept: Lengths, limit: int, overflow: Ove
                 "Device", list(named), key="tokens_device", persist_state="session", format_func=named.__getitem__
             )
             address.tell("tokens_device", device)
-        use = DatasetUse(dataset=chosen.dataset.name, version=chosen.version.number, split="" if train is None else "train")
+        use = DatasetUse(dataset=dataset.name, version=version.number, split="" if train is None else "train")
         spec = TrainSpec(
             model=chosen.model, data=(use,), template=chosen.template.ref if chosen.template else "chat", method=method,
             batch_size=size, max_length=limit, overflow=overflow,

@@ -30,14 +30,12 @@ POLICIES: dict[Overflow, str] = {
 
 def found(chosen: Selection) -> Places | None:
     """Where the gold values lie, looked up once and kept on disk; None while a large version waits to be asked for."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    assert chosen.template is not None
-    of = (chosen.dataset.name, chosen.version.number)
-    path = cache_path(chosen.version, chosen.template, load_tokenizer(chosen.model), chosen.dataset.elements, (), "values")
-    if chosen.version.rows > AT_ONCE and not path.is_file() and not st.session_state.get("tokens_find"):
+    dataset, version, template = chosen.whole
+    of = (dataset.name, version.number)
+    path = cache_path(version, template, load_tokenizer(chosen.model), dataset.elements, (), "values")
+    if version.rows > AT_ONCE and not path.is_file() and not st.session_state.get("tokens_find"):
         return None
-    return places(*of, chosen.template, chosen.model, reporter=states.Bar("Looking for the gold values"))
+    return places(*of, template, chosen.model, reporter=states.Bar("Looking for the gold values"))
 
 
 def find() -> None:
@@ -47,10 +45,9 @@ def find() -> None:
 
 def simulator(chosen: Selection, lengths: pa.Table, where: Places) -> Truncation:
     """The arrays of the selection, held between two looks."""
-    assert chosen.template is not None
-    assert chosen.version is not None
-    of = f"{chosen.label} {chosen.version.content_hash}"
-    return _simulator((of, chosen.template.model_dump_json(), chosen.model.model_dump_json()), lengths, where)
+    _, version, template = chosen.whole
+    of = f"{chosen.label} {version.content_hash}"
+    return _simulator((of, template.model_dump_json(), chosen.model.model_dump_json()), lengths, where)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -89,7 +86,7 @@ def _use(length: int) -> None:
 
 def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> None:
     """Rows and values lost at this length, by element; what cutting would do; the losing rows, one click away."""
-    assert chosen.dataset is not None
+    dataset, _ = chosen.data
     told = at.simulate(limit, overflow)
     unanswered = int((~at.answered).sum())
     st.html(marks.facts(_entries(told, unanswered, at.empty)))
@@ -100,7 +97,7 @@ def show(chosen: Selection, at: Truncation, limit: int, overflow: Overflow) -> N
         if st.button(words, key="tokens_losing", type="tertiary", icon=":material/table_rows:"):
             _losing(chosen, at, limit, overflow)
     if told.over:
-        st.caption(_of_others(at.simulate(limit, "cut"), chosen.dataset.task == "extraction"))
+        st.caption(_of_others(at.simulate(limit, "cut"), dataset.task == "extraction"))
 
 
 def empties(lengths: pa.Table) -> None:

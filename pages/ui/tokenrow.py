@@ -25,12 +25,10 @@ _KEY = (
 
 def show(chosen: Selection, limit: int, policy: Overflow) -> None:
     """The tokens of one row, whole or at the maximum length."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    assert chosen.template is not None
+    dataset, version, template = chosen.whole
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        address.hold_number("tokens_row", 1, max(1, chosen.version.rows), 1)
-        number = st.number_input("Row", 1, max(1, chosen.version.rows), key="tokens_row", persist_state="session", width=150)
+        address.hold_number("tokens_row", 1, max(1, version.rows), 1)
+        number = st.number_input("Row", 1, max(1, version.rows), key="tokens_row", persist_state="session", width=150)
         address.tell("tokens_row", number, 1)
         row = row_at(chosen, int(number))
         turns: Any = "all"
@@ -46,7 +44,7 @@ def show(chosen: Selection, limit: int, policy: Overflow) -> None:
         address.tell("tokens_cut", cut, False)
     with states.catching():
         view = mask_view(
-            chosen.template, row, tokenizer=load_tokenizer(chosen.model), elements=chosen.dataset.elements, turns=turns,
+            template, row, tokenizer=load_tokenizer(chosen.model), elements=dataset.elements, turns=turns,
             max_length=limit if cut else None, overflow=policy,
         )  # fmt: skip
         said(view, limit)
@@ -107,7 +105,6 @@ def coloured(view: MaskView) -> None:
 
 def row_at(chosen: Selection, number: int) -> dict[str, Any]:
     """A row of the selected version by its number, from 1."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    found: list[dict[str, Any]] = read_rows_at(chosen.dataset.name, chosen.version.number, [number - 1]).to_pylist()
+    dataset, version = chosen.data
+    found: list[dict[str, Any]] = read_rows_at(dataset.name, version.number, [number - 1]).to_pylist()
     return found[0]

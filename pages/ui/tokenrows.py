@@ -54,13 +54,12 @@ def listed(chosen: Selection, counts: pa.Table, *, key: str, alt: str) -> None:
 
     ``counts``: ``row_id``, ``whole`` (tokens) and, where known, ``prompt`` and ``answer``.
     """
-    assert chosen.dataset is not None
-    assert chosen.version is not None
+    dataset, version = chosen.data
     if counts.num_rows > SHOWN:
         st.caption(f"The first {SHOWN} of {formats.count(counts.num_rows)}.")
     known = [name for name in TOKENS if name in counts.column_names]
     frame: pd.DataFrame = counts.select(["row_id", *known]).slice(0, SHOWN).to_pandas()
-    rows = read_rows(chosen.dataset.name, chosen.version.number)
+    rows = read_rows(dataset.name, version.number)
     rows = rows.filter(pc.is_in(rows["row_id"], pa.array(frame["row_id"].tolist(), pa.large_string())))
     frame = frame.merge(rows.to_pandas(), on="row_id", how="left")
     columns = {name: tables.whole(TOKENS[name]) for name in known} | {
@@ -75,5 +74,5 @@ def listed(chosen: Selection, counts: pa.Table, *, key: str, alt: str) -> None:
     messages = row["messages"] if isinstance(row["messages"], str) else None
     rowview.show(
         str(row["input"] or ""), str(row["output"] or ""), key=f"{key}_row", messages=messages,
-        extraction=chosen.dataset.task == "extraction",
+        extraction=dataset.task == "extraction",
     )  # fmt: skip

@@ -31,8 +31,7 @@ GROUPS = {"split": "split", "element": "element", "source": "source file", "lang
 
 def templates(chosen: Selection, limit: int) -> None:
     """How long the same rows are under several templates, and one row as each writes it."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
+    dataset, _ = chosen.data
     known = {template.ref: template for template in list_templates()}
     first = [ref for ref in dict.fromkeys([chosen.template.ref if chosen.template else "", *known]) if ref in known][:2]
     address.hold_several("tokens_templates", list(known), first, most=MOST)
@@ -59,7 +58,7 @@ def templates(chosen: Selection, limit: int) -> None:
     tokenizer = load_tokenizer(chosen.model)
     for column, ref in zip(st.columns(len(refs)), refs, strict=True):
         with column:
-            view = mask_view(known[ref], row, tokenizer=tokenizer, elements=chosen.dataset.elements)
+            view = mask_view(known[ref], row, tokenizer=tokenizer, elements=dataset.elements)
             st.markdown(f"**{ref}**" + ("" if view.dropped else f" :gray[{formats.plural(view.tokens, 'token')}]"))
             if view.dropped:
                 st.caption(f"This row can't be written: {view.dropped}.")
@@ -118,8 +117,7 @@ def tokenizers(chosen: Selection, limit: int) -> None:
 
 def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None) -> None:
     """Lengths by split, element, source file or language."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
+    dataset, version = chosen.data
     offered = [by for by in GROUPS if by != "element" or where is not None]
     address.hold("tokens_by", offered, "split")
     by: Any = st.segmented_control(
@@ -128,7 +126,7 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
     )  # fmt: skip
     address.tell("tokens_by", by, "split")
     found = {name: made for name, made in by_group(
-        chosen.dataset.name, chosen.version.number, table, by, limit, where
+        dataset.name, version.number, table, by, limit, where
     ).items() if made["whole"]["max"]}  # fmt: skip
     if not found:
         st.caption("No answer here names an element." if by == "element" else "There are no rows.")
@@ -150,7 +148,7 @@ def groups(chosen: Selection, table: pa.Table, limit: int, where: Places | None)
         select=tokenrows.on_click("groups"),
     )
     if (asked := tokenrows.clicked("groups")) is not None and asked[0] in found:
-        of = members(chosen.dataset.name, chosen.version.number, table, by, where)[asked[0]]
+        of = members(dataset.name, version.number, table, by, where)[asked[0]]
         tokenrows.between(chosen, table.take(pa.array(of)), 0, int(asked[1]), f" in {asked[0] or 'none'}")
     tables.show(frame, columns, alt=f"Lengths by {GROUPS[by]}")
 
@@ -186,10 +184,8 @@ def _fewest(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _compared(chosen: Selection, name: str, limit: int) -> Compared | None:
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    assert chosen.template is not None
-    of = (chosen.dataset.name, chosen.version.number, [chosen.template])
+    dataset, version, template = chosen.whole
+    of = (dataset.name, version.number, [template])
     try:
         return compare(*of, [parse_model(name)], limit, states.Bar(f"Counting tokens for {name}"))[0]
     except UserError as fault:
@@ -202,17 +198,14 @@ def _whole(chosen: Selection, name: str) -> Any:
 
 
 def _measured(chosen: Selection, name: str) -> pa.Table:
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    assert chosen.template is not None
-    return measure(chosen.dataset.name, chosen.version.number, chosen.template, parse_model(name))
+    dataset, version, template = chosen.whole
+    return measure(dataset.name, version.number, template, parse_model(name))
 
 
 def _looked(chosen: Selection, templates: dict[str, Template]) -> dict[str, Looked]:
     """Lengths under each template, of every row or of a sample; every row once that was asked for."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    of, rows = (chosen.dataset.name, chosen.version.number), chosen.version.rows
+    dataset, version = chosen.data
+    of, rows = (dataset.name, version.number), version.rows
     every = rows <= AT_ONCE or st.session_state.get("tokens_every") == (chosen.label, sorted(templates))
     found = {}
     for ref, template in templates.items():
@@ -220,7 +213,7 @@ def _looked(chosen: Selection, templates: dict[str, Template]) -> dict[str, Look
             bar = states.Bar(f"Counting tokens with {ref}")
             found[ref] = look(*of, template, chosen.model, every=True, reporter=bar)
         else:
-            found[ref] = _sample(*of, chosen.version.content_hash, template, chosen.model)
+            found[ref] = _sample(*of, version.content_hash, template, chosen.model)
     return found
 
 
@@ -231,14 +224,14 @@ def _sample(name: str, version: int, content: str, template: Template, model: Mo
 
 def _how_counted(chosen: Selection, counted: dict[str, Looked], found: dict[str, Any]) -> None:
     """How sure the totals are where not every row was counted, and the button that counts them all."""
-    assert chosen.version is not None
+    _, version = chosen.data
     sampled = [ref for ref, looked in counted.items() if not looked.whole]
     if not sampled:
         return
     off = max(found[ref]["total_error"] / max(1, found[ref]["whole"]["total"]) for ref in sampled)
     st.caption(
         f"{', '.join(sampled)}: counted on {formats.plural(SAMPLE, 'row')} drawn at random out of "
-        f"{formats.count(chosen.version.rows)}; totals are sure to ± {formats.percent(off)} (95 %)."
+        f"{formats.count(version.rows)}; totals are sure to ± {formats.percent(off)} (95 %)."
     )
     if st.button(f"Count every row with {', '.join(sampled)}", key="tokens_every_now"):
         st.session_state["tokens_every"] = (chosen.label, sorted(counted))

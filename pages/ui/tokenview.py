@@ -27,13 +27,11 @@ LEAST, MOST = 16, 131_072
 
 def measured(chosen: Selection) -> pa.Table:
     """The lengths of the selection, counted once and kept on disk; a long count can be stopped, and goes on from there."""
-    assert chosen.dataset is not None
-    assert chosen.version is not None
-    assert chosen.template is not None
-    of = (chosen.dataset.name, chosen.version.number, chosen.template, chosen.model)
-    if chosen.version.rows <= LONG or is_measured(*of):
+    dataset, version, template = chosen.whole
+    of = (dataset.name, version.number, template, chosen.model)
+    if version.rows <= LONG or is_measured(*of):
         return measure(*of, reporter=states.Bar("Counting tokens"))
-    this = f"{chosen.label} {chosen.template.ref} {chosen.model.label}"
+    this = f"{chosen.label} {template.ref} {chosen.model.label}"
     if st.session_state.get(STOPPED) == this:
         shell.answer("The count was stopped", "What was counted is kept: it goes on from there.")
         st.button("Go on counting", type="primary", key="tokens_go_on", on_click=_stopped, args=("",))
