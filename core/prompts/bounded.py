@@ -8,7 +8,8 @@ checked to be what transformers writes (``chat.answer_frame``). Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,8 @@ from jinja2.utils import pass_context
 from core.prompts.budget import TooMuchError, spend, written
 from core.prompts.instrument import instrument, through, ticked
 from core.prompts.prefixes import Prefixes, Watch, Watched, main_loop, note_attribute, watching
+from core.prompts.resumed import FEWEST, Course, Resumed, UnlikeError, facts_of, loop_context
+from core.prompts.searching import end_searches
 from core.prompts.weighing import (
     check_format,
     check_numbers,
@@ -38,8 +41,9 @@ FIXED_DATE = "26 Jul 2024"
 MAX_SOURCE = 500_000
 MAX_DEPTH = 100
 _TICKED = (nodes.For, nodes.Macro, nodes.CallBlock)
-_STEPS = ("tick", "weighed", "named", "walked", "joined")
+_STEPS = ("tick", "weighed", "named", "walked", "joined", "compared")
 """The environment's own methods that are put into a template."""
+_IN_ORDER = {"lt": operator.lt, "lteq": operator.le, "gt": operator.gt, "gteq": operator.ge}
 _NO_FILTERS = ("random", "pprint", "urlize")
 """Not the same twice, or not bounded by what they are given."""
 FAULTS: tuple[type[Exception], ...] = (
@@ -66,10 +70,12 @@ class Bounded(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        loop = main_loop(tree)
+        end_searches(tree)
+        loop, independent = main_loop(tree)
+        facts = facts_of(tree, loop) if loop is not None else ()
         instrument(tree, _counted, MAX_DEPTH)
         if loop is not None:
-            loop.iter = through(loop, "walked", loop.iter)
+            loop.iter = through(loop, "walked", loop.iter, nodes.Const(independent), nodes.Const(facts))
         return tree
 
     def tick(self, written: int) -> None:
@@ -87,9 +93,17 @@ class Bounded(ImmutableSandboxedEnvironment):
             return value
         return weigh(value)
 
-    def walked(self, value: Any) -> Any:
+    def walked(self, context: Context, value: Any, independent: bool, facts: tuple[Any, ...]) -> Any:
         """What the main loop goes through."""
-        return value.walked() if isinstance(value, Watched) else value
+        return value.watch.walk(context.vars, value, independent, facts) if isinstance(value, Watched) else value
+
+    def compared(self, order: str, left: Any, right: Any, name: str, attribute: str, on_left: bool) -> Any:
+        """Whether ``left`` and ``right``, one of which is an attribute of ``name``, are in order."""
+        weigh([left, right])
+        if isinstance(course := watching.get(), Course):
+            value, other = (left, right) if on_left else (right, left)
+            course.compared(order, value, other, on_left, (name, attribute))
+        return _IN_ORDER[order](left, right)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """``a.b``."""
@@ -127,7 +141,7 @@ class Bounded(ImmutableSandboxedEnvironment):
         """Calls of methods, macros and globals."""
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if owner is __self and name in _STEPS:
-            return __obj(*args)
+            return __obj(__context, *args) if name == "walked" else __obj(*args)
         check_numbers((*args, *kwargs.values()))
         weigh([args, kwargs])
         if isinstance(owner, bytes | bytearray) or (isinstance(owner, str) and name == "translate"):
@@ -168,6 +182,9 @@ def _counted(node: nodes.Node) -> nodes.Node:
         ticked(node, nodes.Const(sum(len(data.data) for data in node.find_all(nodes.TemplateData))))
     elif isinstance(node, nodes.Assign):
         node.node = through(node, "named", node.node)
+    elif isinstance(node, nodes.Compare) and hasattr(node, "recorded"):
+        sides = (nodes.Const(node.ops[0].op), node.expr, node.ops[0].expr)
+        return through(node, "compared", *sides, *map(nodes.Const, node.recorded))
     elif isinstance(node, nodes.Compare):
         node.expr = through(node, "weighed", node.expr)
         for operand in node.ops:
@@ -189,7 +206,9 @@ def _compiled(source: str) -> Any:
     if len(source) > MAX_SOURCE:
         raise TemplateSyntaxError(f"it is longer than {MAX_SOURCE:,} characters", 1)
     try:
-        return _environment().from_string(source)
+        template = _environment().from_string(source)
+        template.root_render_func.__globals__["LoopContext"] = loop_context
+        return template
     except TemplateError:
         raise
     except (SyntaxError, RecursionError, MemoryError, ValueError, ArithmeticError, TooMuchError) as error:
@@ -202,8 +221,39 @@ def render_chat(source: str, variables: Mapping[str, Any]) -> str:
 
 
 def render_prefixes(source: str, variables: Mapping[str, Any]) -> Prefixes | None:
-    """``render_chat`` of all beginnings of ``messages`` (at least one) at once; none where they can't be told from one run."""
+    """``render_chat`` of all beginnings of ``messages`` (at least one) at once; none where they can't be told so.
+
+    Beginnings are those before each of the assistant's turns, and the whole.
+    """
     watch, messages = Watch(), variables["messages"]
+    found = watch.found(_watched(source, variables, messages, watch), len(messages))
+    wanted = frozenset([place for place, one in enumerate(messages) if place and one["role"] == "assistant"] + [len(messages)])
+    if found is not None or len(wanted) < FEWEST:
+        return found
+    try:
+        return _resumed(source, variables, wanted)
+    except UnlikeError:
+        return None
+
+
+def _resumed(source: str, variables: Mapping[str, Any], wanted: frozenset[int]) -> Prefixes | None:
+    """The beginnings that are ``wanted`` by a run of all messages, and one of each beginning's last turn."""
+    messages, course = variables["messages"], Course(wanted=wanted)
+    text = _watched(source, variables, messages, course)
+    if not course.ended or wanted - course.cuts.keys():
+        return None
+    tails = {len(messages): text[course.cuts[len(messages)] :]}
+    for count in sorted(wanted - tails.keys()):
+        run = Resumed(course=course, count=count)
+        part = _watched(source, variables, messages[:count], run)
+        if run.head < 0 or part[: run.head] != text[: course.head]:
+            return None
+        tails[count] = part[run.head :]
+    return Prefixes(text, len(messages), course.cuts, tails)
+
+
+def _watched(source: str, variables: Mapping[str, Any], messages: Sequence[Any], watch: Watch) -> str:
+    """``render_chat`` of some messages, watched."""
     token = watching.set(watch)
     try:
         parts = []
@@ -212,4 +262,4 @@ def render_prefixes(source: str, variables: Mapping[str, Any]) -> Prefixes | Non
             watch.written += len(part)
     finally:
         watching.reset(token)
-    return watch.found("".join(parts), len(messages))
+    return "".join(parts)

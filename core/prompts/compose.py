@@ -145,8 +145,8 @@ def _cut(known: Prefixes, said: Mapping[int, str]) -> Iterator[tuple[str, str, s
     """For each prompt only its last turns, as only they have to be compared: the time is that of one text."""
     done, at = "", 0
     for place, text in [*said.items(), (known.count, "")]:
-        yield done, known.text[at : known.cuts[place]] + known.behind, text
-        done, at = known.behind + text, known.cuts[place]
+        yield done, known.text[at : known.cuts[place]] + known.tail(place), text
+        done, at = known.tail(place) + text, known.cuts[place]
 
 
 def _applied(write: Writer, tokenizer: PreTrainedTokenizerFast, messages: chat.Messages) -> str:

@@ -24,16 +24,19 @@ _ELSEWHERE = (nodes.Block, nodes.Include, nodes.Import, nodes.FromImport, nodes.
 
 @dataclass(frozen=True)
 class Prefixes:
-    """``text`` of all ``count`` messages. Of the first k alone it would be ``text[: cuts[k]] + behind``, if ``cuts`` has k."""
+    """``text`` of all ``count`` messages. Of the first k alone it would be ``text[: cuts[k]] + tail(k)``, if ``cuts`` has k.
+
+    ``tails``: what each has behind that, where it isn't the same for all.
+    """
 
     text: str
     count: int
     cuts: Mapping[int, int]
+    tails: Mapping[int, str] | None = None
 
-    @property
-    def behind(self) -> str:
-        """What stands behind the messages, however many they are."""
-        return self.text[self.cuts[self.count] :]
+    def tail(self, count: int) -> str:
+        """What stands behind ``cuts[count]`` if there are no more messages than ``count``."""
+        return self.tails[count] if self.tails is not None else self.text[self.cuts[self.count] :]
 
 
 @dataclass
@@ -53,6 +56,14 @@ class Watch:
         if not self.blind and self.seen < place:
             self.cuts[place] = self.written
         self.seen = max(self.seen, place)
+
+    def looks_ahead(self, attribute: str) -> bool:
+        """Whether an attribute of ``loop`` tells of what follows."""
+        return attribute not in _BACKWARD
+
+    def walk(self, names: Mapping[str, Any], value: Watched, independent: bool, facts: tuple[Any, ...]) -> Any:
+        """The main loop begins: what it goes through. ``names``: all that were set before; ``facts``: see ``resumed``."""
+        return value.walked() if independent else value
 
     def found(self, text: str, count: int) -> Prefixes | None:
         """The prefixes of ``count`` messages, if the main loop went through them all."""
@@ -86,9 +97,13 @@ class Watched(list[Any]):
         """How many messages there are, not noted."""
         return super().__len__()
 
+    def plain(self) -> list[Any]:
+        """The messages, not watched any more."""
+        return list(super().__iter__())
+
     def walked(self) -> Watched:
         """The same messages, gone through by the main loop."""
-        return Watched(list(super().__iter__()), self.watch, self.base, main=True)
+        return Watched(self.plain(), self.watch, self.base, main=True)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice) and key.stop is None and key.step is None and _natural(key.start or 0):
@@ -132,28 +147,28 @@ def note_attribute(owner: Any, name: Any) -> None:
     if isinstance(owner, Watched):
         if not isinstance(name, int | slice):
             owner.watch.blind = True
-    elif isinstance(owner, LoopContext) and name not in _BACKWARD and (watch := watching.get()) is not None:
+    elif isinstance(owner, LoopContext) and (watch := watching.get()) is not None and watch.looks_ahead(str(name)):
         watch.blind = True
 
 
-def main_loop(tree: nodes.Template) -> nodes.For | None:
-    """The loop to be walked, if what follows it and the messages have nothing to do with each other.
+def main_loop(tree: nodes.Template) -> tuple[nodes.For | None, bool]:
+    """The loop to be walked, and whether what follows it and the messages have nothing to do with each other.
 
-    It is the last loop at the top. Behind it no name may be read that the template sets, nor the messages themselves; ``loop``
-    may be read by its attributes only, so that nobody else can go on with its messages.
+    It is the last loop at the top; ``loop`` may be read by its attributes only, so that nobody else can go on with its
+    messages. Behind it no name may be read that the template sets, nor the messages themselves, for the second.
     """
     places = [place for place, node in enumerate(tree.body) if isinstance(node, nodes.For)]
     if not places or any(tree.find_all(_ELSEWHERE)):
-        return None
+        return None, False
     loop, behind = tree.body[places[-1]], tree.body[places[-1] + 1 :]
     assert isinstance(loop, nodes.For)
     changing = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
     changing |= {macro.name for macro in tree.find_all(nodes.Macro)} | {"messages", "self"}
     read = {name.name for node in behind for name in node.find_all(nodes.Name)}
     by_attribute = sum(_is_loop(attribute.node) for attribute in tree.find_all(nodes.Getattr))
-    if loop.else_ or loop.recursive or read & changing or by_attribute < sum(map(_is_loop, tree.find_all(nodes.Name))):
-        return None
-    return loop
+    if loop.else_ or loop.recursive or by_attribute < sum(map(_is_loop, tree.find_all(nodes.Name))):
+        return None, False
+    return loop, not read & changing
 
 
 def _is_loop(node: nodes.Node) -> bool:
