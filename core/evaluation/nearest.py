@@ -35,7 +35,7 @@ class Nearest:
         self._shots = Shots(training_rows(evaluation).to_pylist(), "retrieved")
 
     def __call__(self, row: Mapping[str, Any], k: int = 5) -> Sequence[Mapping[str, Any]]:
-        """The ``k`` training rows most like a row (its ``input``), the nearest first; never the row itself or its duplicate."""
+        """The ``k`` training rows most like a row (what it asks), the nearest first; never the row itself or its duplicate."""
         return self._shots.choose(row, k)[::-1]
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from core.evaluation.documents import Passage, content_of, passages, read_documents
 from core.prompts.bm25 import K1, B, Bm25
-from core.prompts.retrieval import same_text
+from core.prompts.retrieval import asked, same_text
 from core.records import Evaluation, Passages, Task
 from core.store.files import area, atomic_folder, is_complete, write_parquet
 from core.store.runs import evaluation_folder
@@ -74,8 +74,8 @@ class Library:
     counts: Counts = field(default_factory=Counts)
 
     def find(self, row: Mapping[str, Any], task: Task) -> list[Retrieved]:
-        """At most ``k`` passages that share a term with the row's input, the most like it first, but for leaks."""
-        text = str(row.get("input") or "")
+        """At most ``k`` passages that share a term with what the row asks, the most like it first, but for leaks."""
+        text = asked(row)
         scores = self.index.scores(text)
         mine, answer = same_text(text), same_text(str(row.get("output") or ""))
         found: list[Retrieved] = []

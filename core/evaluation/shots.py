@@ -21,13 +21,15 @@ _COLUMNS = ("row_id", "instruction", "input", "output", "messages")
 def shots_for(evaluation: Evaluation) -> Callable[[Row], list[Row]]:
     """A function from a row to its worked examples. UserError when the train split has too few usable rows.
 
-    Usable is a row with an input and an answer, for extraction one that can be read and isn't empty.
+    Usable is a row that asks something and has an answer, for extraction one that can be read and isn't empty.
     """
     arm = evaluation.spec.arm
     if not arm.shots:
         return lambda row: []
     rows = read_rows(evaluation.spec.dataset, evaluation.version, columns=_COLUMNS, split="train").to_pylist()
     pool = [row for row in rows if evaluation.task != "extraction" or parse_answer(row["output"]).pairs]
+    if evaluation.task == "extraction" and any(row["input"].strip() for row in pool):
+        pool = [row for row in pool if row["input"].strip()]  # an instruction alone is no text to extract from
     shots = Shots(pool, arm.shots_how)
     there = len(shots.pool)
     if there < arm.shots:

@@ -1,6 +1,6 @@
 """Which worked examples stand before a question: fixed ones, or those most like it (BM25).
 
-A row is never its own example, nor is its duplicate (equal but for case, width, white space and punctuation). Knows
+A row is never its own example, nor is its duplicate (equal but for case, width, script, white space and punctuation). Knows
 nothing of templates.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.data.normalise import to_simplified
 from core.errors import UserError
 from core.prompts.bm25 import Bm25
 
@@ -20,29 +21,33 @@ How = Literal["fixed", "retrieved"]
 
 
 def same_text(text: str) -> str:
-    """What two texts share that differ only in case, width, white space and punctuation."""
-    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
+    """What two texts share that differ only in case, width, traditional or simplified script, white space and punctuation."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold().translate(to_simplified()) if c.isalnum())
+
+
+def asked(row: Mapping[str, Any]) -> str:
+    """What a row asks, by which others are like it: its input, or its instruction where there is no input."""
+    text = str(row.get("input") or "")
+    return text if text.strip() else str(row.get("instruction") or "")
 
 
 class Shots:
     """Worked examples out of a pool of rows (row_id, instruction, input, output); the index is built once."""
 
     def __init__(self, pool: Sequence[Mapping[str, Any]], how: How = "fixed", seed: int = 7) -> None:
-        self.pool = [
-            row for row in pool if not row.get("messages") and str(row.get("input") or "") and str(row.get("output") or "")
-        ]
+        self.pool = [row for row in pool if not row.get("messages") and asked(row).strip() and str(row.get("output") or "")]
         self.how = how
-        self._same = [same_text(str(row["input"])) for row in self.pool]
+        self._same = [same_text(asked(row)) for row in self.pool]
         self._order = random.Random(seed).sample(range(len(self.pool)), len(self.pool))
         if how == "retrieved":
-            self._bm25 = Bm25.of([str(row["input"]) for row in self.pool])
+            self._bm25 = Bm25.of([asked(row) for row in self.pool])
 
     def choose(self, row: Mapping[str, Any], k: int) -> list[Mapping[str, Any]]:
-        """At most ``k`` examples for a row, no two with the same input; retrieved: the most like it last, beside the question."""
+        """At most ``k`` examples for a row, no two that ask the same; retrieved: the most like it last, beside the question."""
         if k <= 0:
             return []
-        ranked = self._ranked(str(row.get("input") or "")) if self.how == "retrieved" else self._order
-        seen = {same_text(str(row.get("input") or ""))}
+        ranked = self._ranked(asked(row)) if self.how == "retrieved" else self._order
+        seen = {same_text(asked(row))}
         chosen: list[Mapping[str, Any]] = []
         for place in ranked:
             if self._same[place] in seen or self.pool[place].get("row_id") == row.get("row_id", object()):

@@ -23,7 +23,7 @@ POOL = [
 
 def test_terms() -> None:
     assert terms("中国国籍 Ann's 2ＡB 人") == ["中国", "国国", "国籍", "ann", "s", "2ab", "人"]
-    assert same_text("Ａnn, 说：「好」 ") == same_text("ann说 好")
+    assert same_text("Ａnn, 说：「好」 ") == same_text("ann说 好") == same_text("ann 說好")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,20 @@ def test_never_itself_nor_its_duplicate_nor_twice_the_same(how: str) -> None:
         assert "f" not in chosen
         assert not {"b", "e"} <= set(chosen)
         assert not (row["row_id"] in "be" and {"b", "e"} & set(chosen))
+
+
+def test_rows_without_an_input_are_alike_by_their_instruction() -> None:
+    pool = [
+        {"row_id": "a", "instruction": "写一首关于春天的诗", "input": "", "output": "诗"},
+        {"row_id": "b", "instruction": "列出三种可再生能源", "input": " ", "output": "风能"},
+        {"row_id": "c", "instruction": "Translate", "input": "列出三種可再生能源，謝謝", "output": "list"},
+        {"row_id": "d", "instruction": "", "input": "", "output": "nothing asked"},
+    ]
+    question = {"row_id": "q", "instruction": "请列出五种可再生能源", "input": ""}
+    assert [s["row_id"] for s in choose_shots(pool, question, 9, "retrieved")][-1] == "b"
+    assert {s["row_id"] for s in choose_shots(pool, question, 9, "fixed")} == {"a", "b", "c"}
+    same = {"row_id": "q", "instruction": "列出三种可再生能源！", "input": ""}
+    assert "b" not in {s["row_id"] for s in choose_shots(pool, same, 9, "retrieved")}
 
 
 def test_fixed_are_the_same_for_every_question() -> None:
