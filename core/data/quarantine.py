@@ -169,7 +169,7 @@ def _read_set_aside(text: str) -> dict[str, Any]:
     """A row that a cleaning step put aside: its raw text is the JSON of its columns."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputFileError(f"The text can't be taken in: not valid JSON: {error}", "Mend it further.") from error
     if not isinstance(value, dict) or not isinstance(value.get("output"), str):
         raise InputFileError("The text can't be taken in: it is not an object with input and output", "Mend it further.")

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from core.__main__ import main
 from core.data.importing import import_file
 from core.data.quarantine import difference, propose, read, repair
-from core.data.recipes import undo
+from core.data.recipes import apply, undo
 from core.errors import InputFileError, NotFoundError
+from core.records import Step
 from core.store import datasets as store
+from tests.data.make import rows_of, save_rows
 
 GOOD = '{"instruction":"i","input":"Ann","output":"{}"}\n'
 
@@ -60,6 +62,16 @@ def test_a_text_that_is_still_broken_changes_nothing(tmp_path: Path) -> None:
         repair("d", "q-000000-0000001", GOOD)
     assert store.get_version("d").number == 1
     assert propose("d", identifier).problem
+
+
+def test_a_row_that_a_step_put_aside_is_taken_in_as_json_of_its_columns() -> None:
+    save_rows("d", rows_of({"input": "Ann"}, {"input": "Bob", "output": "{broken"}))
+    apply("d", [Step(op="fix_json")])
+    identifier = store.read_quarantine("d")["quarantine_id"].to_pylist()[0]
+    for text in ("[" * 100_000, '{"input": "Bob", "output": {}}', "[]"):
+        with pytest.raises(InputFileError, match="can't be taken in"):
+            repair("d", identifier, text)
+    assert repair("d", identifier, '{"input": "Bob", "output": "{}"}').rows == 2
 
 
 def test_json_written_over_several_lines_is_one_row(tmp_path: Path) -> None:
