@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import NotFoundError
-from core.evaluation.metrics import generation, perplexity
+from core.evaluation.metrics import generation, perplexity, rouge
 from core.evaluation.scoring import score_frame
 
 Compute = Callable[..., dict[str, Any]]
 
 
 def load_metric(name: str, *, cache: Path | None = None) -> Any:
-    """An ``evaluate.Metric`` by name: ``extraction``, ``classification``, ``bleu``, ``chrf`` or ``perplexity``.
+    """An ``evaluate.Metric`` by name: ``extraction``, ``classification``, ``bleu``, ``chrf``, ``rouge_l`` or ``perplexity``.
 
     ``compute(predictions=…, references=…)`` of texts gives the keys of the command ``score``; extraction takes
     ``elements=…`` and ``inputs=…`` (source texts, for hallucinated values) beside. ``perplexity`` takes ``nll`` (nats) and
@@ -66,6 +66,11 @@ def _chrf(predictions: Sequence[str], references: Sequence[str]) -> dict[str, An
     return {"chrf": float(value), "signature": generation.signature("13a")["chrf"]}
 
 
+def _rouge_l(predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    values = rouge.row_statistics(predictions, references).values
+    return {"rouge_l": float(values.mean()) if values.size else 0.0, "signature": rouge.SIGNATURE}
+
+
 def _perplexity(nll: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
     statistics = perplexity.row_statistics({"nll": nll, "nll_tokens": tokens})
     return {"perplexity": float(perplexity.perplexity(statistics.sums())), "tokens": int(sum(tokens))}
@@ -81,6 +86,7 @@ _METRICS: Mapping[str, tuple[Compute, Mapping[str, str], str]] = {
     "classification": (partial(_texts, "classification"), _TEXTS, "Accuracy and macro-F1 of labels read from free text."),
     "bleu": (_bleu, _TEXTS, "Corpus sacreBLEU, tokeniser zh if any reference holds Han characters, else 13a."),
     "chrf": (_chrf, _TEXTS, "Corpus chrF2 as sacreBLEU computes it."),
+    "rouge_l": (_rouge_l, _TEXTS, "Mean F1 of the rows' longest common subsequences; Chinese by characters, else by words."),
     "perplexity": (
         _perplexity,
         {"nll": "float64", "tokens": "int64"},

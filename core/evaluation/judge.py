@@ -27,6 +27,7 @@ RUBRIC = (
     "1: wrong or useless. 3: partly right. 5: right and complete."
 )
 _SCORE = re.compile(r"(?:score|rating|评分|得分|分数)\W{0,6}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_OF = re.compile(r"^\s*(-?\d+(?:\.\d+)?)\s*(?:/|分|out of\b|of\b|\()", re.IGNORECASE)  # 4/5, 4分, 4 out of 5, 4 (good)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _VERDICT = re.compile(
     r"(?:better|winner|verdict|choice|answer|更好|结论)\W{0,6}(?:answer\W{0,3})?(A|B|tie|平局)\b", re.IGNORECASE
@@ -130,6 +131,8 @@ def read_score(reply: str, rubric: Rubric) -> float | None:
     if said is None:
         numbers = _NUMBER.findall(text)
         said = numbers[0] if len(numbers) == 1 else None
+    elif (part := _OF.match(said)) is not None:
+        said = part[1]
     try:
         value = float(said) if said is not None else None
     except ValueError:

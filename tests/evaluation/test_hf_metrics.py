@@ -43,6 +43,11 @@ def test_same_numbers_as_score(tmp_path: Path) -> None:
     assert with_inputs["errors"]["hallucinated"] == 1
     for name in ("bleu", "chrf"):
         assert load_metric(name, cache=tmp_path).compute(predictions=SAID, references=GOLD)[name] == pytest.approx(expected[name])
+    texts = score_frame(
+        {"output": ["张三在奥斯陆", "a b"], "prediction": ["李四在奥斯陆", "a"]}, "generation", with_intervals=False
+    ).scores
+    rouge = load_metric("rouge_l", cache=tmp_path).compute(predictions=["李四在奥斯陆", "a"], references=["张三在奥斯陆", "a b"])
+    assert rouge["rouge_l"] == pytest.approx(texts["rouge_l"]) == pytest.approx(2 / 3)
     labels = load_metric("classification", cache=tmp_path).compute(predictions=["a", "b"], references=["a", "a"])
     assert labels["accuracy"] == 0.5
 
