@@ -29,6 +29,7 @@ from core.training.faults import layer_faults, length_faults, model_folder
 from core.training.limits import format_faults, number_faults, report_faults
 from core.training.scores import metrics_of
 from core.training.shape import read_shape
+from core.training.written import lengthen, override, read_yaml
 
 LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
 """Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""
@@ -48,20 +49,17 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> TrainSpec:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SpecError(f"The spec {path} can't be read: {reason}", "Give a YAML file with at least `data: DATASET`.") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}", "Write `key: value` lines.") from error
+    values = read_yaml(text, str(path), "Write `key: value` lines.")
     if not isinstance(values, dict):
         raise SpecError(f"{path} holds no keys", "Write `key: value` lines, at least `data: DATASET`.")
-    for override in overrides:
-        _override(values, override)
+    for change in overrides:
+        override(values, change)
     return make_spec(values, str(path))
 
 
 def make_spec(values: Mapping[str, Any], where: str = "the spec") -> TrainSpec:
     """A TrainSpec from plain values. Short forms: ``model: PATH``, ``data: NAME`` or a list of names, ``dev: NAME``."""
-    whole = _lengthen(dict(values))
+    whole = lengthen(dict(values))
     try:
         return TrainSpec.model_validate(whole)
     except ValidationError as error:
@@ -200,78 +198,6 @@ def freeze_versions(spec: TrainSpec) -> tuple[TrainSpec, dict[str, int]]:
 def _uses(spec: TrainSpec) -> list[tuple[str, DatasetUse]]:
     uses = [(f"data[{number}]" if len(spec.data) > 1 else "data", use) for number, use in enumerate(spec.data)]
     return uses + ([("dev", spec.dev)] if spec.dev else [])
-
-
-def _lengthen(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace the short forms by what they stand for."""
-    from core.models.catalogue import parse_model
-
-    if isinstance(values.get("model"), str):
-        values["model"] = parse_model(values["model"]).model_dump()
-    elif isinstance(values.get("model"), dict) and values["model"].get("source") == "path":
-        values["model"] = {**values["model"], "name": str(Path(str(values["model"].get("name", ""))).expanduser().absolute())}
-    data = values.get("data")
-    if isinstance(data, str | dict):
-        data = [data]
-    if isinstance(data, list):
-        values["data"] = [{"dataset": use} if isinstance(use, str) else use for use in data]
-    dev = values.get("dev")
-    if isinstance(dev, str):
-        values["dev"] = {"dataset": dev, "split": "dev"}
-    elif isinstance(dev, dict):
-        values["dev"] = {"split": "dev", **dev}
-    if values.get("target_modules") == "all-linear":  # peft's name for what is taken without names
-        values["target_modules"] = None
-    for key in ("target_modules", "report_to"):
-        if isinstance(values.get(key), str):
-            values[key] = [part.strip() for part in values[key].split(",")]
-    for key in ("learning_rate", "weight_decay", "max_grad_norm"):
-        if isinstance(values.get(key), str):
-            values[key] = _number(values[key])
-    return values
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    """Put ``key=value`` into the values; the value is YAML, so that 3, true and [a, b] are what they look like."""
-    key, equals, raw = text.partition("=")
-    if not equals or not key.strip():
-        raise SpecError(f"--set {text!r} has no key and value", "Write it as --set key=value, e.g. --set epochs=3.")
-    value = yaml.safe_load(raw) if raw.strip() else None
-    if isinstance(value, str):
-        value = _number(value)
-    place: Any = values
-    parts = key.strip().split(".")
-    if parts[0] == "data" and len(parts) > 1 and parts[1].isdigit() and not isinstance(values.get("data"), list):
-        values.update(_lengthen({"data": values.get("data")}))
-    for part in parts[:-1]:
-        place = _inside(place, part, key)
-    last = parts[-1]
-    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise SpecError(f"--set {key}: there is nothing at {last!r}", "Keys inside are written as model.name or data.0.limit.")
-
-
-def _inside(place: Any, part: str, key: str) -> Any:
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-        if isinstance(place[int(part)], str):
-            place[int(part)] = {"dataset": place[int(part)]}
-        return place[int(part)]
-    if isinstance(place, dict):
-        if isinstance(place.get(part), str):  # a short form that is reached into
-            place[part] = _lengthen({part: place[part]})[part]
-        return place.setdefault(part, {})
-    raise SpecError(f"--set {key}: there is nothing at {part!r}", "Keys inside are written as model.name or data.0.limit.")
-
-
-def _number(text: str) -> Any:
-    """``1e-3`` as the number it is meant to be (YAML 1.1 reads it as text)."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _fault(error: dict[str, Any]) -> str:

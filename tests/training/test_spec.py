@@ -111,6 +111,8 @@ def test_names_in_one_text_are_a_list_and_all_linear_is_every_layer() -> None:
         ("- 1", "holds no keys"),
         ("method: lora", "data is missing"),
         ("\x00", "not YAML"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("data: d\nepochs: [1", r"expected ',' or '\]', .* \(line 2, column 11\)"),
     ],
 )
 def test_files_that_are_no_spec(tmp_path: Path, text: str, message: str) -> None:
@@ -118,7 +120,7 @@ def test_files_that_are_no_spec(tmp_path: Path, text: str, message: str) -> None
         load_spec(write(tmp_path, text))
 
 
-@pytest.mark.parametrize("override", ["epochs", "=3", "data.7.limit=1", "epochs.x=1"])
+@pytest.mark.parametrize("override", ["epochs", "=3", "data.7.limit=1", "epochs.x=1", "epochs=[1", "name={"])
 def test_overrides_that_lead_nowhere(tmp_path: Path, override: str) -> None:
     with pytest.raises(SpecError, match="--set"):
         load_spec(write(tmp_path, "data: people\nepochs: 2\n"), [override])
