@@ -200,8 +200,8 @@ def score_samples(checked: Iterable[Checked], ks: Sequence[int] = (1, 10, 100)) 
 
 
 def _interval(each: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Wilson's where every task is right or wrong, else bootstrap over tasks."""
-    if np.isin(each, (0.0, 1.0)).all():
+    """Wilson's where every task is right or wrong, or all are alike (no resample differs), else bootstrap over tasks."""
+    if np.isin(each, (0.0, 1.0)).all() or np.ptp(each) == 0:
         return wilson(float(each.sum()), each.size)
     rows = Statistics(("rows", "each"), np.stack([np.ones_like(each), each], axis=1))
     return intervals(rows, {"mean": lambda sums: sums["each"] / sums["rows"]})["mean"]

@@ -179,6 +179,9 @@ def judge_singles(rows: Sequence[Mapping[str, Any]], judge: Judge, rubric: Rubri
         table = Statistics(("rows", "score"), np.stack([np.ones_like(values), values], axis=1))
         mean = float(values.mean())
         interval = intervals(table, {"mean": lambda sums: sums["score"] / sums["rows"]})["mean"]
+        if interval.low == interval.high:  # all scores are alike: no resample differs, and there is doubt all the same
+            place, scale = (mean - rubric.low) / (rubric.high - rubric.low), rubric.high - rubric.low
+            interval = Interval(*(rubric.low + scale * end for end in wilson(place * values.size, values.size)))
     return Singles(scores, mean, interval, len(scores) - values.size)
 
 

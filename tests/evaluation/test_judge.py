@@ -16,6 +16,7 @@ from core.evaluation.judge import Rubric, judge_pairs, judge_singles, read_choic
 from core.evaluation.judges import EndpointJudge, EngineJudge
 from core.evaluation.judging import judge_evaluations, read_labels
 from core.evaluation.runner import run_evaluation
+from core.evaluation.statistics import wilson
 from core.records import Evaluation, NamedEndpoint, SilentReporter
 from tests.evaluation.standin import StandIn
 from tests.evaluation.toy import right_answer
@@ -95,6 +96,11 @@ def test_singles_have_a_mean_with_an_interval_and_count_what_cannot_be_read() ->
     assert found.mean == pytest.approx(np.mean(scores))
     assert found.interval is not None
     assert found.interval.low < found.mean < found.interval.high
+
+
+def test_scores_that_are_all_alike_leave_doubt() -> None:
+    found = judge_singles([row(n, prediction="p") for n in range(6)], Scripted(lambda text: '{"score": 5}'), Rubric())
+    assert (found.mean, found.interval) == (5, pytest.approx((1 + 4 * wilson(6, 6).low, 5)))
 
 
 def test_pairs_are_asked_in_both_orders() -> None:
