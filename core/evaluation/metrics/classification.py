@@ -104,7 +104,7 @@ def balanced_accuracy(sums: Sums) -> Floats:
 def metrics(names: Collection[str]) -> dict[str, Metric]:
     """The metrics that these columns allow; ``f1:L`` for each label."""
     labels = labels_of(names, "is")
-    if not labels:
+    if not labels and "unreadable" not in names:
         return {}
     found: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1, "balanced_accuracy": balanced_accuracy}
     return found | {f"f1:{label}": _label_f1(label) for label in labels}

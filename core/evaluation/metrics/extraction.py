@@ -103,7 +103,7 @@ def share(name: str) -> Metric:
 
 def metrics(names: Collection[str]) -> dict[str, Metric]:
     """The metrics that these columns allow, by name; ``f1:E`` and its like for each element."""
-    if not labels_of(names, "tp"):
+    if not labels_of(names, "tp") and "json_valid" not in names:  # rows in which nothing is and nothing was said have no element
         return {}
     found: dict[str, Metric] = {f"micro_{part}": micro(part) for part in PARTS}
     found |= {"macro_f1": macro_f1, "exact_match": share("exact_match"), "json_valid": share("json_valid")}

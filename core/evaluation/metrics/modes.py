@@ -207,7 +207,7 @@ def metrics(names: Collection[str]) -> dict[str, Metric]:
     """``normalised_micro_f1``, ``partial_micro_f1``, ``repaired_micro_f1`` and their like, as far as the columns allow."""
     found: dict[str, Metric] = {}
     for mode in ("normalised", "partial", "repaired"):
-        if labels_of(names, f"{mode}_tp"):
+        if labels_of(names, f"{mode}_tp") or "normalised_exact" in names:
             found |= {f"{mode}_micro_{part}": micro(mode, part) for part in PARTS}
     if "normalised_exact" in names:
         found["normalised_exact_match"] = share("normalised_exact")
