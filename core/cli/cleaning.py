@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, Name, VersionOption, emit, say, table
+from core.cli.common import AsJson, Name, VersionOption, emit, plural, say, table
 
 if TYPE_CHECKING:
     from core.data.recipes import Preview
@@ -112,7 +112,10 @@ def _entries(changes: Any, limit: int) -> list[dict[str, Any]]:
 
 
 def _preview_lines(seen: Preview, limit: int) -> list[str]:
-    lines = [*_step_lines(seen), f"{seen.affected:,} rows would be touched; {seen.rows_before:,} rows become {seen.rows_after:,}"]
+    lines = [
+        *_step_lines(seen),
+        f"{plural(seen.affected, 'row')} would be touched; {plural(seen.rows_before, 'row')} become {seen.rows_after:,}",
+    ]
     if seen.changes.num_rows:
         lines += ["", *_entry_lines(seen.changes, limit)]
     return lines
@@ -177,8 +180,9 @@ def split_command(
     """Split the latest version into train, dev and test; nothing that is asked twice lands on both sides."""
     from core.data.leaks import leak_report
     from core.data.split import split
-    from core.store.datasets import read_rows
+    from core.store.datasets import get_version, read_rows
 
+    old = {key: size for key, size in get_version(name).split_sizes.items() if key}
     before = leak_report(read_rows(name))
     made = split(name, dev, test, seed, group=group, near=near, stratify=stratify, keep=keep)
     after = leak_report(read_rows(name))
@@ -192,13 +196,18 @@ def split_command(
         "leaked_nearly_before": before.near,
         "leaked_nearly": after.near,
     }
-    sizes = ", ".join(f"{split or 'none'} {size:,}" for split, size in made.split_sizes.items())
     lines = [
-        f"Version {made.number}: {sizes}",
+        f"Version {made.number}: {_sizes(made.split_sizes)}",
         f"Rows of dev and test that stand in train: {after.exact:,} (before: {before.exact:,}), "
         f"nearly: {after.near:,} (before: {before.near:,})",
     ]
+    if old and not keep:
+        lines.append(f"Rows that were in a split already ({_sizes(old)}) were dealt anew; --keep leaves them where they are.")
     emit(value, as_json, lines)
+
+
+def _sizes(splits: dict[str, int]) -> str:
+    return ", ".join(f"{name or 'none'} {size:,}" for name, size in splits.items())
 
 
 def mix_command(
@@ -255,8 +264,7 @@ def export_data(
     as_json: AsJson = False,
 ) -> None:
     """Write a version's rows, ledger or quarantine to a file."""
-    from core.data.export import check_form, export, left_out_of
-    from core.data.export_shapes import left_out_words
+    from core.data.export import check_form, check_part, export, left_out_of, remarks
     from core.errors import SpecError
     from core.store.datasets import get_version, read_rows
 
@@ -264,15 +272,15 @@ def export_data(
         raise SpecError(f"There is nothing called {what!r} to export", "Choose rows, ledger or quarantine.")
     check_form(form, what)  # type: ignore[arg-type]
     number = get_version(name, version).number
+    check_part(name, number, split)
     left = left_out_of(name, form, version=number, split=split) if what == "rows" else {}
-    splits = get_version(name, number).split_sizes if what == "rows" and split is None else {}
-    told = left_out_words(form, left, splits)
+    told = remarks(name, form, left, version=number, split=split) if what == "rows" else []
     value = {"dataset": name, "version": number, "format": form, "what": what, "path": str(to), "left_out": left}
     if dry_run:
         rows = read_rows(name, number, split=split, columns=["row_id"]).num_rows if what == "rows" else None
-        counted = f"{rows:,} rows" if rows is not None else f"The {what}"
+        counted = plural(rows, "row") if rows is not None else f"The {what}"
         emit(value | {"rows": rows}, as_json, [f"{counted} of version {number} would be written to {to}; nothing was.", *told])
         return
     count = export(name, form, to, version=number, split=split, what=what, overwrite=overwrite)  # type: ignore[arg-type]
-    counted = "rows" if what == "rows" else f"entries of the {what}"
-    emit(value | {"rows": count}, as_json, [f"{count:,} {counted} written to {to}", *told])
+    counted = plural(count, "row") if what == "rows" else plural(count, f"entry of the {what}", f"entries of the {what}")
+    emit(value | {"rows": count}, as_json, [f"{counted} written to {to}", *told])

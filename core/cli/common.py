@@ -45,6 +45,11 @@ def _width(text: str) -> int:
     return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def plural(amount: int, one: str, many: str = "") -> str:
+    """``1 row``, ``1,204 rows``."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
 def short(text: str, width: int) -> str:
     """One line of at most ``width`` characters."""
     line = " ".join(text.split())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, emit, short, table
+from core.cli.common import AsJson, emit, plural, short, table
 
 if TYPE_CHECKING:
     from core.data.importing import Imported
@@ -94,13 +94,14 @@ def _imported(name: str, made: Imported) -> dict[str, Any]:
 
 
 def _imported_lines(name: str, made: Imported) -> list[str]:
-    lines = [f"{made.rows:,} rows imported into {name} (version {made.version.number}, {made.dataset.task})"]
+    added = f" of {made.version.rows:,} rows" if made.version.rows > made.rows else ""
+    lines = [f"{plural(made.rows, 'row')} imported into {name} (version {made.version.number}{added}, {made.dataset.task})"]
     if made.quarantined:
-        lines.append(f"{made.quarantined:,} rows kept aside; `python -m core quarantine {name}` shows them:")
+        lines.append(f"{plural(made.quarantined, 'row')} kept aside; `python -m core quarantine {name}` shows them:")
         lines += [f"  {count:,} × {reason}" for reason, count in list(made.reasons.items())[:8]]
     if made.dataset.elements:
         how = "inferred" if made.dataset.elements_inferred else "given"
-        lines.append(f"{len(made.dataset.elements)} elements ({how}): {', '.join(made.dataset.elements)}")
+        lines.append(f"{plural(len(made.dataset.elements), 'element')} ({how}): {', '.join(made.dataset.elements)}")
     lines += [f"{column} was split: several values in {count:,} of {made.rows:,} rows" for column, count in made.several.items()]
     return lines + _suggested_lines([asdict(one) for one in made.suggested])
 

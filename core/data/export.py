@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.export_columns import beside_names, save_folder, with_extras
-from core.data.export_shapes import SHAPES, extra_of, left_out, messages_of, shape_of
+from core.data.export_shapes import SHAPES, extra_of, left_out, left_out_words, messages_of, shape_of, tool_words
 from core.data.spreadsheet import MARK, harmless, harmless_name, quoted_columns
 from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
@@ -118,6 +118,14 @@ def check_form(form: str, what: What) -> None:
         raise SpecError(f"The {what} can't be exported as {form!r}", f"Formats: {', '.join(usable)}.")
 
 
+def check_part(name: str, number: int, split: str | None) -> None:
+    """UserError if a version has no row in a split that is asked for."""
+    sizes = get_version(name, number).split_sizes
+    if split is not None and not sizes.get(split):
+        there = ", ".join(part or "(none)" for part, size in sizes.items() if size)
+        raise UserError(f"No row of version {number} of {name} is in split {split!r}", f"Splits with rows: {there or 'none'}.")
+
+
 def export(
     name: str,
     form: str,
@@ -136,7 +144,10 @@ def export(
     check_form(form, what)
     if path.exists() and not overwrite:
         raise UserError(f"{path} is there already", "Choose another path, or allow overwriting it.")
-    table = _table_of(name, get_version(name, version).number, what, split)
+    number = get_version(name, version).number
+    if what == "rows":
+        check_part(name, number, split)
+    table = _table_of(name, number, what, split)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(table, form, path, what)
@@ -154,6 +165,15 @@ def left_out_of(name: str, form: str, *, version: int | None = None, split: str 
         return {}
     rows = read_rows(name, get_version(name, version).number, split=split, columns=["split", "extra"])
     return {column: count for column, count in left_out(form, rows).items() if split is None or column != "split"}
+
+
+def remarks(name: str, form: str, left: Mapping[str, int], *, version: int | None = None, split: str | None = None) -> list[str]:
+    """What somebody should know of an export's file, in sentences. ``left``: what it leaves out (see ``left_out_of``)."""
+    if form not in SHAPES:
+        return []
+    number = get_version(name, version).number
+    sizes = get_version(name, number).split_sizes if split is None else {}
+    return left_out_words(form, left, sizes) + tool_words(form, read_rows(name, number, split=split, columns=["messages"]))
 
 
 def _write(table: pa.Table, form: str, path: Path, what: What) -> None:

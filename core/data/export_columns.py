@@ -128,13 +128,14 @@ def save_folder(path: Path, table: pa.Table, split: pa.ChunkedArray) -> None:
 
     It is there whole or not at all. UserError if something else than such a folder would be overwritten.
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset, DatasetDict, disable_progress_bars
     from datasets.table import InMemoryTable
 
     if path.exists() and not any((path / name).is_file() for name in _SAVED):
         raise UserError(f"{path} holds something else than a saved dataset", "Choose another folder.")
     usual = pa.schema([pa.field(f.name, pa.string()) if f.type == pa.large_string() else f for f in table.schema])
     table = table.cast(usual)
+    disable_progress_bars()
     names = [name for name in split.unique().to_pylist() if name]
     with replaced_folder(path) as temporary:
         if not names:

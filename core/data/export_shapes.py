@@ -92,6 +92,15 @@ def left_out_words(form: str, left: Mapping[str, int], splits: Mapping[str, int]
     return told
 
 
+def tool_words(form: str, rows: pa.Table) -> list[str]:
+    """What ``form`` makes of conversations (column ``messages``) in which a tool answers, in a sentence if there are any."""
+    asked = pc.sum(pc.match_substring(rows["messages"], '"role":"tool"')).as_py() or 0
+    if form != "openai" or not asked:
+        return []
+    several = "conversation holds" if asked == 1 else "conversations hold"
+    return [f"{asked:,} {several} calls of functions as text, which OpenAI wants as tool_calls; sharegpt marks them as calls."]
+
+
 def _split(row: Record) -> Record:
     return {"split": row["split"]} if row["split"] else {}
 

@@ -12,8 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from core.data import recipes
-from core.data.export import FORMATS, export, left_out_of
-from core.data.export_shapes import left_out_words
+from core.data.export import FORMATS, export, left_out_of, remarks
 from core.data.split import SplitPreview, preview_split, split
 from core.data.windows import Positions, find_rows, read_window
 from core.records import SPLITS, Dataset, Step, Version
@@ -184,15 +183,15 @@ def exporting(dataset: Dataset, version: Version) -> None:
         )  # fmt: skip
     if what == "rows":
         with st.container(key="export_told"):
-            left = _left_out(dataset.name, version.number, form, part)
-            for told in left_out_words(form, left, {} if part else version.split_sizes):
+            for told in _remarks(dataset.name, version.number, form, part):
                 st.markdown(f":orange[:material/warning:] {states.plain(told)}")
     st.caption(ABOUT.get(form, "It comes back as it is when it is imported again."))
 
 
 @st.cache_data(show_spinner="Looking what the format has a place for", max_entries=32)
-def _left_out(name: str, number: int, form: str, part: str) -> dict[str, int]:
-    return left_out_of(name, form, version=number, split=part or None)
+def _remarks(name: str, number: int, form: str, part: str) -> list[str]:
+    left = left_out_of(name, form, version=number, split=part or None)
+    return remarks(name, form, left, version=number, split=part or None)
 
 
 def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:

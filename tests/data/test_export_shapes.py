@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.__main__ import main
-from core.data.export import FORMATS, export, left_out_of
+from core.data.export import FORMATS, export, left_out_of, remarks
 from core.data.export_shapes import left_out_words
 from core.data.importing import import_file
 from core.errors import UserError
@@ -144,6 +144,20 @@ def test_a_call_of_a_function_is_told_as_one(tmp_path: Path) -> None:
     assert [turn["from"] for turn in second["conversations"]] == ["human", "gpt", "human", "gpt"]
 
 
+def test_calls_of_functions_are_told_of_where_openai_would_refuse_them() -> None:
+    save_rows("d", rows_of(TOOLS, SEVERAL[0]), task="chat")
+    assert not any("functions" in line for line in remarks("d", "openai", {}, split="train"))
+    assert [line.split(",")[0] for line in remarks("d", "openai", {})][-1] == "1 conversation holds calls of functions as text"
+    assert not any("functions" in line for line in remarks("d", "sharegpt", {}))
+
+
+def test_a_split_without_rows_is_no_export(tmp_path: Path) -> None:
+    save_rows("d", rows_of(*SINGLE))
+    with pytest.raises(UserError, match="in split 'test'"):
+        export("d", "jsonl", tmp_path / "d.jsonl", split="test")
+    assert export("d", "jsonl", tmp_path / "d.jsonl", split="") == 1
+
+
 def test_words() -> None:
     assert left_out_words("jsonl", {}, {"train": 3, "dev": 1}) == []
     assert left_out_words("openai", {}, {"train": 3}) == []
@@ -170,7 +184,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     told = json.loads(out)
     assert (code, told["rows"], told["left_out"]["split"]) == (0, 3, 2)
     code, out, _ = run("--format", "openai", "--split", "dev", "--overwrite")
-    assert out.splitlines()[0] == f"1 rows written to {path}"
+    assert out.splitlines()[0] == f"1 row written to {path}"
     assert out.splitlines()[1].startswith("Left out: source (1 row), language (1 row), tags (1 row). openai")
     assert len(out.splitlines()) == 2
     code, out, _ = run("--format", "jsonl", "--overwrite")
