@@ -46,7 +46,7 @@ with states.catching("Your data is as it was."):
     if not dataview.looking(dataset.name, version):
         found = dataview.profiled(dataset.name, version)
         frame = issues.frame(found)
-        with st.container(horizontal=True, vertical_alignment="top"):
+        with st.container(horizontal=True, vertical_alignment="top", key="data_head"):
             with st.container(width="stretch"):
                 shell.answer(*dataview.sentence(found, frame, version))
             st.button("Import a file", key="data_import", icon=":material/upload_file:", on_click=importer.ask)

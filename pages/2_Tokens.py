@@ -32,7 +32,7 @@ if chosen.dataset is None or chosen.version is None or chosen.template is None:
         "This page counts the tokens of every row with the model's own tokenizer and the prompt template, shows how many rows "
         "fit a maximum length, and colours the tokens of one row so that you see what is learnt.",
         "tokens",
-        action="Choose a dataset",
+        action="Open or import a dataset",
     )
     if pressed:
         shell.go(DATA)

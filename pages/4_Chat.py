@@ -37,7 +37,7 @@ with head:
     if asked:
         shell.answer(
             f"{states.plain(talk.name)}: {formats.plural(asked, 'question')}",
-            f"{names.replace('base', 'Base', 1) if names.startswith('base') else names} "
+            f"{names.replace('the', 'The', 1) if names.startswith('the base model') else names} "
             f"answer{'s' if len(chosen) == 1 else ''} the next one. {ready}",
         )
     else:

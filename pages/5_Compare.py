@@ -58,8 +58,8 @@ def new_arm() -> None:
 
 if selection.dataset is None:
     if states.empty(
-        "Is a better prompt enough, or is a fine-tune worth it?",
-        "Two ways to answer, on the same rows: how many more are right, how sure that is, what it costs, and which rows changed. "
+        "A prompt and a fine-tune, held against each other",
+        "Both answer the same rows: how many more are right, how sure that is, what it costs, and which rows changed. "
         "It needs a dataset first.",
         "compare",
         action="Open or import a dataset",

@@ -10,7 +10,7 @@ import streamlit as st
 from core.figures import tidy
 from core.store.runs import list_evaluations, list_runs
 from pages.ui import counted, evidence, leaderboard, otherevals, scored, shell, states, trends, views
-from pages.ui.registry import COMPARE
+from pages.ui.registry import COMPARE, DATA
 from pages.ui.selection import known_models
 
 chosen = shell.begin("Metrics")
@@ -21,10 +21,10 @@ if not records:
         "Once a prompt or a fine-tune has answered some rows, this page ranks them all by the metric you choose, shows which "
         "elements and which kinds of error make the difference, and opens the rows behind every number.",
         "metrics",
-        action="Evaluate a prompt on Compare",
+        action="Evaluate a prompt on Compare" if chosen.dataset else "Open or import a dataset",
     )
     if pressed:
-        shell.go(COMPARE)
+        shell.go(COMPARE if chosen.dataset else DATA)
     with st.expander("Code tasks and plain text need no evaluation"):
         otherevals.show([], list_runs(), known_models())
     st.stop()

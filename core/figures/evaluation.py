@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.evaluation.verdict import CLEAR
 from core.figures.style import (
     AXIS,
     AXIS_DARK,
@@ -140,13 +141,16 @@ def _arm_bars(
 def forest(
     frame: pd.DataFrame, *, title: str = "", x: str = "Difference (right of the line: the fine-tune is better)"
 ) -> go.Figure:
-    """Differences with intervals, in the order given from the top; an interval that holds zero is grey and hollow.
+    """Differences with intervals, in the order given from the top; one that isn't clear is grey and hollow: its interval holds
+    zero, or its ``p`` is 0.05 or more, as the verdict has it.
 
-    ``frame``: ``label``, ``value``, ``low``, ``high``; a column ``key`` is given back on a click.
+    ``frame``: ``label``, ``value``, ``low``, ``high``, maybe ``p``; a column ``key`` is given back on a click.
     """
     title = folded(title)
     made = figure(title, height=100 + 32 * max(2, len(frame)), x=folded(x, 32))
     sure = (frame["low"] > 0) | (frame["high"] < 0)
+    if "p" in frame:
+        sure &= frame["p"] < CLEAR
     colours = np.where(~sure, NEUTRAL, np.where(frame["value"] > 0, TUNED, FAULT))
     keys = frame["key"] if "key" in frame else frame["label"]
     drawn = frame.assign(key=keys, colour=colours, sure=sure)

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from core.figures.style import BASE, GOLD, NEUTRAL, SERIES, TUNED, figure, key_room, plain_axes, wrapped
+from core.figures.style import BASE, GOLD, NEUTRAL, SERIES, SHADES, TUNED, figure, key_room, plain_axes, wrapped
 
 FEW_STEPS = 10
 """Up to so many steps each has its mark on the axis; there are no halves of a step."""
@@ -53,7 +53,7 @@ def curves(
     raw, smooth = thinned(losses, "loss"), thinned(losses.assign(loss=smoothed(losses["loss"])), "loss")
     made.add_scatter(
         x=raw["step"].tolist(), y=raw["loss"].tolist(), mode=line, name="loss of each step",
-        line={"color": BASE, "width": 1}, opacity=0.6, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
+        line={"color": SHADES["base"][3][3], "width": 1}, hovertemplate="step %{x:,}: loss %{y:.4f}<extra></extra>", row=1, col=1,
     )  # fmt: skip
     made.add_scatter(
         x=smooth["step"].tolist(), y=smooth["loss"].tolist(), mode=line, name="loss, smoothed",

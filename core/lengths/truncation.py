@@ -144,8 +144,9 @@ class Truncation:
         if all_rows <= 1.25 * most:
             return all_rows, f"It holds every row whole; the longest has {longest:,} tokens."
         over = int((whole > most).sum())
+        share = 100 * (1 - over / len(whole))
         return most, (
-            f"It holds {1 - over / len(whole):.1%} of the rows whole. The other {over:,} would need up to {longest:,} tokens, "
+            f"It holds {share:.1f} % of the rows whole. The other {over:,} would need up to {longest:,} tokens, "
             f"{longest / most:.1f} times as many, for every batch that holds one of them."
         )
 

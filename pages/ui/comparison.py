@@ -155,7 +155,8 @@ def headline(found: Comparison, versus: Versus) -> str:
         return f"{ours} and {theirs} score the same on each of {rows} rows: {same}"
     if metric != "exact_match":
         by = formats.interval(change["value"], change["low"], change["high"], signed=True)
-        return f"{ours} reaches {name} {formats.score(arm.scores[metric])}, {theirs} {formats.score(base.scores[metric])}: {by}"
+        before = f"{formats.score(base.scores[metric])} by {theirs}"
+        return f"{ours} reaches {name} {formats.score(arm.scores[metric])} against {before}: {by}"
     right, before = (formats.count(a.scores[metric] * found.rows) for a in (arm, base))
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
     change_of = f"{value} [{low}, {high}]"

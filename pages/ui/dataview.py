@@ -20,6 +20,14 @@ from pages.ui import address, charts, formats, issues, marks, recipe, rowview, s
 WINDOW = 100
 LIVE_ROWS = 50_000
 """With more rows than this a worker makes the profile, since it takes half a minute and more."""
+SPOKEN = {
+    "Hans": "Chinese, simplified",
+    "Hant": "Chinese, traditional",
+    "Han": "Chinese, either",
+    "mixed": "Chinese and Latin",
+    "none": "no letters",
+}
+"""What the profile's names of scripts are called on the page."""
 
 
 def looking(name: str, version: Version) -> bool:
@@ -106,7 +114,7 @@ def contents(found: Profile, *, key: str) -> None:
             st.caption(f"{formats.plural(len(found.elements), 'element')}: {', '.join(found.elements)}.{inferred}")
     with right:
         if spoken:
-            languages = pd.DataFrame(spoken.items(), columns=["label", "rows"])
+            languages = pd.DataFrame([(SPOKEN.get(name, name), rows) for name, rows in spoken.items()], columns=["label", "rows"])
             charts.show(
                 figures.share_bars(languages, title="Languages"), key=f"{key}_languages", alt="Rows by language", table=languages
             )

@@ -59,7 +59,8 @@ def percent(share: float | None) -> str:
         return "<0.1 %"
     if 99.9 < value < 100:
         return ">99.9 %"
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %"
+    whole = value == 0 or 10 <= value <= 99 or value == 100
+    return f"{value:.0f} %" if whole else f"{value:.1f} %"
 
 
 def duration(seconds: float | None) -> str:
@@ -89,6 +90,11 @@ def size(byte_count: float | None) -> str:
             return f"{count(value) if unit == 'bytes' else number(value)} {unit}"
         value /= 1000
     return f"{number(value)} TB"
+
+
+def free(byte_count: float, device: str) -> str:
+    """How much memory can be used: ``21.5 GB of memory are free``, of a GPU ``71.2 GB are free on cuda:0``."""
+    return f"{size(byte_count)} of memory are free" if device == "cpu" else f"{size(byte_count)} are free on {device}"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

@@ -69,7 +69,7 @@ def pick(selection: Selection, runs: Sequence[Run]) -> tuple[tuple[Speaker, ...]
 
 def said_of(wanted: Sequence[Speaker]) -> str:
     """Names for a sentence."""
-    names = [one.name if one.name != "Base" else "base" for one in wanted]
+    names = [one.name if one.name != "Base" else "the base model" for one in wanted]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -100,13 +100,13 @@ def _price(found: Estimate) -> None:
     at = found.memory
     cells = st.columns(2)
     cells[0].metric("Time an epoch, about", formats.duration(found.seconds), help=_steps(found))
-    cells[1].metric("Peak memory, about", formats.size(at.total), help=f"{formats.size(at.free)} are free on {found.device}.")
+    cells[1].metric("Peak memory, about", formats.size(at.total), help=f"{formats.free(at.free, found.device)}.")
     parts = {"weights": at.weights, "what is learnt": at.learnt, "activations": at.activations, "work space": at.work}
     listed = ", ".join(f"{name} {formats.size(amount)}" for name, amount in parts.items())
     st.caption(f"{found.how_sure} {listed[0].upper()}{listed[1:]}. `bench/fit_estimates.py` measures and fits.")
     if not at.fits:
         st.warning(
-            f"**It doesn't fit: {formats.size(at.free)} are free on {found.device}.** What helps:\n\n"
+            f"**It doesn't fit: {formats.free(at.free, found.device)}.** What helps:\n\n"
             + "\n".join(f"- {line}" for line in found.advice),
             icon=":material/memory:",
         )

@@ -51,7 +51,7 @@ def estimate(spec: TrainSpec) -> Cost | None:
 def show(spec: TrainSpec, cost: Cost) -> None:
     """The estimate as cards, how sure it is, and what to change where it doesn't fit."""
     found = cost.found
-    free = f"{formats.size(found.memory.free)} are free on {found.device}"
+    free = formats.free(found.memory.free, found.device)
     with st.container(horizontal=True):
         st.metric("Steps", formats.count(found.steps), width=CARD)
         st.metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.", width=CARD)

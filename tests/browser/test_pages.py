@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from core.demo import EXTRACTION
+from pages.ui import registry
 from pages.ui.registry import Entry
 from tests.browser.harness import ANSWER, HEIGHT, MAIN, App, Theme, existing_pages, goto, screenshot, settle, visit
 
@@ -66,6 +67,43 @@ def assert_answer_first(page: Page, share: float) -> None:
     if chart.count():
         chart_box = chart.bounding_box()
         assert chart_box is None or chart_box["y"] >= box["y"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("title", ["Home", "Metrics"])
+def test_small_letters_stand_out_from_the_ground(full_app: App, browser: Browser, title: str, theme: Theme) -> None:
+    """Letters of charts and captions have the contrast that WCAG 2 asks of small ones, 4.5."""
+    with visit(browser, theme=theme) as tab:
+        goto(tab.page, full_app.address(registry.entry(title), **selection("full")))
+        ground, letters = tab.page.evaluate(LETTERS)
+        assert len(letters) > 10
+        worst = min(letters, key=lambda colour: contrast(colour, ground))
+        assert contrast(worst, ground) >= 4.5, (worst, ground)
+
+
+LETTERS = """() => {
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const ground = rgb(getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor).slice(0, 3);
+  const over = ([r, g, b, a = 1], share) => [r, g, b].map((v, i) => v * a * share + ground[i] * (1 - a * share));
+  const marks = [...document.querySelectorAll('.js-plotly-plot text')].filter(e => !e.closest('.g-gtitle'));
+  const shown = marks.map(e => [getComputedStyle(e).fill, Number(getComputedStyle(e).fillOpacity)]);
+  for (const e of document.querySelectorAll('[data-testid="stCaptionContainer"]')) {
+    shown.push([getComputedStyle(e.querySelector('p') ?? e).color, Number(getComputedStyle(e).opacity)]);
+  }
+  return [ground, shown.map(([colour, share]) => over(rgb(colour), share))];
+}"""
+"""The ground's colour, and those of the letters of charts and captions as they are seen."""
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """Contrast ratio of two colours (WCAG 2.1, 1.4.3), 1 to 21."""
+
+    def luminance(colour: list[float]) -> float:
+        parts = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour[:3]]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_back_and_forward_bring_back_what_was_chosen(full_app: App, browser: Browser) -> None:

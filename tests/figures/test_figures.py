@@ -99,6 +99,8 @@ def test_forest_tells_sure_from_unsure_by_shape() -> None:
     )
     marks = [(t.marker.symbol, t.marker.color) for t in evaluation.forest(frame).data]
     assert marks == [("circle", style.TUNED), ("circle-open", style.NEUTRAL), ("circle", style.FAULT)]
+    by_p = evaluation.forest(frame.assign(p=[0.06, 0.6, 0.01])).data  # an interval without 0 beside a p that isn't clear
+    assert {y: trace.marker.symbol for trace in by_p for y in trace.y} == {"a": "circle-open", "b": "circle-open", "c": "circle"}
 
 
 def test_leaderboard_puts_the_best_on_top_whatever_the_direction() -> None:

@@ -240,7 +240,7 @@ def test_conversations_are_linked_renamed_and_deleted_after_a_second_look(there:
     lost.query_params["conversation"] = "chat-none"
     lost.run()
     assert "no conversation" in lost.error[0].value
-    assert "Ask base" in lost.header[0].value
+    assert "Ask the base model" in lost.header[0].value
 
 
 def test_settings_begin_with_the_models_own_and_warn_of_another_template(filled: Filled, tmp_path: Path) -> None:

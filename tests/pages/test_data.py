@@ -114,6 +114,9 @@ def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> N
         "Contents": "3 elements: person, organization, date.",
     }  # fmt: skip
     assert any(expected[view] in text for text in texts(app))
+    if view == "Contents":
+        spoken = next(frame.value for frame in app.dataframe if "label" in frame.value and "English" in set(frame.value["label"]))
+        assert "Chinese, simplified" in set(spoken["label"])
 
 
 def test_a_row_is_mended_and_taken_in_from_quarantine(open_page: Callable[..., AppTest], tmp_path: Path) -> None:

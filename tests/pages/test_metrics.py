@@ -25,6 +25,8 @@ def test_empty(open_page: Callable[..., AppTest]) -> None:
     app = open_page(METRICS)
     check(app)
     assert "Every evaluation, ranked" in app.header[0].value
+    app.button(key="empty_metrics").click().run()  # without a dataset there is nothing to evaluate on Compare
+    assert app.header[0].value.startswith("What is wrong with your data")
 
 
 def test_the_best_is_named_with_its_interval(open_page: Callable[..., AppTest], tmp_path: Path) -> None:

@@ -65,10 +65,25 @@ def test_duration(seconds: float | None, written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "written"), [(0, "0 %"), (0.0004, "<0.1 %"), (0.034, "3.4 %"), (0.5, "50 %"), (0.9996, ">99.9 %"), (1, "100 %")]
+    ("share", "written"),
+    [
+        (0, "0 %"),
+        (0.0004, "<0.1 %"),
+        (0.034, "3.4 %"),
+        (0.5, "50 %"),
+        (0.99, "99 %"),
+        (0.9948, "99.5 %"),
+        (0.9996, ">99.9 %"),
+        (1, "100 %"),
+    ],
 )
 def test_percent(share: float, written: str) -> None:
     assert formats.percent(share) == written
+
+
+def test_free_memory_is_told_without_the_name_of_the_processor() -> None:
+    assert formats.free(21.5e9, "cpu") == "21.5 GB of memory are free"
+    assert formats.free(71.2e9, "cuda:0") == "71.2 GB are free on cuda:0"
 
 
 def test_ago_and_sizes_and_splits() -> None:
