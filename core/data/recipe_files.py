@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from core.data.operations.registry import BOUND, OPERATIONS, operation_of
 from core.errors import InputFileError, SpecError
 from core.records import Step
+from core.store.yamltext import read_yaml
 
 _EXAMPLE = "A recipe is a list of steps, such as `- op: normalise` and `- {op: sample, params: {rows: 500}}`."
 
@@ -19,16 +19,19 @@ _EXAMPLE = "A recipe is a list of steps, such as `- op: normalise` and `- {op: s
 def load_recipe(path: Path) -> tuple[Step, ...]:
     """Steps of a YAML or JSON file: a list of ``{op, params}``, or ``{steps: [...]}``. Every fault is told at once."""
     try:
-        value: Any = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputFileError(f"{path} can't be read: {error}", "Give the path of a YAML or JSON file.") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}", _EXAMPLE) from None
-    return parse_recipe(value, str(path))
+    return read_recipe(content, str(path))
 
 
-def parse_recipe(value: Any, source: str = "recipe") -> tuple[Step, ...]:
-    """Steps out of what a YAML or JSON text holds. SpecError lists each fault."""
+def read_recipe(content: bytes, source: str) -> tuple[Step, ...]:
+    """Steps of a file's content; ``source`` names it. SpecError lists each fault."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputFileError(f"{source} can't be read: it is not UTF-8 text (byte {error.start})", _EXAMPLE) from None
+    value = read_yaml(text, source, _EXAMPLE)
     listed = value.get("steps") if isinstance(value, dict) else value
     if not isinstance(listed, list) or not listed:
         raise SpecError(f"{source} holds no list of steps", _EXAMPLE)

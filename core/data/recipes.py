@@ -18,7 +18,7 @@ from core.data import ledger
 from core.data.elements import infer_elements
 from core.data.operations.base import Context, State
 from core.data.operations.registry import OPERATIONS, operation_of
-from core.data.recipe_files import dump_recipe, load_recipe, parse_recipe
+from core.data.recipe_files import dump_recipe, load_recipe, read_recipe
 from core.errors import NotFoundError, SpecError, UserError
 from core.records import Dataset, Reporter, SilentReporter, Step, Version
 from core.store import schema
@@ -41,9 +41,9 @@ __all__ = [
     "dump_recipe",
     "given_elements",
     "load_recipe",
-    "parse_recipe",
     "preview",
     "preview_undo",
+    "read_recipe",
     "replay",
     "undo",
 ]

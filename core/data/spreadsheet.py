@@ -41,7 +41,7 @@ def restored(record: dict[str, str]) -> dict[str, str]:
     """A record without ``MARK``, and without the quotes of which it tells; a mark that can't be read tells of none."""
     try:
         quoted = json.loads(record.pop(MARK, "") or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         quoted = []
     for column in quoted if isinstance(quoted, list) else []:
         if isinstance(column, str) and record.get(column, "").startswith("'"):

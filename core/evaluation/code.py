@@ -96,7 +96,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8-sig")
         lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise InputFileError(f"{path.name} can't be read: {error}", "Each line is one JSON object, in UTF-8.") from None
     if any(not isinstance(line, dict) for line in lines):
         raise InputFileError(f"{path.name} has a line that is no object", "Each line is one JSON object.")

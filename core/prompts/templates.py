@@ -22,6 +22,7 @@ from core.prompts.sandbox import Text, compile_text, syntax_fault
 from core.records import Template
 from core.store import runs as store
 from core.store.files import check_name
+from core.store.yamltext import read_yaml
 
 PARTS = ("system", "user", "answer")
 VARIABLES = frozenset({"instruction", "input", "elements", "shots", "passages", "extra"})
@@ -130,13 +131,7 @@ def dump_template(template: Template) -> str:
 
 def parse_template(text: str, where: str = "The template") -> Template:
     """A template out of YAML; SpecError naming unknown keys and wrong values, texts checked."""
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise SpecError(
-            f"{where} is no YAML (line {line})", "Export one with `templates --show NAME` to see the form."
-        ) from error
+    content = read_yaml(text, where, "Export one with `templates --show NAME` to see the form.")
     if not isinstance(content, dict):
         raise SpecError(f"{where} is not a mapping of name, kind, system, user, answer", "Export one to see the form.")
     try:

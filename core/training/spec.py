@@ -25,11 +25,12 @@ from core.records import DatasetUse, Method, ModelRef, Run, TrainSpec
 from core.store.datasets import get_dataset, get_version
 from core.store.files import write_text
 from core.store.runs import run_folder
+from core.store.yamltext import read_yaml
 from core.training.faults import layer_faults, length_faults, model_folder
 from core.training.limits import format_faults, number_faults, report_faults
 from core.training.scores import metrics_of
 from core.training.shape import read_shape
-from core.training.written import lengthen, override, read_yaml
+from core.training.written import lengthen, override
 
 LEARNING_RATES: Mapping[Method, float] = {"full": 2e-5, "lora": 2e-4, "qlora": 2e-4}
 """Used when a spec names none. LoRA wants about ten times the rate of full tuning (Biderman et al. 2024, section 4)."""

@@ -5,22 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from core.data.elements import separated_names
 from core.errors import SpecError
 from core.models.catalogue import parse_model
-
-
-def read_yaml(text: str, where: str, hint: str) -> Any:
-    """The value of a YAML text; SpecError that says where and why it is none."""
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else (problem or " ".join(str(error).split()))
-        raise SpecError(f"{where} is not YAML: {reason}{place}", hint) from error
+from core.store.yamltext import read_yaml
 
 
 def lengthen(values: dict[str, Any]) -> dict[str, Any]:

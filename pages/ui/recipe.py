@@ -11,12 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import streamlit as st
-import yaml
 
 from core.data import recipes
 from core.data.operations.registry import BOUND, OPERATIONS
 from core.data.recipes import Preview, StepPreview
-from core.errors import SpecError
 from core.records import Dataset, Step, Version
 from core.store.datasets import get_version
 from pages.ui import changes, formats, params, shell, states
@@ -157,18 +155,11 @@ def _file(dataset: Dataset, version: Version, chosen: list[Step], draft: list[di
         upload = st.file_uploader("Propose the steps of a file", type=["yaml", "yml", "json"], key="recipe_load")
         if upload is not None and st.button("Propose these steps", key="recipe_load_go"):
             with states.catching("The recipe is as it was."):
-                loaded = recipes.parse_recipe(_yaml(upload.getvalue(), upload.name), upload.name)
+                loaded = recipes.read_recipe(upload.getvalue(), upload.name)
                 draft[:] = [
                     {"id": s.step_id, "op": s.op, "params": dict(s.params), "on": True} for s in loaded if s.op not in BOUND
                 ]
                 st.rerun()
-
-
-def _yaml(content: bytes, name: str) -> Any:
-    try:
-        return yaml.safe_load(content.decode("utf-8-sig"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecError(f"{name} is no YAML: {' '.join(str(error).split())}", "Save a recipe here to see its form.") from None
 
 
 def _done(dataset: Dataset, version: Version) -> None:

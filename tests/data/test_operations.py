@@ -202,8 +202,9 @@ def test_an_edited_conversation_keeps_its_columns_and_turns_in_step() -> None:
     talk = json.dumps([turns[1], turns[2] | {"content": "c"}])
     outcome = run("hand_edit", row, params={"edits": [edit | {"column": "messages", "value": talk}]})
     assert [cells(outcome, name) for name in ("instruction", "input", "output")] == [[""], ["q"], ["c"]]
-    with pytest.raises(SpecError, match="no list of turns"):
-        run("hand_edit", row, params={"edits": [edit | {"column": "messages", "value": "{}"}]})
+    for value in ("{}", "[" * 100_000):
+        with pytest.raises(SpecError, match="no list of turns"):
+            run("hand_edit", row, params={"edits": [edit | {"column": "messages", "value": value}]})
 
 
 NEAR = "一段足够长的文本用来说明近似重复是怎样出现的，请仔细核对每一个字"

@@ -274,6 +274,11 @@ def test_short_recipes_and_faults(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(SpecError):
             load_recipe(path)
+    path.write_bytes("- normalise  # 归一".encode("gbk"))
+    with pytest.raises(InputFileError, match="not UTF-8"):
+        load_recipe(path)
+    path.write_bytes("\ufeff- normalise\n".encode())
+    assert [step.op for step in load_recipe(path)] == ["normalise"]
     with pytest.raises(InputFileError):
         load_recipe(tmp_path / "absent.yaml")
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.errors import UserError
+from core.errors import InputFileError, UserError
 from core.evaluation import sandbox
-from core.evaluation.code import Checked, check_samples, completion_of, load_problems, pass_at_k, score_samples
+from core.evaluation.code import Checked, check_samples, completion_of, load_problems, pass_at_k, read_lines, score_samples
 from core.evaluation.sandbox import Limits, run_program
 from core.evaluation.statistics import wilson
 
@@ -177,3 +177,10 @@ def test_a_model_answers_tasks(engine: Callable[..., Any]) -> None:
     assert [p.strip() for p in fake.prompts] == ["def add(a, b):"] * 2
     with pytest.raises(SpecError, match="all the same"):
         answer_problems([problem], fake, PLAIN, GenerationSettings(), samples=2)
+
+
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("[" * 100_000, "utf-8")
+    with pytest.raises(InputFileError, match=r"tasks\.jsonl can't be read"):
+        read_lines(path)

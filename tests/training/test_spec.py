@@ -107,10 +107,10 @@ def test_names_in_one_text_are_a_list_and_all_linear_is_every_layer() -> None:
     ("text", "message"),
     [
         ("", "holds no keys"),
-        ("a: [", "not YAML"),
+        ("a: [", "no YAML"),
         ("- 1", "holds no keys"),
         ("method: lora", "data is missing"),
-        ("\x00", "not YAML"),
+        ("\x00", "no YAML"),
         ("a: " + "[" * 5000, "nested too deeply"),
         ("data: d\nepochs: [1", r"expected ',' or '\]', .* \(line 2, column 11\)"),
     ],

@@ -87,7 +87,7 @@ def _check_messages(text: str | None) -> None:
     try:
         turns = json.loads(text)
         sound = isinstance(turns, list) and all(isinstance(t["role"], str) and isinstance(t["content"], str) for t in turns)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         sound = False
     if not sound:
         raise SpecError("The edited conversation is no list of turns", 'Each turn is {"role": …, "content": …}.')
