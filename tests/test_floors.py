@@ -62,6 +62,7 @@ TORCH_MODULES = frozenset(
         "core.training.loss",
         "core.training.prepare",
         "core.training.runner",
+        "core.training.sharing",
         "core.training.trainer",
     }
 )

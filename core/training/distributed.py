@@ -62,7 +62,8 @@ def launch(run: Run, reporter: Reporter) -> Run:
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                fault = _hear(line.rstrip("\n"), reporter) or fault
+                heard = _hear(line.rstrip("\n"), reporter)
+                fault = fault or heard
         finally:
             ended.set()
             if process.poll() is None and sys.exc_info()[0] is not None:
@@ -99,7 +100,7 @@ def _hear(line: str, reporter: Reporter) -> dict[str, str] | None:
 
 
 class PipeReporter:
-    """The reporter of a launched process: the first one speaks to the worker, the others are silent."""
+    """The reporter of a launched process: the first one speaks to the worker, the others only of what ends them."""
 
     def __init__(self, run_id: str) -> None:
         self._stop = run_folder(run_id) / STOP_FILE
@@ -115,15 +116,19 @@ class PipeReporter:
         self._say(what="log", text=text)
 
     def fault(self, error: UserError) -> None:
-        """Say a fault of the user, which ends the run."""
-        self._say(what="fault", message=error.message, hint=error.hint)
+        """Say a fault of the user, which ends the run, from whichever process has it."""
+        self._print(what="fault", message=error.message, hint=error.hint)
 
     def should_stop(self) -> bool:
         return self._stop.exists()
 
     def _say(self, **said: Any) -> None:
         if self._first:
-            print(MARK + json.dumps(said, ensure_ascii=False), flush=True)
+            self._print(**said)
+
+    def _print(self, **said: Any) -> None:
+        sys.stdout.write(f"{MARK}{json.dumps(said, ensure_ascii=False)}\n")  # at once, for others may speak at the same time
+        sys.stdout.flush()
 
 
 def _end_with_worker() -> None:

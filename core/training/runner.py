@@ -32,6 +32,7 @@ from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
+from core.training.sharing import SharedTrainer
 from core.training.spec import METHOD_NAMES, learning_rate
 from core.training.trainer import Passes, StepTrainer
 
@@ -147,7 +148,9 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
     )
     if plan.checkpointed:
         enable_checkpointing(loaded.model, plan.checkpointed)
-    trainer = StepTrainer(
+    share = {"processes": spec.gpus} if is_launched() else {}
+    trainer = (SharedTrainer if share else StepTrainer)(
+        **share,
         passes=passes,
         say=reporter.log,
         model=loaded.model,

@@ -146,16 +146,21 @@ def _how(start: TrainSpec, chosen: dict[str, Any], selection: Selection, base: R
     )  # fmt: skip
     st.caption(METHODS[method].split(": ", 1)[1].capitalize() + ".")
     epochs = st.number_input(
-        "Epochs", 0.1, 50.0, float(start.epochs), 0.5, key=f"train_epochs{key}", help="How often each row is seen."
+        "Epochs",
+        *trainsettings.reaching(0.1, 50.0, float(start.epochs)),
+        float(start.epochs),
+        0.5,
+        key=f"train_epochs{key}",
+        help="How often each row is seen.",
     )
     model = start.model if base else selection.model
-    model = model.model_copy(update={"quantisation": "nf4" if method == "qlora" else "none"})
     same = base is not None and method == base.spec.method
+    if not same:
+        model = model.model_copy(update={"quantisation": "nf4" if method == "qlora" else "none"})
     rate = learning_rate(start if same else start.model_copy(update={"method": method, "model": model, "learning_rate": None}))
     rate = st.number_input(
         "Learning rate",
-        1e-7,
-        1e-1,
+        *trainsettings.reaching(1e-7, 1e-1, rate),
         rate,
         rate / 2,
         format="%.1e",
@@ -168,8 +173,7 @@ def _how(start: TrainSpec, chosen: dict[str, Any], selection: Selection, base: R
 def _rows(start: TrainSpec, chosen: dict[str, Any], key: str) -> dict[str, Any]:
     length = st.number_input(
         "Maximum length in tokens",
-        16,
-        131072,
+        *trainsettings.reaching(16, 131072, start.max_length),
         start.max_length,
         64,
         key=f"train_length{key}",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
 from core.data.elements import separated_names
 
+Number = TypeVar("Number", int, float)
 Kind = Literal["whole", "number", "share", "switch", "choice", "names"]
 
 
@@ -209,8 +210,14 @@ def ask(setting: Setting, value: Any, key: str, choices: Mapping[Any, str] | Non
         parts = separated_names(text)
         return parts or (None if value is None or setting.name == "target_modules" else ())
     kind = int if setting.kind == "whole" else float
-    low, high, step = kind(setting.low), kind(setting.high), kind(setting.step)
-    if setting.kind == "share":
-        return st.slider(setting.label, low, max(high, float(value)), float(value), step, **shared)
     start = value if value is None and setting.empty else kind(value)
+    low, high = reaching(kind(setting.low), kind(setting.high), start)
+    step = kind(setting.step)
+    if setting.kind == "share":
+        return st.slider(setting.label, low, high, start, step, **shared)
     return st.number_input(setting.label, low, high, start, step, setting.form, placeholder=setting.empty or None, **shared)
+
+
+def reaching(low: Number, high: Number, value: Number | None) -> tuple[Number, Number]:
+    """Bounds that hold a value with which a form begins: a run of the shell may have one that no form would offer."""
+    return (low, high) if value is None else (min(low, value), max(high, value))

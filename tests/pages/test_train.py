@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.data.importing import import_file
 from core.jobs import queue
-from core.records import DatasetUse, Progress, now
+from core.records import DatasetUse, ModelRef, Progress, now
 from core.store.files import MANIFEST, write_json, write_text
 from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs, log_path
 from core.store.runs import get_run, list_runs, run_folder, save_run
@@ -378,6 +378,26 @@ def test_a_run_begun_again_looks_at_dev_after_the_same_steps_until_something_it_
     page.number_input(key=f"train_max_steps_{filled.run}").set_value(20).run()
     page.selectbox(key=f"train_looks_{filled.run}").set_value(1).run()
     assert spec_of(page)["eval_every"] is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {
+            "epochs": 120.0, "learning_rate": 0.5, "max_length": 200_000, "batch_size": 5000, "max_steps": 2_000_000,
+            "warmup_ratio": 1.0, "weight_decay": 3.0, "max_grad_norm": 1000.0, "lora_r": 600, "lora_alpha": 2000,
+            "lora_dropout": 0.9, "neftune_alpha": 80.0, "seed": 2**32 - 1, "keep_checkpoints": 2000, "log_every": 200_000,
+            "micro_batch_size": 2000, "save_every": 200_000,
+        },
+        {"epochs": 0.05, "learning_rate": 1e-9, "max_length": 8, "max_grad_norm": 0.001, "neftune_alpha": 0.05},
+        {"model": ModelRef(quantisation="int8")},
+    ],
+)  # fmt: skip
+def test_a_run_of_the_shell_with_values_that_no_form_offers_can_be_begun_again(filled: Filled, values: dict[str, Any]) -> None:
+    run = get_run(filled.run)
+    spec = run.spec.model_copy(update={"method": "lora", "learning_rate": 1e-4, **values})
+    save_run(run.model_copy(update={"spec": spec}))
+    assert spec_of(open_train(train_base=filled.run)) | {"name": ""} == spec.model_dump(mode="json") | {"name": ""}
 
 
 def test_a_run_that_ended_twice_shows_all_its_steps(filled: Filled) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from core.errors import UserError
 from core.store.files import is_complete
 from core.store.runs import get_run, run_folder
 from core.training import distributed
-from tests.training.conftest import Keeper
+from tests.training.conftest import Keeper, keep, rows_table
 from tests.training.test_runner import make_run, train
 
 
@@ -40,6 +43,30 @@ def test_two_processes_train_like_one_also_over_a_stop(tiny: Path, people: str) 
     assert {**first.losses, **second.losses} == pytest.approx(whole.losses, rel=1e-4)
 
 
+@pytest.mark.parametrize("rows", [13, 16])  # to train on: 11, and 14 of which the second process gets none in the last step
+def test_two_processes_see_each_row_once_an_epoch_also_after_a_stop_in_the_second(tiny: Path, workspace: Path, rows: int) -> None:
+    keep("few", rows_table(rows))
+    values: dict[str, Any] = {"max_steps": None, "epochs": 3.0, "dtype": "float32", "batch_size": 4, "save_every": 1}
+    whole, first, second = Keeper(), Keeper(stop_after=4), Keeper()
+    train(make_run(tiny, "few", **values), whole)
+    run = make_run(tiny, "few", {"gpus": 2}, **values)
+    assert 4 <= train(run, first).steps < len(whole.losses)
+    assert train(get_run(run.run_id), second).complete
+    assert {**first.losses, **second.losses} == pytest.approx(whole.losses, rel=1e-4)
+
+
+def test_rows_of_all_processes_are_named_where_the_loss_is_not_a_number(tiny: Path, people: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(tiny, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="At step 1 the loss is not a number; the rows of the step: ") as caught:
+        train(make_run(broken, people, {"gpus": 2}, dtype="float32", batch_size=4))
+    assert len(set(re.findall(r"r-\d{4}", caught.value.message))) == 4
+
+
 def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
     tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +81,8 @@ def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
     assert "a library's line" in keeper.lines
     monkeypatch.setenv("RANK", "1")
     assert distributed.main(run.run_id) == 1
-    assert capsys.readouterr().out == ""
+    [line] = capsys.readouterr().out.splitlines()  # it may be the only one that has it; all else is said by the first
+    assert distributed._hear(line, keeper) == faults[-1]
 
 
 def test_a_killed_worker_that_nobody_asked_after_counts_as_gone() -> None:
