@@ -60,6 +60,7 @@ def compare(
     ends, differences = several(everything, metrics_of(everything[0].names), clusters=groups)
     held = metrics_of(statistics[0].names)
     arms = tuple(_arm(*arm, groups=groups) for arm in zip(evaluations, statistics, own, ends, timed, strict=True))
+    arms = tuple(replace(arm, cut=table["finish"].to_pylist().count("length")) for arm, table in zip(arms, tables, strict=True))
     found = [
         {name: d._asdict() for name, d in _rated(versus, everything[0], arm, groups).items() if name in held}
         for versus, arm in zip(differences, everything[1:], strict=True)

@@ -17,15 +17,25 @@ from core.evaluation.grouping import grouping_sentence
 from core.evaluation.latency import Latency
 from core.records import Evaluation
 
+ELSEWHERE = "elsewhere"
+"""Name of the template of predictions that were made elsewhere."""
+
 
 @dataclass(frozen=True)
 class ArmScores:
-    """One arm on the common rows: every metric by its flat name with its 95 % interval, and how long its answers took."""
+    """One arm on the common rows: every metric by its flat name with its 95 % interval, how long its answers took, and how many
+    were cut off at the most tokens that it may answer with."""
 
     evaluation: Evaluation
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     latency: Latency | None = None
+    cut: int = 0
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of an answer."""
+        return self.evaluation.spec.arm.generation.max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,19 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of ``groups`` and ``footing`` a reader must know, in words."""
-        said = (footing_sentence(metric, how, self.rows) for metric, how in self.footing.items())
-        return (*((grouping_sentence(self.groups),) if self.groups else ()), *(text for text in said if text))
+        """What of ``groups``, ``footing`` and the arms' settings a reader must know, in words."""
+        measured = (footing_sentence(metric, how, self.rows) for metric, how in self.footing.items())
+        said = (grouping_sentence(self.groups) if self.groups else "", *measured, self._lengths_sentence)
+        return tuple(text for text in said if text)
+
+    @property
+    def _lengths_sentence(self) -> str:
+        """Whether one arm's answers were cut off earlier than another's; nothing of answers from elsewhere."""
+        asked = [arm for arm in self.arms if arm.evaluation.template.name != ELSEWHERE]
+        if len({arm.longest for arm in asked}) < 2 or not any(arm.cut for arm in asked):
+            return ""
+        told = "; ".join(f"{arm.cut:,} with {arm.evaluation.short_name}, at {arm.longest:,} tokens" for arm in asked)
+        return f"Not all arms may answer at the same length. Of {self.rows:,} answers were cut off: {told}."
 
     @property
     def rows(self) -> int:

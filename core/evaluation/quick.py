@@ -55,7 +55,7 @@ def quick_plan(
 ) -> QuickPlan:
     """What it takes to hold ``template`` on the bare ``model`` against the run's adapter on the first rows of a split.
 
-    A finished evaluation of the run that has these rows is taken as it is.
+    A finished evaluation of the run that has these rows, answered with the same settings, is taken as it is.
     """
     number = get_version(dataset, version).number
     settings = generation or GenerationSettings()
@@ -64,6 +64,7 @@ def quick_plan(
     for evaluation in evaluations:
         spec = evaluation.spec
         same = (spec.dataset, evaluation.version, spec.split, spec.arm.run) == (dataset, number, split, run)
+        same = same and spec.arm.generation == settings  # a shorter limit, say, would cut off the answers of one side only
         if same and evaluation.complete and (spec.limit is None or spec.limit >= rows):
             return QuickPlan(prompt, other=evaluation.evaluation_id)
     return QuickPlan(prompt, other_spec=EvaluationSpec(arm=Arm(run=run, generation=settings), **place))

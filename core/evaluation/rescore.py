@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from core.data.leaks import leaking_rows
 from core.errors import InputFileError, UserError
-from core.evaluation import artefacts
+from core.evaluation import artefacts, comparison
 from core.evaluation.latency import HOW, MACHINE
 from core.evaluation.nearest import training_rows
 from core.evaluation.prediction_files import NUMBERS, read_prediction_file
@@ -27,7 +27,9 @@ from core.records import Arm, Evaluation, EvaluationSpec, ModelRef, Template, ne
 from core.store.datasets import get_dataset, get_version, read_rows
 from core.store.runs import get_evaluation
 
-ELSEWHERE = Template(name="elsewhere", kind="raw", user="", description="Prompts of predictions that were made elsewhere.")
+ELSEWHERE = Template(
+    name=comparison.ELSEWHERE, kind="raw", user="", description="Prompts of predictions that were made elsewhere."
+)
 
 
 def rescore(evaluation_id: str, version: int | None = None, *, name: str = "") -> Evaluation:
