@@ -85,6 +85,7 @@ def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.D
             "adapter": names.get(arm.run, arm.run) if arm.run else "none",
             "run": arm.run or "",
             "how": names.get(arm.run, arm.run) if arm.run else f"{arm.shots} examples" if arm.shots else "prompt alone",
+            "ways": _ways(record),
             "kind": "tuned" if arm.run else "base",
             "rows": record.rows,
             "seconds": record.seconds,
@@ -97,6 +98,28 @@ def evaluations(records: Iterable[Evaluation], runs: Sequence[Run] = ()) -> pd.D
         lines.append(line)
     frame = pd.DataFrame(lines)
     return frame.sort_values("when", ascending=False, ignore_index=True) if lines else frame
+
+
+def _ways(record: Evaluation) -> str:
+    """What of how an arm answers has no column of its own."""
+    arm = record.spec.arm
+    parts = {
+        arm.model.quantisation: arm.model.quantisation != "none",
+        "retrieved examples": bool(arm.shots) and arm.shots_how == "retrieved",
+        "passages": arm.passages is not None,
+        "kept to JSON": arm.constrained,
+        f"the first {record.spec.limit or 0:,} rows": record.spec.limit is not None,
+    }
+    return ", ".join(name for name, there in parts.items() if there)
+
+
+def _answering(part: pd.DataFrame) -> pd.Series:
+    """What answered what, in words: dataset and arm, with model, template, split and the like where they tell two apart."""
+    group = part["dataset"] + " · " + part["how"]
+    for column in ("model", "template", "split", "ways"):
+        several = part.groupby(group)[column].transform("nunique") > 1
+        group = group.where(~several | (part[column] == ""), group + " · " + part[column])
+    return group
 
 
 def ranked(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -167,7 +190,7 @@ def trend(frame: pd.DataFrame, metric: str, along: str, runs: Sequence[Run] = ()
             group=part["dataset"] + " " + part["version"] + " · " + part["split"],
         ).dropna(subset=["place"])
     else:
-        made = part.assign(group=part["dataset"] + " · " + part["how"])
+        made = part.assign(group=_answering(part))
         if along == "version":
             made = made.assign(place=part["version"].str.removeprefix("v").astype(int), at=part["version"])
         else:

@@ -119,6 +119,28 @@ def test_trends_along_versions_runs_and_time(filled: Filled) -> None:
     assert (along["value"] <= along["high"]).all()
 
 
+def test_a_trend_is_of_one_way_to_answer_the_same_rows(filled: Filled) -> None:
+    first = get_evaluation(filled.base)
+    arm = first.spec.arm
+    others = {
+        "zero shot, another model": {"arm": arm.model_copy(update={"model": arm.model.model_copy(update={"name": "other"})})},
+        "kept to JSON": {"arm": arm.model_copy(update={"constrained": True})},
+        "on dev": {"split": "dev"},
+    }
+    records = [first] + [
+        first.model_copy(update={"evaluation_id": name, "spec": first.spec.model_copy(update=changes)})
+        for name, changes in others.items()
+    ]
+    along = tidy.trend(tidy.evaluations(records), "micro_f1", "version")
+    assert len(along) == along["group"].nunique() == 4  # none hides another as an older point of its line
+    assert set(along["group"]) == {
+        "notices · prompt alone · other",
+        f"notices · prompt alone · {arm.model.label} · dev",
+        f"notices · prompt alone · {arm.model.label} · test",
+        f"notices · prompt alone · {arm.model.label} · test · kept to JSON",
+    }
+
+
 def test_lengths_and_likelihoods_cover_every_row(filled: Filled) -> None:
     record = get_evaluation(filled.tuned)
     bins = tidy_rows.length_bins([record])
