@@ -24,7 +24,9 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder; ModelError says what is wrong with a folder that isn't one."""
     if not folder.is_dir():
         raise ModelError(
-            f"There is no folder {folder}", "Give a model folder, 'default', 'hub:org/name' or 'modelscope:org/name'."
+            f"There is no folder {folder}",
+            "Give a model folder, 'default', 'hub:org/name' or 'modelscope:org/name'. If it was moved, put it, or a link to it, "
+            "there again: runs and evaluations know it by that path.",
         )
     if not (folder / "config.json").is_file():
         hint = "Give the folder that holds config.json, tokenizer.json and *.safetensors."

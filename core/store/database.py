@@ -21,7 +21,7 @@ from sqlmodel import Session, SQLModel, create_engine
 from core.errors import UserError
 from core.settings import get_settings
 from core.store import tables as _tables  # noqa: F401  (registers the tables)
-from core.store.files import workspace
+from core.store.files import disk_is_full, full_disk, workspace
 
 _WRITING = 0x74756E65
 """Number of the advisory lock that a writer holds on PostgreSQL."""
@@ -68,6 +68,8 @@ def _opened(url: str) -> Engine:
             SQLModel.metadata.create_all(connection)
             connection.commit()
     except (OperationalError, OSError, Timeout) as error:
+        if sqlite and disk_is_full(error):
+            raise full_disk() from error
         shown = make_url(url).render_as_string(hide_password=True)
         raise UserError(
             f"The database {shown} can't be opened: {str(getattr(error, 'orig', error)).splitlines()[0]}",

@@ -169,5 +169,5 @@ def disk_is_full(error: BaseException) -> bool:
         if "No space left" in str(seen) or "disk is full" in str(seen):
             return True
         seen = seen.__cause__ or seen.__context__
-    failed = any(word in str(error) for word in ("write", "unexpected pos"))  # as torch says it
+    failed = any(word in str(error) for word in ("write", "unexpected pos", "disk I/O"))  # as torch and SQLite say it
     return failed and shutil.disk_usage(workspace()).free < NEARLY_FULL

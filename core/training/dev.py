@@ -34,7 +34,7 @@ LOOKS_FILE = "dev.json"
 
 @dataclass(frozen=True)
 class DevRows:
-    """Rows of dev as prompts and gold answers."""
+    """Rows of dev as prompts and gold answers. ``too_long``: how many of those that were chosen don't fit into ``max_length``."""
 
     rows: tuple[Mapping[str, Any], ...]
     prompts: tuple[Sequence[int], ...]
@@ -42,15 +42,23 @@ class DevRows:
     task: Task
     elements: tuple[str, ...]
     stop: tuple[str, ...]
+    too_long: int = 0
+
+    def report(self) -> list[str]:
+        """A line for the log where rows are left out, so that the scores say nothing of such."""
+        if not self.too_long:
+            return []
+        return [f"dev: {len(self.rows):,} rows are looked at, {self.too_long:,} longer than max_length are left out"]
 
 
 def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: Any) -> DevRows:
     """The rows of dev that are looked at: the first ``eval_rows``, spread over it, that fit into ``max_length``."""
     dataset = get_dataset(use.dataset)
-    made = dev_examples(use, spec, template, tokenizer)
-    fitting = [found for found in made if len(found[1]) + len(found[2]) <= spec.max_length][: spec.eval_rows]
-    rows, prompts, golds = zip(*fitting, strict=True) if fitting else ((), (), ())
-    return DevRows(rows, prompts, golds, dataset.task, dataset.elements, tuple(stop_strings(template, tokenizer)))
+    made = list(dev_examples(use, spec, template, tokenizer))
+    fitting = [found for found in made if len(found[1]) + len(found[2]) <= spec.max_length]
+    rows, prompts, golds = zip(*fitting[: spec.eval_rows], strict=True) if fitting else ((), (), ())
+    stop = tuple(stop_strings(template, tokenizer))
+    return DevRows(rows, prompts, golds, dataset.task, dataset.elements, stop, len(made) - len(fitting))
 
 
 def look(loaded: LoadedModel, dev: DevRows, most_tokens: int, reporter: Reporter) -> tuple[dict[str, float], list[str]] | None:

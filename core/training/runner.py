@@ -127,6 +127,8 @@ def _watcher(run: Run, reporter: Reporter, loaded: LoadedModel, checkpoint: Path
     dev = dev_rows(spec.dev, spec, run.template, loaded.tokenizer) if spec.dev is not None else None
     if dev is not None and not dev.rows:
         raise SpecError("No row of dev fits into max_length", "Raise max_length, or leave dev out.")
+    for line in dev.report() if dev is not None else ():
+        reporter.log(line)
     looks = Looks(run_folder(run.run_id), spec.best_metric, step_of(checkpoint) if checkpoint else 0)
     return Watcher(spec, reporter, loaded, dev, looks, run_folder(run.run_id))
 
@@ -211,7 +213,7 @@ def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> Training
         use_cpu=loaded.device.type == "cpu",
         ddp_backend="gloo" if is_launched() and loaded.device.type == "cpu" else None,
         ddp_find_unused_parameters=False if is_launched() else None,
-        fp16=loaded.dtype == torch.float16 and loaded.device.type == "cuda",
+        fp16=scales_gradients(loaded, spec),
         logging_strategy="no",
         logging_nan_inf_filter=False,
         save_strategy="no",
@@ -223,6 +225,11 @@ def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> Training
     _ = arguments.device
     arguments._n_gpu = min(1, arguments.n_gpu)  # several visible GPUs without a launcher would mean DataParallel
     return arguments
+
+
+def scales_gradients(loaded: LoadedModel, spec: TrainSpec) -> bool:
+    """Whether products or weights are in float16 on a GPU, whose range small gradients fall out of unless they are scaled."""
+    return loaded.device.type == "cuda" and torch.float16 in (loaded.dtype, autocast_dtype(loaded, spec))
 
 
 def optimizer_name(spec: TrainSpec, device: torch.device) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from core.errors import NotFoundError, UserError
 from core.records import Conversation, Dataset, Progress, Template, Turn, Version
-from core.store import datasets, jobs, runs, schema
+from core.store import database, datasets, jobs, runs, schema
 from core.store.files import area, atomic_file, atomic_folder, check_name, is_complete, tail
 
 
@@ -94,6 +98,17 @@ def test_a_database_that_cannot_be_opened_is_the_users_to_mend(monkeypatch: pyte
     with pytest.raises(UserError, match=told) as fault:
         datasets.list_datasets()
     assert "secret" not in f"{fault.value.message} {fault.value.hint}"
+
+
+@pytest.mark.parametrize(("free", "told"), [(0, "The disk is full"), (2**40, "can't be opened: disk I/O error")])
+def test_a_disk_without_room_for_the_database_is_told_as_such(monkeypatch: pytest.MonkeyPatch, free: int, told: str) -> None:
+    def fail(_connection: object) -> None:
+        raise OperationalError("", {}, sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(database, "_be_the_writer", fail)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+    with pytest.raises(UserError, match=told):
+        datasets.list_datasets()
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

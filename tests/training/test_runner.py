@@ -137,6 +137,13 @@ def test_dropped_and_shortened_rows_are_counted_and_named(tiny: Path, workspace:
     assert shortened.summary["shortened_rows"] == 6
 
 
+def test_dev_rows_that_are_too_long_are_counted_in_the_log(tiny: Path, workspace: Path) -> None:
+    keeper, dataset = Keeper(), keep("long", rows_table(24, long_every=5))
+    dev = DatasetUse(dataset=dataset, split="dev")
+    train(make_run(tiny, dataset, max_steps=1, max_length=400, dev=dev, eval_max_new_tokens=2), keeper)
+    assert "dev: 3 rows are looked at, 1 longer than max_length are left out" in keeper.lines
+
+
 def test_no_row_left_is_the_users_fault(tiny: Path, people: str) -> None:
     with pytest.raises(UserError, match="No row is left"):
         train(make_run(tiny, people, {"max_length": 8}))
@@ -504,3 +511,29 @@ def test_the_log_says_method_device_and_format_in_words(method: Any, device: str
     spec = TrainSpec(data=(DatasetUse(dataset="d"),), method=method)
     loaded = LoadedModel(spec.model, Path(), None, None, torch.device(device), getattr(torch, dtype))  # type: ignore[arg-type]
     assert said_method(spec, loaded) == said
+
+
+@pytest.mark.parametrize(
+    ("device", "weights", "card", "scaled"),
+    [
+        ("cuda", "float32", "float16", True),  # full fine-tuning on a card without bf16
+        ("cuda", "float16", "float16", True),
+        ("cuda", "float16", "bfloat16", True),  # a base that was asked for in float16
+        ("cuda", "float32", "bfloat16", False),
+        ("cuda", "bfloat16", "bfloat16", False),
+        ("cpu", "float16", "float16", False),
+    ],
+)
+def test_gradients_are_scaled_wherever_float16_takes_part_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, weights: str, card: str, scaled: bool
+) -> None:
+    import torch
+
+    from core.models.load import LoadedModel
+    from core.training import prepare
+    from core.training.runner import scales_gradients
+
+    monkeypatch.setattr(prepare, "best_dtype", lambda _: getattr(torch, card))
+    spec = TrainSpec(data=(DatasetUse(dataset="d"),), method="full")
+    loaded = LoadedModel(spec.model, Path(), None, None, torch.device(device), getattr(torch, weights))  # type: ignore[arg-type]
+    assert scales_gradients(loaded, spec) == scaled
