@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.export_columns import beside_names, save_folder, with_extras
-from core.data.export_shapes import SHAPES, extra_of, left_out, left_out_words, messages_of, shape_of, tool_words
+from core.data.export_shapes import SHAPES, check_held, extra_of, left_out, left_out_words, messages_of, shape_of, tool_words
 from core.data.spreadsheet import MARK, harmless, harmless_name, quoted_columns
 from core.errors import SpecError, UserError
 from core.store.datasets import get_version, read_ledger, read_quarantine, read_rows
@@ -168,12 +168,17 @@ def left_out_of(name: str, form: str, *, version: int | None = None, split: str 
 
 
 def remarks(name: str, form: str, left: Mapping[str, int], *, version: int | None = None, split: str | None = None) -> list[str]:
-    """What somebody should know of an export's file, in sentences. ``left``: what it leaves out (see ``left_out_of``)."""
+    """What somebody should know of an export's file, in sentences. ``left``: what it leaves out (see ``left_out_of``).
+
+    UserError if ``form`` can't hold all rows.
+    """
     if form not in SHAPES:
         return []
     number = get_version(name, version).number
     sizes = get_version(name, number).split_sizes if split is None else {}
-    return left_out_words(form, left, sizes) + tool_words(form, read_rows(name, number, split=split, columns=["messages"]))
+    rows = read_rows(name, number, split=split, columns=["row_id", "messages"])
+    check_held(form, rows)
+    return left_out_words(form, left, sizes) + tool_words(form, rows)
 
 
 def _write(table: pa.Table, form: str, path: Path, what: What) -> None:

@@ -52,8 +52,9 @@ def shape_of(form: str, rows: pa.Table) -> Callable[[Record], Record]:
     """What makes a record of ``form`` (one of ``SHAPES``) out of a row of ``rows`` (``schema.ROWS``).
 
     Columns beside a row whose values have no common type are JSON text, for a tool may refuse the file otherwise.
-    UserError, when it is called, for a row that the shape can't hold.
+    UserError if there are rows that the shape can't hold.
     """
+    check_held(form, rows)
     if form == "openai":
         return _openai
     talk = rows["messages"].null_count < rows.num_rows
@@ -92,6 +93,22 @@ def left_out_words(form: str, left: Mapping[str, int], splits: Mapping[str, int]
     return told
 
 
+def check_held(form: str, rows: pa.Table) -> None:
+    """UserError if conversations among the rows (columns ``row_id``, ``messages``) are none that ``form`` can hold."""
+    if form != "alpaca" or rows["messages"].null_count == rows.num_rows:
+        return
+    wrong = [row["row_id"] for row in rows.select(["row_id", "messages"]).to_pylist() if row["messages"] and not _plain(row)]
+    if wrong:
+        told = f"{len(wrong):,} conversation{'s are' if len(wrong) > 1 else ' is'} no plain exchange of user and assistant"
+        raise UserError(f"{told}, which alpaca can't hold; the first is row {wrong[0]}", "Export as sharegpt or openai.")
+
+
+def _plain(row: Record) -> bool:
+    """Whether a conversation is questions and answers in turn, after a system text or none."""
+    roles = [turn["role"] for turn in _apart(json.loads(row["messages"]))[1]]
+    return bool(roles) and roles == ["user", "assistant"] * (len(roles) // 2)
+
+
 def tool_words(form: str, rows: pa.Table) -> list[str]:
     """What ``form`` makes of conversations (column ``messages``) in which a tool answers, in a sentence if there are any."""
     asked = pc.sum(pc.match_substring(rows["messages"], '"role":"tool"')).as_py() or 0
@@ -113,12 +130,7 @@ def _alpaca(row: Record) -> Record:
     if row["messages"] is None:
         return {"instruction": row["instruction"], "input": row["input"], "output": row["output"]}
     system, turns = _apart(json.loads(row["messages"]))
-    said, roles = [turn["content"] for turn in turns], [turn["role"] for turn in turns]
-    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
-        raise UserError(
-            f"Row {row['row_id']} is no plain exchange of user and assistant, which alpaca can't hold",
-            "Export as sharegpt or openai.",
-        )
+    said = [turn["content"] for turn in turns]
     past = [[said[i], said[i + 1]] for i in range(0, len(said) - 2, 2)]
     return {"instruction": said[-2], "input": "", "output": said[-1], "system": system, "history": past}
 

@@ -26,8 +26,9 @@ from core.store.files import atomic_folder, is_complete, write_json, write_parqu
 
 __all__ = ["ISSUES", "Issue", "Profile", "profile"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is counted changes, so that kept profiles are made anew."""
+MOST_CLASSES = 1_000
 KEPT = 0.8
 """Threshold of nearness of the profiles that are kept."""
 _FOUND = pa.schema([("issue", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int64()), ("detail", pa.large_string())])
@@ -158,10 +159,18 @@ def _made(
     for finding in findings:
         facts |= finding.facts
     facts = {("element_counts" if key == "elements" else key): value for key, value in facts.items()}
+    if dataset.task == "classification":
+        facts["class_counts"] = _class_counts(rows)
     tables = [_table(finding) for finding in findings]
     issues = {finding.issue: finding.number for finding in findings}
     found = pa.concat_tables(tables).unify_dictionaries()
     return Profile(dataset.name, version.number, dataset.task, rows.num_rows, issues, elements, inferred, facts, found)
+
+
+def _class_counts(rows: pa.Table) -> dict[str, int]:
+    """How many rows have each label, the commonest first; of very many only these."""
+    counted = [(item["values"], item["counts"]) for item in pc.value_counts(rows["output"].combine_chunks()).to_pylist()]
+    return dict(sorted((one for one in counted if one[0].strip()), key=lambda one: -one[1])[:MOST_CLASSES])
 
 
 def _table(finding: Finding) -> pa.Table:

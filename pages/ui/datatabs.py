@@ -15,6 +15,7 @@ from core.data import recipes
 from core.data.export import FORMATS, export, left_out_of, remarks
 from core.data.split import SplitPreview, preview_split, split
 from core.data.windows import Positions, find_rows, read_window
+from core.errors import UserError
 from core.records import SPLITS, Dataset, Step, Version
 from core.store.datasets import list_versions, read_ledger
 from pages.ui import changes, formats, marks, shell, states, tables
@@ -126,8 +127,14 @@ def splitting(dataset: Dataset, version: Version) -> None:
             "Keep rows together that are equal in this column", key="split_group", placeholder="none, or a column such as source"
         ).strip()
         seed = st.number_input("Seed", 0, 1_000_000, 7, key="split_seed")
-        asked = {"dev": dev, "test": test, "seed": int(seed), "near": near, "group": group}
-        if st.button(f"Split {formats.plural(version.rows, 'row')}", key="split_go"):
+        dealt = {name: size for name, size in sizes.items() if name}
+        keep = bool(dealt) and st.toggle(
+            "Leave rows that are in a split where they are", False, key="split_keep",
+            help="Otherwise all rows are dealt anew, those of a test set that came with the data, too.",
+        )  # fmt: skip
+        asked = {"dev": dev, "test": test, "seed": int(seed), "near": near, "group": group, "keep": keep}
+        amount = version.rows - sum(dealt.values()) if keep else version.rows
+        if st.button(f"Split {formats.plural(amount, 'row')}", key="split_go", disabled=not amount):
             with states.catching("The version before it is as it was."), st.spinner("Splitting"):
                 split(dataset.name, **asked)
                 shell.select(version="latest")
@@ -176,22 +183,27 @@ def exporting(dataset: Dataset, version: Version) -> None:
         part = st.selectbox(
             "Split", names, format_func=lambda s: s or "all", key="export_split", width=180, disabled=what != "rows"
         )
+        told, refused = _remarks(dataset.name, version.number, form, part) if what == "rows" else ([], "")
         st.download_button(
             "Download", data=lambda: _exported(dataset.name, version.number, form, part, what), key="export_go",
-            on_click="ignore",
+            on_click="ignore", disabled=bool(refused),
             file_name=f"{dataset.name}-v{version.number}{'-' + part if part else ''}-{what}{FORMATS[form] or '.zip'}",
         )  # fmt: skip
-    if what == "rows":
-        with st.container(key="export_told"):
-            for told in _remarks(dataset.name, version.number, form, part):
-                st.markdown(f":orange[:material/warning:] {states.plain(told)}")
+    if refused:
+        st.markdown(f":red[:material/error: {states.plain(refused)}]")
+    for line in told:
+        st.markdown(f":orange[:material/warning:] {states.plain(line)}")
     st.caption(ABOUT.get(form, "It comes back as it is when it is imported again."))
 
 
 @st.cache_data(show_spinner="Looking what the format has a place for", max_entries=32)
-def _remarks(name: str, number: int, form: str, part: str) -> list[str]:
+def _remarks(name: str, number: int, form: str, part: str) -> tuple[list[str], str]:
+    """What somebody should know of the file before it is made, and why it can't be made, if it can't."""
     left = left_out_of(name, form, version=number, split=part or None)
-    return remarks(name, form, left, version=number, split=part or None)
+    try:
+        return remarks(name, form, left, version=number, split=part or None), ""
+    except UserError as fault:
+        return [], f"{fault.message}. {fault.hint}"
 
 
 def _exported(name: str, number: int, form: str, part: str, what: Any) -> bytes:

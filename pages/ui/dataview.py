@@ -18,6 +18,7 @@ from core.store.jobs import list_jobs
 from pages.ui import address, charts, formats, issues, marks, recipe, rowview, shell, states, tables
 
 WINDOW = 100
+CLASSES = 20
 LIVE_ROWS = 50_000
 """With more rows than this a worker makes the profile, since it takes half a minute and more."""
 SPOKEN = {
@@ -93,7 +94,11 @@ def contents(found: Profile, *, key: str) -> None:
     """What is in the data: elements, languages, lengths."""
     named = found.facts.get("element_counts") or {}
     spoken = {name: rows for name, rows in (found.facts.get("languages") or {}).items() if rows}
-    left, right = st.columns([3, 2] if named else [1, 3], gap="large")
+    classes = found.facts.get("class_counts") or {}
+    left, right = st.columns([3, 2], gap="large") if named or classes else (st.empty(), st.container())
+    if classes:
+        with left:
+            _classes(classes, found.rows, key)
     if named:
         elements = pd.DataFrame([{"element": name, **counts} for name, counts in named.items()]).sort_values(
             "rows", ascending=False
@@ -122,6 +127,20 @@ def contents(found: Profile, *, key: str) -> None:
         if size:
             words = {"min": "Shortest", "p50": "Median", "p95": "95 % have at most", "max": "Longest"}
             st.html(marks.facts([(word, f"{formats.count(size[part])} characters") for part, word in words.items()]))
+
+
+def _classes(counts: dict[str, int], rows: int, key: str) -> None:
+    """How many rows have each class, the commonest on top; the rarest is named, as it is learnt worst."""
+    classes = pd.DataFrame([{"label": label, "rows": count} for label, count in counts.items()])
+    rarest, amount = classes.iloc[-1]["label"], formats.plural(int(classes.iloc[-1]["rows"]), "row")
+    title = f"{rarest} is rarest: {amount}" if classes["rows"].nunique() > 1 else f"Each class has {amount}"
+    most = formats.percent(int(classes.iloc[0]["rows"]) / max(1, rows))
+    charts.show(
+        figures.share_bars(classes.head(CLASSES), title=title), key=f"{key}_classes", alt="Rows of each class", table=classes,
+        columns={"label": tables.text("Class", width="large"), "rows": tables.whole("Rows")},
+    )  # fmt: skip
+    shown = f", the {CLASSES} commonest of them shown" if len(classes) > CLASSES else ""
+    st.caption(f"{formats.plural(len(classes), 'class', 'classes')}{shown}; the commonest has {most} of the rows.")
 
 
 def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.DataFrame, clicked: str | None) -> None:
@@ -157,7 +176,8 @@ def rows_of_issue(dataset: Dataset, version: Version, found: Profile, frame: pd.
     details = found.details_at(key, places[start:end])
     rows = read_window(dataset.name, version.number, places, offset=start, limit=end - start).to_pandas().assign(detail=details)
     told = rows["detail"].astype(bool).any()
-    columns = {"line": tables.whole("Line"), "input": tables.text("Input", width="medium" if told else "large")}
+    asked = "input" if rows["input"].str.strip().astype(bool).any() else "instruction"  # some data ask by the instruction
+    columns = {"line": tables.whole("Line"), asked: tables.text(asked.capitalize(), width="medium" if told else "large")}
     if told:
         columns |= {"detail": tables.text("What was found", width="medium")}
     columns |= {"output": tables.text("Answer", width="medium")}

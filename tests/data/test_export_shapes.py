@@ -129,8 +129,9 @@ def test_nothing_that_trl_would_take_for_other_data_stands_beside_a_conversation
 def test_a_system_text_between_turns_is_kept_or_refused(tmp_path: Path) -> None:
     row = talk(("user", "q"), ("system", "now in English"), ("user", "p"), ("assistant", "a"))
     assert back(tmp_path, "sharegpt", [row]) == content("d")
-    with pytest.raises(UserError, match="alpaca can't hold"):
+    with pytest.raises(UserError, match=r"1 conversation is no plain exchange .* the first is row aaaaaa-0000001"):
         export("d", "alpaca", tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_a_call_of_a_function_is_told_as_one(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from core.data.importing import import_file
 from core.data.operations.registry import OPERATIONS
-from core.data.profile import ISSUES, Profile, is_kept, profile
+from core.data.profile import FORMAT, ISSUES, Profile, is_kept, profile
 from core.data.recipes import apply
 from core.errors import UserError
 from core.jobs.handlers import handler_of
@@ -157,7 +157,7 @@ def test_conversations() -> None:
 
 def test_a_profile_is_kept_and_made_anew_for_another_version() -> None:
     first = profile_of({"input": "a"}, {"input": "a"})
-    assert (version_folder("d", 1) / "profile-1" / "found.parquet").is_file()
+    assert (version_folder("d", 1) / f"profile-{FORMAT}" / "found.parquet").is_file()
     again = profile("d")
     assert again.as_dict() == first.as_dict()
     assert [p.positions("exact_duplicate").tolist() for p in (again, first)] == [[1], [1]]

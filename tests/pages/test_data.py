@@ -336,3 +336,26 @@ def test_rows_of_an_issue_are_filtered(open_page: Callable[..., AppTest], tmp_pa
     app.text_input(key="issue_search").set_value("no such text").run()
     check(app)
     assert any("No row of this issue" in text for text in texts(app))
+
+
+def test_data_that_ask_by_the_instruction_show_it(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text(
+        json.dumps([{"instruction": "你是谁？", "input": "", "output": "我是 {{name}}。"}] * 2, ensure_ascii=False), "utf-8"
+    )
+    import_file(path, "identity")
+    app = open_page(DATA, dataset="identity")
+    check(app)
+    shown = next(frame.value for frame in app.dataframe if "instruction" in frame.value or "input" in frame.value)
+    assert shown["instruction"].tolist() == ["你是谁？"] * len(shown)
+
+
+def test_the_contents_of_a_classification_are_its_classes(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "intents.csv"
+    rows = [("card", n) for n in range(9)] + [("转账", n) for n in range(3)] + [("loan", 0)]
+    path.write_text("text,label\n" + "".join(f"{label} question {n},{label}\n" for label, n in rows), "utf-8")
+    import_file(path, "intents", task="classification")
+    assert profile("intents").facts["class_counts"] == {"card": 9, "转账": 3, "loan": 1}
+    app = open_page(DATA, dataset="intents", data_view="Contents")
+    check(app)
+    assert any("3 classes; the commonest has 69 % of the rows." in caption.value for caption in app.caption)

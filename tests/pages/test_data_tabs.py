@@ -19,7 +19,7 @@ from core.data.split import preview_split
 from core.records import Step
 from core.store.datasets import get_dataset, get_version, list_datasets, list_versions, read_rows
 from core.store.runs import list_evaluations
-from pages.ui import datatabs, recipe
+from pages.ui import datatabs
 from tests.pages.conftest import check, texts
 from tests.pages.filled import NAME, fill
 
@@ -169,6 +169,41 @@ def test_what_a_form_leaves_out_is_said_before_it_is_exported(open_page: Callabl
     assert told("jsonl") == []
 
 
+def test_a_form_that_cannot_hold_a_conversation_says_so_instead_of_a_download(
+    open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "tool", "assistant")]
+    path = tmp_path / "calls.jsonl"
+    path.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in (turns, turns, turns[:2] * 2)), "utf-8")
+    import_file(path, "calls")
+    app = open_page(DATA, data_view="Export", dataset="calls")
+    app.selectbox(key="export_form").set_value("alpaca").run()
+    check(app)
+    assert any("2 conversations are no plain exchange" in line.value and ":red[" in line.value for line in app.markdown)
+    app.selectbox(key="export_form").set_value("openai").run()
+    check(app)
+    assert any("2 conversations hold calls of functions as text" in line.value for line in app.markdown)
+    assert not any(":red[:material/error:" in line.value for line in app.markdown)
+
+
+def test_rows_that_are_in_a_split_can_stay_there(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "mails.jsonl"
+    splits = ["test"] * 4 + [""] * 20
+    path.write_text(
+        "".join(json.dumps({"input": f"q {n}", "output": "a", "split": s}) + "\n" for n, s in enumerate(splits)), "utf-8"
+    )
+    import_file(path, "mails", task="generation")
+    app = open_page(DATA, data_view="Split", dataset="mails")
+    assert app.button(key="split_go").label == "Split 24 rows"
+    app.toggle(key="split_keep").set_value(True).run()
+    check(app)
+    assert app.button(key="split_go").label == "Split 20 rows"
+    app.button(key="split_go").click().run()
+    check(app)
+    assert read_rows("mails")["split"].to_pylist()[:4] == ["test"] * 4
+    assert "" not in get_version("mails").split_sizes
+
+
 def test_a_recipe_is_saved_and_proposed_again_on_other_data(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     fill(tmp_path, evaluations=False)
     steps = [Step(op="drop_exact_duplicates"), Step(op="sample", params={"rows": 30, "seed": 3})]
@@ -191,5 +226,7 @@ def test_a_file_that_is_no_recipe_changes_nothing_and_says_why(open_page: Callab
     check(app)
     assert any("nonsense" in error.value for error in app.error)
     assert app.button(key="recipe_apply").label == before
-    with pytest.raises(recipe.SpecError):
-        recipe._yaml(b"\xff\xfe{", "bad.yaml")
+    app.file_uploader(key="recipe_load").upload("worse.yaml", b"\xff\xfe{", "application/yaml").run()
+    app.button(key="recipe_load_go").click().run()
+    check(app)
+    assert any("worse.yaml" in error.value for error in app.error)
