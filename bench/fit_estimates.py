@@ -39,6 +39,7 @@ def work_of(run: MeasuredRun) -> Work:
     return Work(
         run.shape, run.method, run.tokens_a_pass, run.row_tokens, run.passes_a_step, run.recomputed, run.learnt_share,
         run.lora_r, run.method == "qlora", run.gpu, run.packed, run.fused,
+        unpacked=run.unpacked, offloaded=run.offloaded,
     )  # fmt: skip
 
 

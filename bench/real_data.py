@@ -33,14 +33,21 @@ def core(*arguments: str) -> dict[str, Any]:
     return {**json.loads(done.stdout), "wall": time.monotonic() - started}
 
 
-def prepare(name: str) -> None:
-    """Import the set's files as splits of one dataset, and clean it."""
-    for split in ("train", "dev", "test"):
-        path = DATA / f"{name}.{split}.jsonl"
-        if path.is_file():
-            found = core("import", str(path), "--name", name, "--split", split, "--task", "extraction")
-            print(f"{name}.{split}: {found['rows']} rows, {found['quarantined']} quarantined", file=sys.stderr)
+def prepare(name: str, test: int) -> None:
+    """Import the set's files as splits of one dataset, and clean it; split anew where its own test split has too few rows."""
+    files = {split: DATA / f"{name}.{split}.jsonl" for split in ("train", "dev", "test")}
+    files = {split: path for split, path in files.items() if path.is_file()}
+    rows = {split: sum(1 for _ in path.open(encoding="utf-8")) for split, path in files.items()}
+    anew = rows["test"] < test
+    for split, path in files.items():
+        kept = () if anew else ("--split", split)
+        found = core("import", str(path), "--name", name, *kept, "--task", "extraction")
+        print(f"{name}.{split}: {found['rows']} rows, {found['quarantined']} quarantined", file=sys.stderr)
     core("clean", name)
+    if anew:
+        share = test / sum(rows.values())
+        found = core("split", name, "--dev", "0", "--test", f"{share + 0.01:.3f}")
+        print(f"{name}: its {rows['test']} test rows are fewer than {test}, so it was split anew", file=sys.stderr)
 
 
 def spec(name: str, method: str, options: argparse.Namespace) -> str:
@@ -85,7 +92,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+")
     parser.add_argument("--arms", default="base,shots3,lora,qlora")
     parser.add_argument("--train", type=int, default=0, help="rows trained on; 0: all")
-    parser.add_argument("--test", type=int, default=100, help="test rows; 0: all")
+    parser.add_argument("--test", type=int, default=100, help="test rows; 0: all there are; more than there are: split anew")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -97,7 +104,7 @@ def main() -> None:
     os.environ.setdefault("TUNEWISE_WORKSPACE", tempfile.mkdtemp(prefix="tunewise-bench-"))
     everything: dict[str, Any] = {}
     for name in options.names:
-        prepare(name)
+        prepare(name, options.test)
         arms = []
         for arm in options.arms.split(","):
             arms.append(answer(name, arm, options))

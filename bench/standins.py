@@ -109,7 +109,7 @@ def as_on_a_gpu(liger: bool) -> Iterator[None]:
     """The stand-ins in their places; those of Liger's kernels where it is asked for."""
     from transformers.models.qwen2 import modeling_qwen2 as qwen2
 
-    from core.training import fused_lora, fused_mlp
+    from core.training import fused_lora, gated
 
     if not hasattr(torch.ops.tunewise_bench, "norm"):
         _define()
@@ -120,7 +120,7 @@ def as_on_a_gpu(liger: bool) -> Iterator[None]:
         put(patch.object(fused_lora, "draw_kept", _kept))
         if liger:
             kernels = (lambda a, b: (torch.ops.tunewise_bench.gated(a, b),)), _gated_backward
-            put(patch.object(fused_mlp, "_kernels", lambda x: kernels))
+            put(patch.object(gated, "_kernels", lambda x: kernels))
             put(patch.object(qwen2, "apply_rotary_pos_emb", lambda q, k, cos, sin: _Rope.apply(q, k, cos, sin)))
             put(patch.object(qwen2.Qwen2RMSNorm, "forward", lambda self, x: _Norm.apply(x, self.weight)))
             plain_mlp = lambda self, x: self.down_proj(_Gated.apply(self.gate_proj(x), self.up_proj(x)))  # noqa: E731

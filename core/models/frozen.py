@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_BLOCK_NAME = re.compile(r"^(.*\.\d+)\.")
+_BLOCK_NAME = re.compile(r"^(.*\.(\d+))\.")
 
 
 class Workspace:
@@ -51,6 +51,7 @@ class FrozenWeight:
         self.quantised = hasattr(layer, "compute_dtype")
         self.scales: BlockScales | None = None
         self._workspace = workspace
+        self._kept: torch.Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -64,9 +65,11 @@ class FrozenWeight:
         return (getattr(self.layer, "compute_dtype", None) if self.quantised else None) or x.dtype
 
     def weight(self, dtype: torch.dtype) -> torch.Tensor:
-        """[out, in]; of a quantised layer good until the next weight of the workspace is asked for."""
+        """[out, in]; of a quantised layer that isn't kept good until the next weight of the workspace is asked for."""
         if not self.quantised:
             return self.layer.weight.detach().to(dtype)
+        if self._kept is not None and self._kept.dtype == dtype:
+            return self._kept
         packed, state = self.layer.weight.data, self.layer.weight.quant_state
         how = (state.blocksize, state.quant_type, state.shape, dtype)
         unpack = torch.ops.bitsandbytes.dequantize_4bit
@@ -75,6 +78,16 @@ class FrozenWeight:
         matrix = self._workspace.matrix(tuple(state.shape), dtype, packed.device)
         unpack.out(packed, self._absmax(state), *how, out=matrix)
         return matrix
+
+    def keep(self, dtype: torch.dtype) -> None:
+        """Have the weight of a quantised layer lie unpacked from now on, 2 bytes a number in 16 bits; the packed one stays."""
+        self._kept = None
+        if self.quantised:
+            self._kept = self.weight(dtype).clone()
+
+    def let_go(self) -> None:
+        """Unpack it anew each time again."""
+        self._kept = None
 
     def bias(self, dtype: torch.dtype) -> torch.Tensor | None:
         """[out], or none."""
@@ -121,6 +134,12 @@ class BlockScales:
             torch._foreach_add_(list(self._found), self._offsets)
             workspace.turn = self
         return self._found[place]
+
+
+def block_number(name: str) -> int | None:
+    """Which decoder layer a module is in, by its name; none: in no such."""
+    found = _BLOCK_NAME.match(name)
+    return int(found[2]) if found else None
 
 
 def join_scales(weights: Iterable[tuple[str, FrozenWeight]]) -> None:

@@ -20,6 +20,9 @@ NAME = "tunewise_varlen"
 EAGER_TOKENS = 512
 _LEAST_CAPABILITY = (8, 0)
 _LARGEST_HEAD = 256
+_PROOF_BOUND = 0.02
+"""Relative error in 16 bits."""
+_shares_heads: dict[tuple[Any, ...], bool] = {}
 
 
 def choose_attention(loaded: LoadedModel, longest: int, packing: bool | None) -> tuple[str, bool]:
@@ -30,6 +33,7 @@ def choose_attention(loaded: LoadedModel, longest: int, packing: bool | None) ->
     """
     if packing is not False and has_varlen(loaded):
         register()
+        prove_shared_heads(loaded)
         name, packed = NAME, True
     elif loaded.device.type == "cpu" and longest <= EAGER_TOKENS:
         name, packed = "eager", bool(packing)
@@ -92,7 +96,8 @@ def packed_attention(
     dtype = query.dtype if query.dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
     states = [part.squeeze(0).transpose(0, 1).to(dtype) for part in (query, key, value)]  # squeeze: its gradient is a view
     options = _options(scaling, sliding_window, states[0].shape[-1], query.shape[1] != key.shape[1])
-    if options.pop("repeat", False):
+    kind = (states[0].device, dtype, query.shape[1], key.shape[1], query.shape[3])
+    if options.pop("repeat", False) and not _shares_heads.get(kind, False):
         times = query.shape[1] // key.shape[1]
         states[1:] = [part.repeat_interleave(times, dim=1) for part in states[1:]]
     if factor := options.pop("factor", None):
@@ -119,6 +124,47 @@ def _options(scaling: float | None, window: int | None, size: int, grouped: bool
     if grouped:
         options["enable_gqa" if "enable_gqa" in known else "repeat"] = True
     return options
+
+
+def prove_shared_heads(loaded: LoadedModel) -> None:
+    """Find out whether the kernel takes fewer keys and values than queries although it has no argument to say so.
+
+    torch 2.11's does. Asked before a training, once for a device and shape: inside a pass that is recomputed, what the question
+    keeps would be taken for the pass's own.
+    """
+    config = loaded.model.config.get_text_config()
+    heads = int(config.num_attention_heads)
+    shared = int(getattr(config, "num_key_value_heads", None) or heads)
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    dtype = loaded.dtype if loaded.dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
+    kind = (loaded.device, dtype, heads, shared, size)
+    if shared != heads and "repeat" in _options(None, None, size, grouped=True) and kind not in _shares_heads:
+        _shares_heads[kind] = _takes_shared_heads(*kind)
+
+
+def _takes_shared_heads(device: torch.device, dtype: torch.dtype, heads: int, shared: int, size: int) -> bool:
+    """Answers and gradients of two random rows against those of repeated keys and values."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    lengths = (40, 24)
+    with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        states = [
+            torch.randn(sum(lengths), count, size, device=device, dtype=dtype, requires_grad=True)
+            for count in (heads, shared, shared)
+        ]
+        weights = torch.randn(sum(lengths), heads, size, device=device, dtype=dtype)
+        ends = torch.tensor([0, lengths[0], sum(lengths)], dtype=torch.int32, device=device)
+        options = _options(None, None, size, grouped=False)
+        try:
+            found = []
+            for times in (1, heads // shared):
+                key, value = (part.repeat_interleave(times, dim=1) if times > 1 else part for part in states[1:])
+                answer = varlen_attn(states[0], key, value, ends, ends, max(lengths), max(lengths), **options)
+                found.append([answer, *torch.autograd.grad((answer * weights).sum(), states)])
+        except Exception:  # whatever the kernel says to shapes that it doesn't take
+            return False
+        return all(bool((a - b).norm() <= _PROOF_BOUND * b.norm()) for a, b in zip(*found, strict=True))
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

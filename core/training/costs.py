@@ -26,6 +26,8 @@ WIDTHS_KEPT, INNER_KEPT = 11, 4
 """Activations that a layer keeps for its backward pass, in widths of the model and of its feed-forward part a token."""
 CHUNK_BYTES = 2**28
 """Float32 logits that the loss makes at once (``core.training.loss``)."""
+INPUTS_HERE = 3
+"""Inputs of recomputed layers that are on the GPU at once when they lie in the host's memory (``core.training.offload``)."""
 TIME_TERMS = ("launches", "products", "attention", "head", "unpacking", "optimiser")
 """Thousand layer passes; 1e12 operations of the blocks, of attention and of the head; 1e9 4-bit and 1e9 learnt numbers."""
 FUSED_LAUNCHES = 0.65
@@ -41,7 +43,11 @@ TFLOPS = {
 
 @dataclass(frozen=True)
 class Work:
-    """One pass: ``tokens`` with padding, rows of ``row_tokens``, ``recomputed`` layers, ``passes`` of a step."""
+    """One pass: ``tokens`` with padding, rows of ``row_tokens``, ``recomputed`` layers, ``passes`` of a step.
+
+    ``unpacked``: layers whose 4-bit weights lie unpacked beside. ``offloaded``: inputs of recomputed layers lie in the host's
+    memory.
+    """
 
     shape: ModelShape
     method: Method
@@ -56,6 +62,8 @@ class Work:
     packed: bool = False
     fused: bool = False
     dropout: bool = False
+    unpacked: int = 0
+    offloaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def time_terms(work: Work) -> tuple[float, ...]:
         times * work.tokens * shape.in_blocks / 1e12,
         (12 + 4 * share) * work.tokens * long * shape.query * shape.layers / 1e12,
         (6 if work.method == "full" else 4) * work.learnt_share * work.tokens * shape.vocabulary * shape.width / 1e12,
-        (2 + share) * shape.in_blocks / 1e9 if work.nf4 else 0.0,
+        (2 + share) * (1 - work.unpacked / shape.layers) * shape.in_blocks / 1e9 if work.nf4 else 0.0,
         numbers / work.passes / 1e9,
     )
 
@@ -187,7 +195,7 @@ def activation_bytes(work: Work, memory: Mapping[str, float]) -> float:
     layer, layers = layer_bytes(work, memory), work.shape.layers
     if not work.recomputed:
         return layer * layers + max(logits_bytes(work, memory), backward_bytes(work))
-    inputs = work.tokens * 2 * work.shape.width * work.recomputed
+    inputs = work.tokens * 2 * work.shape.width * (min(INPUTS_HERE, work.recomputed) if work.offloaded else work.recomputed)
     return layer * (layers - work.recomputed) + inputs + max(layer + backward_bytes(work), logits_bytes(work, memory))
 
 
@@ -206,6 +214,11 @@ def weight_bytes(shape: ModelShape, method: Method, quantisation: str = "none", 
     return share * shape.in_blocks + shape.dtype_bytes * shape.outside
 
 
+def unpacked_bytes(shape: ModelShape, layers: int) -> float:
+    """Bytes of the weights of so many layers in 16 bits."""
+    return 2.0 * shape.in_blocks * layers / shape.layers
+
+
 def constant_bytes(work: Work, memory: Mapping[str, float]) -> float:
     """Bytes that are there whatever a pass holds: the program, the allocator's rounding, one layer's weights unpacked."""
     matrices = (1 if work.fused else 2) if work.gpu else 0
@@ -215,7 +228,7 @@ def constant_bytes(work: Work, memory: Mapping[str, float]) -> float:
 
 def peak_bytes(work: Work, memory: Mapping[str, float]) -> float:
     """Peak bytes of a training with passes like this one, without quantisation but that of its method."""
-    weights = weight_bytes(work.shape, work.method, "nf4" if work.nf4 else "none")
+    weights = weight_bytes(work.shape, work.method, "nf4" if work.nf4 else "none") + unpacked_bytes(work.shape, work.unpacked)
     return weights + state_bytes(work) + activation_bytes(work, memory) + constant_bytes(work, memory)
 
 

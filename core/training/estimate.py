@@ -126,7 +126,7 @@ def estimate_lengths(
     rate, runs = _rate(alike), len(alike)
     if rate is None:
         one = work_of(spec, shape, processed / passes, all_tokens / examples, gpu, learnt_share, passes / per_epoch)
-        one = replace(one, recomputed=plan.checkpointed)
+        one = replace(one, recomputed=plan.checkpointed, unpacked=plan.unpacked, offloaded=plan.offloaded)
         seconds = pass_seconds(one, basis, cores()) * passes * steps / per_epoch
     else:
         seconds = tokens / rate

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from core.models.frozen import Workspace, join_scales
+from core.models.frozen import FrozenWeight, Workspace, block_number, join_scales
 from core.training.fused_lora import LoraGroup, LoraLinear, LoraProducts
 from core.training.fused_mlp import LoraMlp
 
@@ -30,7 +30,36 @@ class Fused:
         self.names: list[str] = []
         self.groups: list[LoraGroup] = []
         self.shared: list[_SharedInput] = []
+        self.bases: dict[str, FrozenWeight] = {}
         self._workspace = workspace
+        self._kept: list[FrozenWeight] = []
+
+    def keep(self, layers: int, dtype: torch.dtype | None = None) -> int:
+        """Have the 4-bit weights of the first so many decoder layers lie unpacked in the format of products; how many do.
+
+        ``dtype``: none: the base's own. Where memory ends it ends too.
+        """
+        weights: dict[int, list[FrozenWeight]] = {}
+        for name, base in sorted((name, base) for name, base in self.bases.items() if base.quantised):
+            if (number := block_number(name)) is not None and number < layers:
+                weights.setdefault(number, []).append(base)
+        for number in sorted(weights):
+            try:
+                for base in weights[number]:
+                    base.keep(dtype or base.dtype)
+            except torch.OutOfMemoryError:
+                for base in weights[number]:
+                    base.let_go()
+                break
+            self._kept += weights[number]
+        return sum(all(base in self._kept for base in found) for found in weights.values())
+
+    def let_go(self) -> bool:
+        """Unpack all weights anew each time again; whether any was kept."""
+        kept, self._kept = self._kept, []
+        for base in kept:
+            base.let_go()
+        return bool(kept)
 
     @contextmanager
     def held(self, autocast: torch.dtype | None = None) -> Iterator[None]:
@@ -59,7 +88,8 @@ def fuse(model: Any) -> Fused:
     workspace = Workspace()
     fused = Fused(workspace)
     layers = {name: layer for name, module in model.named_modules() if (layer := _lora_linear(module, workspace))}
-    join_scales((name, layer.base) for name, layer in layers.items())
+    fused.bases = {name: layer.base for name, layer in layers.items()}
+    join_scales(fused.bases.items())
     for name, module in list(model.named_modules()):
         mlp = _of(layers, name, _MLP)
         if mlp and _is_silu(module) and _alike(mlp[:2]):

@@ -21,6 +21,7 @@ from torch.nn.functional import linear
 
 from core.models.frozen import FrozenWeight, Workspace
 from core.training.dropout import draw_kept
+from core.training.gated import LowRank
 
 
 class LoraLinear:
@@ -49,8 +50,8 @@ class LoraGroup:
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self.layers = tuple(layers)
         self.dropout = self.layers[0].dropout
-        rank, count = int(self.layers[0].a.shape[0]), len(self.layers)
-        self._ranks = [slice(rank * n, rank * (n + 1)) for n in range(count)]
+        self.rank = rank = int(self.layers[0].a.shape[0])
+        self._ranks = [slice(rank * n, rank * (n + 1)) for n in range(len(self.layers))]
         ends = [0]
         for layer in self.layers:
             ends.append(ends[-1] + layer.base.width)
@@ -99,40 +100,65 @@ class LoraGroup:
         """The low-rank products [rows, ranks] of all layers."""
         return self.dropped(rows, kept) @ self.rounded(rows.dtype)[0].T
 
-    def answers(self, rows: torch.Tensor, inner: torch.Tensor) -> list[torch.Tensor]:
-        """Each layer's answer [rows, out]."""
+    def answers(self, rows: torch.Tensor, inner: torch.Tensor, *, add: bool = True) -> list[torch.Tensor]:
+        """Each layer's answer [rows, out]; unless ``add`` without its low-rank product (``products``)."""
         found = []
         for layer, ranks, up in zip(self.layers, self._ranks, self.rounded(rows.dtype)[1], strict=True):
             answer = linear(rows, layer.base.weight(rows.dtype), layer.base.bias(rows.dtype))
-            found.append(answer.addmm_(inner[:, ranks], up.T, alpha=layer.scaling))
+            found.append(answer.addmm_(inner[:, ranks], up.T, alpha=layer.scaling) if add else answer)
         return found
 
+    def products(self, inner: torch.Tensor) -> list[LowRank]:
+        """What is to be added to each layer's base product."""
+        ups = self.rounded(inner.dtype)[1]
+        layers = zip(self.layers, self._ranks, ups, strict=True)
+        return [LowRank(inner[:, ranks], up.T, layer.scaling) for layer, ranks, up in layers]
+
+    def inner_gradients(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Of the inner products [rows, ranks], from each answer's gradient [rows, out]."""
+        ups = self.rounded(gradients[0].dtype)[1]
+        of_inner = gradients[0].new_empty(len(gradients[0]), self._ranks[-1].stop)
+        for layer, ranks, up, gradient in zip(self.layers, self._ranks, ups, gradients, strict=True):
+            place = of_inner[:, ranks]
+            torch.addmm(place, gradient, up, beta=0, alpha=layer.scaling, out=place)
+        return of_inner
+
     def matrix_gradients(
-        self, rows: torch.Tensor, kept: torch.Tensor | None, inner: torch.Tensor, gradients: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Of the inner products [rows, ranks], and of A, B of each layer in turn, from each answer's gradient [rows, out]."""
-        ups = self.rounded(rows.dtype)[1]
-        of_inner = torch.empty_like(inner)
-        of_ups = torch.empty(self.width, ups[0].shape[1], dtype=rows.dtype, device=rows.device)
-        for layer, ranks, outs, up, gradient in zip(self.layers, self._ranks, self._outs, ups, gradients, strict=True):
-            places = of_inner[:, ranks], of_ups[outs]
-            torch.addmm(places[0], gradient, up, beta=0, alpha=layer.scaling, out=places[0])
-            torch.addmm(places[1], gradient.T, inner[:, ranks], beta=0, alpha=layer.scaling, out=places[1])
+        self,
+        rows: torch.Tensor,
+        kept: torch.Tensor | None,
+        inner: torch.Tensor,
+        of_inner: torch.Tensor,
+        gradients: Sequence[torch.Tensor],
+    ) -> list[torch.Tensor]:
+        """Of A, B of each layer in turn, from each answer's gradient [rows, out] and those of the inner products."""
+        of_ups = torch.empty(self.width, self.rank, dtype=rows.dtype, device=rows.device)
+        for layer, ranks, outs, gradient in zip(self.layers, self._ranks, self._outs, gradients, strict=True):
+            place = of_ups[outs]
+            torch.addmm(place, gradient.T, inner[:, ranks], beta=0, alpha=layer.scaling, out=place)
         learnt_a = (of_inner.T @ self.dropped(rows, kept)).to(self.layers[0].a.dtype)
         learnt_b = of_ups.to(self.layers[0].b.dtype)
         pairs = zip(self._ranks, self._outs, strict=True)
-        return of_inner, [part for ranks, outs in pairs for part in (learnt_a[ranks], learnt_b[outs])]
+        return [part for ranks, outs in pairs for part in (learnt_a[ranks], learnt_b[outs])]
 
-    def row_gradients(self, kept: torch.Tensor | None, of_inner: torch.Tensor, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Of the rows [rows, in], from those of the inner products and of each answer."""
+    def row_gradients(
+        self, kept: torch.Tensor | None, of_inner: torch.Tensor, gradients: Sequence[torch.Tensor], *, add: bool = True
+    ) -> torch.Tensor:
+        """Of the rows [rows, in], from those of the inner products and of each answer; unless ``add`` without ``row_product``."""
         dtype = of_inner.dtype
         found: torch.Tensor | None = None
         for layer, gradient in zip(self.layers, gradients, strict=True):
             weight = layer.base.weight(dtype)
             found = gradient @ weight if found is None else found.addmm_(gradient, weight)
         assert found is not None
+        if not add:
+            return found
         a = self.rounded(dtype)[0]
         return found.addmm_(of_inner, a) if kept is None else found.add_(self.dropped(of_inner @ a, kept))
+
+    def row_product(self, of_inner: torch.Tensor) -> LowRank:
+        """What is to be added to the rows' gradient without dropout."""
+        return LowRank(of_inner, self.rounded(of_inner.dtype)[0])
 
 
 def flat_rows(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -170,7 +196,8 @@ class LoraProducts(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, inner, kept, *_ = ctx.saved_tensors
         flat = [flat_rows(gradient, rows.dtype) for gradient in gradients]
-        of_inner, of_matrices = ctx.group.matrix_gradients(rows, kept, inner, flat)
+        of_inner = ctx.group.inner_gradients(flat)
+        of_matrices = ctx.group.matrix_gradients(rows, kept, inner, of_inner, flat)
         if not ctx.needs_input_grad[0]:
             return None, None, *of_matrices
         return ctx.group.row_gradients(kept, of_inner, flat).view(ctx.shape).to(ctx.dtype), None, *of_matrices

@@ -1,66 +1,51 @@
 """A gated feed-forward part with LoRA on its three layers as one step of autograd: down(silu(gate(x)) · up(x)).
 
 Kept for the backward pass: the input, gate and up (2 inner widths a token; peft's way keeps at least 4). What lies
-between is computed again from them, in place. Under gradient checkpointing the second forward
+between is computed again from them, in place. Where ``core.training.gated`` has its kernels, gate and up are kept without their
+low-rank products, which are added where they are used. Under gradient checkpointing the second forward
 pass leaves out the down product, which nothing but the layer's own answer needs. A torch module.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import silu
 
 from core.training.fused_lora import LoraGroup, flat_rows, like_rows, out_dtype
+from core.training.gated import adds_on_the_way, gated, gated_gradients, gated_sum, gated_sum_gradients
 
 _state = threading.local()
 
 
 @contextmanager
-def _recomputing() -> Iterator[None]:
-    before = getattr(_state, "recomputing", False)
-    _state.recomputing = True
+def _in_pass(which: str) -> Iterator[None]:
+    before = getattr(_state, "checkpointed", "")
+    _state.checkpointed = which
     try:
         yield
     finally:
-        _state.recomputing = before
+        _state.checkpointed = before
 
 
 def checkpoint_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """``context_fn`` of torch's checkpoint: around the first forward pass, and around the one that is repeated."""
-    return nullcontext(), _recomputing()
+    return _in_pass("first"), _in_pass("repeated")
 
 
-def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) · up; all are [rows, inner]."""
-    if kernels := _kernels(gate):
-        return kernels[0](gate, up)[-1]
-    return silu(gate).mul_(up)
+@dataclass
+class _Open:
+    """A pass between its two halves. ``bare``: gate and up are without their low-rank products; ``kept``: of down's dropout."""
 
-
-def gated_gradients(gradient: torch.Tensor, gate: torch.Tensor, up: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up. All three arguments are written over: nothing needs them afterwards."""
-    if kernels := _kernels(gate):
-        of_gate, of_up = kernels[1](gate, up, gradient)
-        return of_gate, of_up
-    of_up = silu(gate).mul_(gradient)
-    return torch.ops.aten.silu_backward.grad_input(gradient.mul_(up), gate, grad_input=gate), of_up
-
-
-def _kernels(x: torch.Tensor) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-    """Liger's kernels, on a GPU where they are installed."""
-    if x.device.type != "cuda":
-        return None
-    try:
-        ops = import_module("liger_kernel.ops.swiglu")
-    except ImportError:
-        return None
-    return ops.swiglu_forward, ops.swiglu_backward
+    inner: torch.Tensor
+    gate: torch.Tensor
+    up: torch.Tensor
+    kept: torch.Tensor | None
+    bare: bool
 
 
 class LoraMlp:
@@ -69,7 +54,7 @@ class LoraMlp:
     def __init__(self, gate_up: LoraGroup, down: LoraGroup) -> None:
         self.gate_up, self.down = gate_up, down
         self.matrices = (*gate_up.matrices, *down.matrices)
-        self._unfinished: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
+        self._unfinished: _Open | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """The answer to ``x`` [..., width]."""
@@ -77,20 +62,22 @@ class LoraMlp:
             answer: torch.Tensor = MlpProducts.apply(x, self, *self.matrices)
             if self._unfinished is not None:  # checkpointing goes on after us, so the answer is needed after all
                 with torch.no_grad():  # by .data: for autograd the answer is what it has been from the first
-                    answer.data.copy_(self.finish(*self._unfinished).view(answer.shape))
+                    answer.data.copy_(self.finish(self._unfinished)[0].view(answer.shape))
             return answer
         finally:
             self._unfinished = None
 
-    def finish(self, gate: torch.Tensor, up: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        """The down layer's answer; ``kept`` says what its dropout leaves."""
-        inside = gated(gate, up)
-        (answer,) = self.down.answers(inside, self.down.inner(inside, kept))
-        return answer
+    def finish(self, half: _Open) -> tuple[torch.Tensor, torch.Tensor]:
+        """The down layer's answer, and its low-rank inner product."""
+        gate, up = half.gate, half.up
+        inside = gated_sum(gate, up, *self.gate_up.products(half.inner)) if half.bare else gated(gate, up)
+        inner = self.down.inner(inside, half.kept)
+        (answer,) = self.down.answers(inside, inner)
+        return answer, inner
 
-    def leave(self, gate: torch.Tensor, up: torch.Tensor, kept: torch.Tensor | None) -> None:
+    def leave(self, half: _Open) -> None:
         """Leave the answer open."""
-        self._unfinished = gate, up, kept
+        self._unfinished = half
 
 
 class MlpProducts(torch.autograd.Function):  # type: ignore[misc]
@@ -102,27 +89,44 @@ class MlpProducts(torch.autograd.Function):  # type: ignore[misc]
         rows = flat_rows(x, dtype)
         kept = mlp.gate_up.draw(rows)
         inner = mlp.gate_up.inner(rows, kept)
-        gate, up = mlp.gate_up.answers(rows, inner)
-        kept_down = mlp.down.draw(gate)
-        if getattr(_state, "recomputing", False):
+        bare = adds_on_the_way(rows, mlp.gate_up.rank)
+        gate, up = mlp.gate_up.answers(rows, inner, add=not bare)
+        half = _Open(inner, gate, up, mlp.down.draw(gate), bare)
+        of_down: torch.Tensor | None = None
+        checkpointed = getattr(_state, "checkpointed", "")
+        if checkpointed == "repeated":
             answer = torch.empty(len(rows), mlp.down.width, dtype=dtype, device=x.device)
-            mlp.leave(gate, up, kept_down)
+            mlp.leave(half)
         else:
-            answer = mlp.finish(gate, up, kept_down)
-        ctx.save_for_backward(rows, inner, gate, up, kept, kept_down, *matrices)
-        ctx.mlp, ctx.shape, ctx.dtype = mlp, x.shape, x.dtype
+            answer, of_down = mlp.finish(half)
+        if checkpointed:  # both passes must keep as many tensors
+            of_down = None
+        ctx.save_for_backward(rows, inner, gate, up, kept, half.kept, of_down, *matrices)
+        ctx.mlp, ctx.bare, ctx.shape, ctx.dtype = mlp, bare, x.shape, x.dtype
         return like_rows(answer, x).to(out_dtype(x, dtype))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, inner, gate, up, kept, kept_down, *_ = ctx.saved_tensors
+        rows, inner, gate, up, kept, kept_down, inner_down, *_ = ctx.saved_tensors
         mlp: LoraMlp = ctx.mlp
-        inside = gated(gate, up)
         flat = [flat_rows(gradient, rows.dtype)]
-        of_inner, of_down = mlp.down.matrix_gradients(inside, kept_down, mlp.down.inner(inside, kept_down), flat)
+        of_inner = mlp.down.inner_gradients(flat)
+        if ctx.bare:
+            late = [mlp.down.row_product(of_inner)] if kept_down is None else []
+            inside = mlp.down.row_gradients(kept_down, of_inner, flat, add=not late)  # its gradient, until the next line
+            of_gate, of_up = mlp.gate_up.products(inner)
+            gated_sum_gradients(inside, gate, up, of_gate, of_up, late[0] if late else None)
+            both = gate, up
+        else:
+            inside = gated(gate, up)
+        if inner_down is None:
+            inner_down = mlp.down.inner(inside, kept_down)
+        of_down = mlp.down.matrix_gradients(inside, kept_down, inner_down, of_inner, flat)
         del inside  # an inner width a token: what follows is the peak of a backward pass
-        both = gated_gradients(mlp.down.row_gradients(kept_down, of_inner, flat), gate, up)
-        of_inner, of_gate_up = mlp.gate_up.matrix_gradients(rows, kept, inner, both)
+        if not ctx.bare:
+            both = gated_gradients(mlp.down.row_gradients(kept_down, of_inner, flat), gate, up)
+        of_inner = mlp.gate_up.inner_gradients(both)
+        of_gate_up = mlp.gate_up.matrix_gradients(rows, kept, inner, of_inner, both)
         if not ctx.needs_input_grad[0]:
             return None, None, *of_gate_up, *of_down
         of_rows = mlp.gate_up.row_gradients(kept, of_inner, both)

@@ -36,6 +36,8 @@ class MeasuredRun(Record):
     row_tokens: float = Field(gt=0)
     passes_a_step: float = Field(default=1, gt=0)
     recomputed: int = Field(default=0, ge=0)
+    unpacked: int = Field(default=0, ge=0, description="layers whose 4-bit weights lay unpacked beside")
+    offloaded: bool = Field(default=False, description="inputs of recomputed layers lay in the host's memory")
     learnt_share: float = Field(default=0.25, ge=0, le=1)
     packed: bool = False
     fused: bool = Field(default=False, description="LoRA by core.training.fused; earlier runs went by peft's own path")

@@ -31,10 +31,11 @@ from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
+from core.training.offload import LayerInputs
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.sharing import SharedTrainer
 from core.training.spec import METHOD_NAMES, learning_rate
-from core.training.trainer import Passes, StepTrainer
+from core.training.trainer import PASS_MULTIPLE, Passes, StepTrainer
 
 EVERY_LAYER = 1_000_000
 
@@ -155,6 +156,8 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
         **share,
         passes=passes,
         say=reporter.log,
+        unpacked=plan.unpacked,
+        away=_away(loaded, plan),
         model=loaded.model,
         args=training_arguments(run, len(data.examples), loaded),
         train_dataset=list(data.examples),
@@ -164,6 +167,14 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
     watcher.estimated_bytes = plan.total
     watcher.trainer = trainer
     return trainer
+
+
+def _away(loaded: LoadedModel, plan: MemoryPlan) -> LayerInputs | None:
+    """Where the inputs of recomputed layers go; none: they stay."""
+    if not plan.offloaded:
+        return None
+    width = int(loaded.model.config.get_text_config().hidden_size)
+    return LayerInputs(loaded.device, width, (plan.pass_tokens + PASS_MULTIPLE) * width, loaded.dtype)
 
 
 def _memory_plan(spec: TrainSpec, data: TrainingData, loaded: LoadedModel, reporter: Reporter) -> MemoryPlan:
@@ -178,6 +189,8 @@ def _memory_plan(spec: TrainSpec, data: TrainingData, loaded: LoadedModel, repor
         return MemoryPlan(there, 0, 0, 0, EVERY_LAYER if spec.gradient_checkpointing else 0, PASS_TOKENS, free)
     plan = plan_training(spec, data.lengths, shape, device, free, data.learnt_share)
     recomputed = f", {plan.checkpointed} of {shape.layers} layers recomputed" if plan.checkpointed else ""
+    recomputed += ", their inputs in the host's memory" if plan.offloaded else ""
+    recomputed += f", the weights of {plan.unpacked} of {shape.layers} layers unpacked beside" if plan.unpacked else ""
     size = f"passes of at most {plan.pass_tokens:,} tokens{recomputed}, " if loaded.device.type == "cuda" else ""
     reporter.log(f"{size}about {plan.total / 1e9:.1f} GB at the peak, {plan.free / 1e9:.1f} GB may be used")
     return plan

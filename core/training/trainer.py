@@ -25,8 +25,10 @@ from core.prompts.examples import Example
 from core.training.batches import even_fit, split_step
 from core.training.fused_proof import fuse_what_holds
 from core.training.loss import Head, learnt_tokens, packed_batch, padded_batch
+from core.training.offload import LayerInputs
 
 PASS_OVERHEAD_TOKENS = 64
+_UNPACK = "4-bit weights are unpacked anew for each product"
 PASS_MULTIPLE = 64
 """Tokens of a packed pass on a GPU: kernels are built and chosen anew for fewer sizes (0.4 % more tokens at 8k)."""
 
@@ -97,9 +99,21 @@ def collate(examples: list[Example]) -> dict[str, Collated]:
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]
-    """Trains on ``Example`` rows. ``say`` gets a line when something notable happens (a pass that was halved)."""
+    """Trains on ``Example`` rows. ``say`` gets a line when something notable happens (a pass that was halved).
 
-    def __init__(self, *, passes: Passes, say: Callable[[str], None], **arguments: Any) -> None:
+    ``unpacked``: of so many layers 4-bit weights lie unpacked beside, as long as memory is left for it. ``away``: where inputs of
+    recomputed layers go.
+    """
+
+    def __init__(
+        self,
+        *,
+        passes: Passes,
+        say: Callable[[str], None],
+        unpacked: int = 0,
+        away: LayerInputs | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(data_collator=collate, **arguments)
         self.passes = passes
         self.last = StepReport()
@@ -110,6 +124,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self._say = say
         if fault:
             say(fault)
+        self._unpacked, self._away = unpacked, away
 
     def training_step(self, model: Any, inputs: dict[str, Collated], num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one optimiser step, summed over its passes; returns the mean loss of its learnt tokens."""
@@ -131,9 +146,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         gc.collect()
         gc.freeze()  # a collection of all objects takes 0.3 s, some of them in the midst of training
         self.model.zero_grad = self._forget_gradients
+        self._fused.keep(self._unpacked, self.passes.autocast)
         try:
             return super().train(*arguments, **options)
         finally:
+            self._fused.let_go()
             del self.model.zero_grad
             gc.unfreeze()
 
@@ -151,7 +168,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             except Exception as error:
                 if not should_reduce_batch_size(error):
                     raise
-                smaller = self.passes.halve(groups, lengths)
+                smaller = _UNPACK if self._fused.let_go() else self.passes.halve(groups, lengths)
                 if smaller is None:
                     raise UserError(
                         f"Out of memory on a single row of {max(lengths):,} tokens (step {self.state.global_step + 1})",
@@ -168,7 +185,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         with alone, self._fused.held(self.passes.autocast):
             for group in groups:
                 inputs, targets = self.passes.tensors([examples[place] for place in group], self.args.device)
-                with torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
+                away = self._away.away() if self._away else contextlib.nullcontext()
+                with away, torch.autocast(kind, self.passes.autocast, enabled=self.passes.autocast is not None):
                     loss = self._head.loss_sum(model, inputs, targets) / learnt
                 self.accelerator.backward(loss)
                 total += loss.detach()

@@ -57,7 +57,7 @@ def show(spec: TrainSpec, cost: Cost) -> None:
         st.metric("Tokens", formats.count(found.tokens), help="Real tokens over all epochs, padding left out.", width=CARD)
         st.metric("Time, about", formats.duration(found.whole_seconds), width=CARD)
         st.metric("Peak memory, about", formats.size(found.memory.total), help=free, width=CARD)
-    st.caption(f"{found.how_sure} {found.beside} {free}.")
+    st.caption(f"{found.how_sure} {found.beside} {free}. {found.memory.words}")
     if not found.memory.fits:
         advice = "\n".join(f"- {line}" for line in found.advice)
         st.warning(

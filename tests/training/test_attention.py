@@ -102,3 +102,39 @@ def test_an_older_kernel_gets_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(varlen, "varlen_attn", older)
     assert attention._options(0.125, None, 64, True) == {"is_causal": True, "factor": 1.0, "repeat": True}
     assert attention._options(0.25, None, 64, False) == {"is_causal": True, "factor": 2.0}
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_shared_heads_are_repeated_unless_the_kernel_is_proved_to_take_them(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    """As with torch 2.11, whose kernel has no ``enable_gqa``."""
+    import torch
+    from torch.nn.attention import varlen
+
+    from core.models.load import load_model
+    from core.training import attention
+
+    heads: list[tuple[int, int]] = []
+
+    def varlen_attn(q: Any, k: Any, v: Any, ends: Any, _: Any, __: int, ___: int, *, is_causal: bool = False) -> Any:
+        heads.append((q.shape[1], k.shape[1]))
+        if not right and q.shape[1] != k.shape[1]:
+            k = k * 1.5
+        times = q.shape[1] // k.shape[1]
+        scores = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(times, dim=1)) / q.shape[2] ** 0.5
+        return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v.repeat_interleave(times, dim=1))
+
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_attn)
+    monkeypatch.setattr(attention, "_shares_heads", {})
+    loaded = load_model(ModelRef(source="path", name=str(tiny), dtype="float32"), device="cpu", for_training=True)
+    config = loaded.model.config
+    config.num_attention_heads, config.num_key_value_heads = 4, 2
+    attention.prove_shared_heads(loaded)
+    assert heads == [(4, 2), (4, 4)]
+    kind = (torch.device("cpu"), torch.bfloat16, 4, 2, config.head_dim)
+    assert attention._shares_heads == {kind: right}
+    states = [torch.randn(1, count, 6, config.head_dim) for count in (4, 2, 2)]
+    ends = torch.tensor([0, 6], dtype=torch.int32)
+    attention.packed_attention(None, *states, None, cu_seq_lens_q=ends, max_length_q=6)
+    assert heads[-1] == ((4, 2) if right else (4, 4))

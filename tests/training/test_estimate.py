@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from core.errors import UserError
 from core.records import DatasetUse, ModelRef, TrainSpec
-from core.training.costs import learnt_numbers
+from core.training import memory_plan
+from core.training.costs import INPUTS_HERE, learnt_numbers
 from core.training.estimate import estimate_spec, plan_memory, shape_of
 
 QWEN_7B = {
@@ -89,7 +90,9 @@ def test_fused_7b_qlora_needs_what_was_counted(a_gpu: None, checkpointing: bool,
     assert one / plan.pass_tokens * 8192 / 1e9 == pytest.approx(counted, rel=0.12)
 
 
-def test_free_memory_decides_how_much_is_recomputed_and_then_how_large_passes_are(a_gpu: None) -> None:
+def test_free_memory_decides_how_much_is_recomputed_and_then_how_large_passes_are(
+    a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def plan(gigabytes: float, **values: Any) -> tuple[int, int, bool]:
         found = plan_memory(
             spec(lora_dropout=0.0, batch_size=40, **values), shape_of(QWEN_7B), 1024, 8000, "cuda:0", int(gigabytes * 1e9)
@@ -105,10 +108,48 @@ def test_free_memory_decides_how_much_is_recomputed_and_then_how_large_passes_ar
     some, tokens, fits = plan(20)
     assert 0 < some < 28
     assert (tokens, fits) == (8192, True)
+    monkeypatch.setattr(memory_plan, "_host_holds", lambda *_: False)
     assert plan(9)[0] == 28
     assert 4096 < plan(9)[1] < 8192
     assert plan(60, use_dora=True)[0] > 0  # peft's path keeps twice as much
     assert plan(4)[2] is False
+
+
+def test_before_passes_get_small_inputs_of_layers_go_to_the_host(a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(gigabytes: float) -> Any:
+        values = spec(lora_dropout=0.0, batch_size=40), shape_of(QWEN_7B), 1024, 8000, "cuda:0", int(gigabytes * 1e9)
+        return plan_memory(*values)
+
+    here, away, least = plan(10), plan(9), plan(7.9)
+    assert not here.offloaded
+    assert (away.offloaded, away.checkpointed, away.fits) == (True, 28, True)
+    assert away.words == "28 layers are computed twice, to keep less; what is kept of them waits in the host's memory."
+    assert here.words == "28 layers are computed twice, to keep less."
+    assert away.pass_tokens >= 8192
+    inputs = (28 - INPUTS_HERE) * 2 * 3584 * away.pass_tokens
+    assert inputs > 1.5e9
+    monkeypatch.setattr(memory_plan, "HOST_SHARE", 0.0)
+    assert plan(9).pass_tokens < 8192
+    assert not plan(9).offloaded
+    assert (least.offloaded, least.fits) == (True, True)
+    assert 1024 < least.pass_tokens < 8192
+
+
+def test_memory_that_is_left_goes_to_unpacked_weights(a_gpu: None) -> None:
+    def plan(gigabytes: float, **values: Any) -> Any:
+        return plan_memory(
+            spec(lora_dropout=0.0, batch_size=40, **values), shape_of(QWEN_7B), 1024, 8000, "cuda:0", int(gigabytes * 1e9)
+        )
+
+    whole, part, none = plan(60), plan(42), plan(30)
+    assert (whole.unpacked, whole.checkpointed) == (28, 0)
+    assert whole.words == "The 4-bit weights of 28 layers lie unpacked beside, since there is room."
+    assert 0 < part.unpacked < 28
+    assert (none.unpacked, none.checkpointed > 0) == (0, True)
+    assert whole.fits
+    assert part.fits
+    assert whole.weights - part.weights == pytest.approx(2 * shape_of(QWEN_7B).in_blocks * (28 - part.unpacked) / 28, rel=1e-6)
+    assert plan(70, method="lora").unpacked == plan(70, use_dora=True).unpacked == 0  # nothing to unpack; peft's own layers
 
 
 @CALM

@@ -85,6 +85,38 @@ def distance(one: tuple[Any, dict[str, Any]], other: tuple[Any, dict[str, Any]])
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("norm_after", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_low_rank_products_may_be_added_on_the_way(
+    dropout: float, norm_after: bool, checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU with our kernels, whose place plain products take."""
+    import torch
+
+    from core.training import fused_lora, fused_mlp
+    from core.training.fused import fuse
+    from core.training.prepare import enable_checkpointing
+
+    def kept(x: Any, p: float) -> Any:
+        draws = torch.rand(x.shape[-1], 48, generator=torch.Generator().manual_seed(x.shape[-1]))
+        return draws.T.ge(p)
+
+    monkeypatch.setattr(fused_lora, "draw_kept", kept)
+    model = make("llama", lora_dropout=dropout, quantised=True)
+    if norm_after:  # its answer is needed when it is recomputed
+        for layer in model.base_model.model.model.layers:
+            layer.mlp = torch.nn.Sequential(layer.mlp, torch.nn.Softmax(-1))
+    if checkpointed:
+        enable_checkpointing(model)
+    fuse(model)
+    wanted = look(model)
+    ways: list[int] = []
+    monkeypatch.setattr(fused_mlp, "adds_on_the_way", lambda rows, rank: ways.append(rank) or True)
+    assert distance(look(model), wanted) < 1e-5
+    assert set(ways) == {8}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("quantised", QUANTISED)
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "gemma", "phi3"])
 def test_answers_and_gradients_are_peft_s(kind: str, quantised: bool, checkpointed: bool) -> None:
@@ -299,3 +331,48 @@ def test_scales_that_lie_together_are_those_of_each_weight() -> None:
             if name in wanted:
                 assert torch.equal(by_layer[layer].weight(torch.float32), wanted[name])
                 assert torch.equal(dequantize_4bit(layer.weight.data, layer.weight.quant_state), wanted[name])
+
+
+def test_kept_weights_lie_unpacked_until_they_are_let_go() -> None:
+    import torch
+
+    from core.training.fused import fuse
+
+    model = make("llama", quantised=True)
+    fused = fuse(model)
+    wanted = look(model)
+    assert fused.keep(1) == 1
+    kept = [name for name, base in fused.bases.items() if base._kept is not None]
+    assert len(kept) == 7
+    assert all(".layers.0." in name for name in kept)
+    assert fused.keep(5, torch.float32) == 2
+    first = fused.bases[kept[0]].weight(torch.float32)
+    assert first.data_ptr() == fused.bases[kept[0]].weight(torch.float32).data_ptr()
+    with fused.held():
+        assert distance(look(model), wanted) == 0
+    assert fused.let_go()
+    assert not fused.let_go()
+    assert not any(base._kept is not None for base in fused.bases.values())
+    assert distance(look(model), wanted) == 0
+
+
+def test_weights_are_kept_as_far_as_memory_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from core.models.frozen import FrozenWeight
+    from core.training.fused import fuse
+
+    kept: list[Any] = []
+
+    def keep(self: Any, dtype: Any) -> None:
+        if len(kept) == 10:
+            raise torch.OutOfMemoryError("CUDA out of memory (made up)")
+        kept.append(self)
+        real(self, dtype)
+
+    real = FrozenWeight.keep
+    monkeypatch.setattr(FrozenWeight, "keep", keep)
+    fused = fuse(make("llama", quantised=True))
+    assert fused.keep(2) == 1
+    assert sum(base._kept is not None for base in fused.bases.values()) == 7
+    assert fuse(make("llama")).keep(2) == 0  # nothing to unpack

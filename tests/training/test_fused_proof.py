@@ -36,7 +36,7 @@ def test_short_numbers_hold_too(quantised: bool) -> None:
     assert (fault, bool(fused.names)) == ("", True)
 
 
-@pytest.mark.parametrize("where", ["answers", "matrix_gradients", "row_gradients"])
+@pytest.mark.parametrize("where", ["answers", "inner_gradients", "matrix_gradients", "row_gradients"])
 def test_layers_that_are_wrong_here_are_peft_s_again(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     from core.training.fused_lora import LoraGroup
     from core.training.fused_proof import fuse_what_holds
@@ -45,11 +45,9 @@ def test_layers_that_are_wrong_here_are_peft_s_again(monkeypatch: pytest.MonkeyP
     model = make()
     real = getattr(LoraGroup, where)
 
-    def wrong(*arguments: Any) -> Any:
-        found = real(*arguments)
-        if where == "answers":
-            return [2 * answer for answer in found]
-        return (found[0], [2 * part for part in found[1]]) if where == "matrix_gradients" else 2 * found
+    def wrong(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        return [2 * part for part in found] if isinstance(found, list) else 2 * found
 
     monkeypatch.setattr(LoraGroup, where, wrong)
     fused, fault = fuse_what_holds(model, None, prove=True)
@@ -64,7 +62,7 @@ def test_a_kernel_that_fails_here_is_no_fault_of_the_run(monkeypatch: pytest.Mon
     from core.training.fused_lora import LoraGroup
     from core.training.fused_proof import fuse_what_holds
 
-    def fails(*_arguments: Any) -> Any:
+    def fails(*_arguments: Any, **_options: Any) -> Any:
         raise RuntimeError("no kernel image is available\nmore")
 
     monkeypatch.setattr(LoraGroup, "answers", fails)

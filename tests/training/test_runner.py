@@ -172,6 +172,32 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_result(tiny: Path, people: 
     assert keeper.losses == pytest.approx(whole.losses, rel=1e-5)
 
 
+def test_out_of_memory_first_takes_the_room_of_unpacked_weights(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from core.training import trainer
+
+    kept: list[Any] = []
+    whole, keeper = Keeper(), Keeper()
+    values: dict[str, Any] = {"max_steps": 3, "lora_dropout": 0.0, "batch_size": 8, "dtype": "float32"}
+    train(make_run(tiny, people, **values), whole)
+    monkeypatch.setattr(trainer.fuse_what_holds.__globals__["Fused"], "keep", lambda self, *_: kept.append(self))
+    monkeypatch.setattr(trainer.fuse_what_holds.__globals__["Fused"], "let_go", lambda self: bool(kept) and bool(kept.pop()))
+    original = trainer.Head.loss_sum
+
+    def short_of_memory(head: Any, *arguments: Any) -> Any:
+        if kept:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(head, *arguments)
+
+    monkeypatch.setattr(trainer.Head, "loss_sum", short_of_memory)
+    train(make_run(tiny, people, **values), keeper)
+    said = [line for line in keeper.lines if "out of memory" in line]
+    assert len(said) == 1
+    assert "unpacked anew" in said[0]
+    assert keeper.losses == pytest.approx(whole.losses, rel=1e-5)
+
+
 def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from core.training import trainer
 
