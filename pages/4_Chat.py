@@ -42,9 +42,7 @@ with head:
         )
     else:
         shell.answer(
-            f"Ask {names} the same thing and see the elements each finds"
-            if len(chosen) > 1
-            else f"Ask {names}, and see how it answers",
+            f"Ask {names}, and see the elements each finds" if len(chosen) > 1 else f"Ask {names}, and see how it answers",
             f"Template {choice.template.ref}. {ready}",
         )
 

@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from core.demo import EXTRACTION
 from pages.ui import registry
@@ -79,6 +79,12 @@ def test_small_letters_stand_out_from_the_ground(full_app: App, browser: Browser
         assert len(letters) > 10
         worst = min(letters, key=lambda colour: contrast(colour, ground))
         assert contrast(worst, ground) >= 4.5, (worst, ground)
+        opened = tab.page.get_by_role("button", name="Table and downloads").first
+        opened.click()
+        expect(opened).to_have_attribute("aria-expanded", "true")
+        tab.page.wait_for_timeout(300)  # its colour fades over
+        words = opened.evaluate("e => getComputedStyle(e).color.match(/[\\d.]+/g).map(Number)")
+        assert contrast(words, ground) >= 4.5, (words, ground)
 
 
 LETTERS = """() => {
