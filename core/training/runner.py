@@ -151,6 +151,8 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
     )
     if plan.checkpointed:
         enable_checkpointing(loaded.model, plan.checkpointed)
+    if spec.neftune_alpha is not None:
+        Noise(loaded.model, spec.neftune_alpha, passes.pad)
     share = {"processes": spec.gpus} if is_launched() else {}
     trainer = (SharedTrainer if share else StepTrainer)(
         **share,
@@ -220,7 +222,6 @@ def training_arguments(run: Run, examples: int, loaded: LoadedModel) -> Training
         weight_decay=spec.weight_decay,
         max_grad_norm=spec.max_grad_norm,
         optim=optimizer_name(spec, loaded.device),
-        neftune_noise_alpha=spec.neftune_alpha,
         seed=spec.seed,
         data_seed=spec.seed,
         use_cpu=loaded.device.type == "cpu",
