@@ -20,6 +20,8 @@ FILTERS = {
 }  # fmt: skip
 FOCUS, _FIRST = "evaluation", "_metric_first"
 SHOWN = 12
+ALIKE = 0.9
+"""Evaluations of a split are of the same rows as long as one has so large a part of the other's: some may have left out a few."""
 TEXT_METRICS = ("bleu", "chrf")
 """They say nothing of labels."""
 
@@ -77,6 +79,17 @@ def _others(frame: pd.DataFrame, metric: str) -> str:
     )
 
 
+def _unlike(part: pd.DataFrame) -> str:
+    """Whether evaluations of one dataset answered different rows of it, in words; nothing where they didn't."""
+    splits, rows = sorted(name or "no split" for name in part["split"].unique()), part["rows"]
+    if len(splits) > 1:
+        several = f"{', '.join(splits[:-1])} and {splits[-1]}"
+        return f" They answered rows of {several}, and scores on different rows don't compare: filter by split."
+    if rows.min() >= ALIKE * rows.max():
+        return ""
+    return f" They answered {rows.min():,} to {rows.max():,} rows: Compare holds them side by side on the rows that all have."
+
+
 def sentence(frame: pd.DataFrame, ranked: pd.DataFrame, metric: str) -> tuple[str, str]:
     """The finding: which of the ``ranked`` is best, how sure, and over what it was counted; who is ranked by another gold."""
     name, higher = tidy.METRICS[metric]
@@ -94,6 +107,8 @@ def sentence(frame: pd.DataFrame, ranked: pd.DataFrame, metric: str) -> tuple[st
     )
     if len(where) > 1:
         detail += " Scores on different rows don't compare: filter by dataset."
+    else:
+        detail += _unlike(frame[frame["key"].isin(ranked["key"])])
     detail += _others(frame, metric)
     return f"Best {over}: {best['name']}, {name} {written}.", detail
 
@@ -137,6 +152,7 @@ def peers(record: Evaluation, kept: list[Evaluation], ranked: pd.DataFrame, most
     """The one that is looked into, last; before it the best others on the same rows, a prompt beside a fine-tune among them."""
     by_id = {e.evaluation_id: e for e in kept}
     same = [by_id[key] for key in ranked["key"] if key in by_id and place(by_id[key]) == place(record)]
+    same = [e for e in same if min(e.rows, record.rows) >= ALIKE * max(e.rows, record.rows)]
     others = [e for e in same if e.evaluation_id != record.evaluation_id]
     unlike = [e for e in others if bool(e.spec.arm.run) != bool(record.spec.arm.run)][:1]
     others = ([e for e in others if e not in unlike][: most - 1 - len(unlike)] + unlike)[: most - 1]

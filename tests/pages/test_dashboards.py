@@ -141,6 +141,24 @@ def test_a_trend_is_of_one_way_to_answer_the_same_rows(filled: Filled) -> None:
     }
 
 
+def test_scores_on_other_rows_of_a_dataset_are_told_and_not_drawn_side_by_side(filled: Filled) -> None:
+    first, second = get_evaluation(filled.base), get_evaluation(filled.tuned)
+
+    def told(*records: Evaluation) -> str:
+        frame = tidy.evaluations(records)
+        return leaderboard.sentence(frame, tidy.ranked(frame, "micro_f1"), "micro_f1")[1]
+
+    few = second.model_copy(update={"evaluation_id": "few", "rows": 7})
+    dev = second.model_copy(update={"evaluation_id": "dev", "spec": second.spec.model_copy(update={"split": "dev"})})
+    most = second.model_copy(update={"evaluation_id": "most", "rows": 19})
+    assert "rows" not in told(first, second).replace("evaluations", "")
+    assert f"They answered 7 to {first.rows} rows: Compare" in told(first, few)
+    assert "rows of dev and test" in told(first, dev)
+    everything = [first, second, few, dev, most]
+    ranked = tidy.ranked(tidy.evaluations(everything), "micro_f1")
+    assert {e.evaluation_id for e in leaderboard.peers(first, everything, ranked)} == {filled.base, filled.tuned, "most"}
+
+
 def test_lengths_and_likelihoods_cover_every_row(filled: Filled) -> None:
     record = get_evaluation(filled.tuned)
     bins = tidy_rows.length_bins([record])
