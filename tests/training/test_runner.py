@@ -198,6 +198,29 @@ def test_out_of_memory_first_takes_the_room_of_unpacked_weights(tiny: Path, peop
     assert keeper.losses == pytest.approx(whole.losses, rel=1e-5)
 
 
+def test_inputs_of_recomputed_layers_may_wait_in_the_host_s_memory(
+    tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU with little memory."""
+    from core.training import runner
+    from core.training.offload import LayerInputs
+
+    values: dict[str, Any] = {"max_steps": 3, "batch_size": 8, "dtype": "float32", "gradient_checkpointing": True}
+    here, there = Keeper(), Keeper()
+    train(make_run(tiny, people, **values), here)
+    made: list[LayerInputs] = []
+
+    def away(loaded: Any, plan: Any) -> LayerInputs:
+        width = loaded.model.config.hidden_size
+        made.append(LayerInputs(loaded.device, width, 10**7, loaded.dtype, least=1))
+        return made[0]
+
+    monkeypatch.setattr(runner, "_away", away)
+    train(make_run(tiny, people, **values), there)
+    assert made[0].count >= 2
+    assert there.losses == pytest.approx(here.losses, rel=1e-6)
+
+
 def test_a_loss_that_is_not_a_number_stops_with_step_and_rows(tiny: Path, people: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from core.training import trainer
 
