@@ -62,6 +62,7 @@ TORCH_MODULES = frozenset(
         "core.models.frozen",
         "core.models.fourbit",
         "core.training.loss",
+        "core.training.noise",
         "core.training.offload",
         "core.training.prepare",
         "core.training.runner",

@@ -31,6 +31,7 @@ from core.training.dev import Looks, dev_rows
 from core.training.distributed import is_launched, launch, local_device, rank
 from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
+from core.training.noise import Noise
 from core.training.offload import LayerInputs
 from core.training.prepare import autocast_dtype, enable_checkpointing, load_for_training, trainable_parameters
 from core.training.sharing import SharedTrainer
