@@ -147,8 +147,10 @@ def last_results(chosen: Selection) -> None:
 
 
 def _names(shown: list[Evaluation]) -> dict[str, str]:
-    """What to call them, with the number of rows where that differs."""
+    """What to call them, with the number of rows where that differs; without the gold that the heading names."""
     names = leaderboard.unique_names(shown)
+    short = {key: name.removesuffix(f", gold of v{shown[0].version}") for key, name in names.items()}
+    names = short if len(set(short.values())) == len(short) else names
     if len({e.rows for e in shown}) == 1:
         return names
     return {e.evaluation_id: f"{names[e.evaluation_id]} · {formats.plural(e.rows, 'row')}" for e in shown}

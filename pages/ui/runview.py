@@ -147,7 +147,7 @@ def _draw(run: Run, *, live: bool) -> None:
         shell.answer(*sentence(run, job, steps, dev))
     with state:
         if live:
-            _controls(job)
+            _controls(job, carded="loss" in steps)
         elif run.complete and job.state == "finished":
             _way_on(run)
         else:
@@ -206,10 +206,17 @@ def _curves(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame, *, live:
     charts.csv(steps, name, key="loss_all", label=f"All {formats.count(len(steps))} steps as CSV")
 
 
-def _controls(job: Job) -> None:
+def line_beside_cards(job: Job) -> str:
+    """Of the progress only what no card says: how many steps a second, and a look at dev."""
+    at = job.progress
+    rate = f"{formats.number(at.rate)} {at.unit}/s" if at.rate else ""
+    return " · ".join(part for part in (rate, "" if at.message.endswith("tokens/s") else at.message) if part)
+
+
+def _controls(job: Job, *, carded: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         states.badge(job.state)
-        line = states.progress_line(job)
+        line = line_beside_cards(job) if carded and job.state == "running" else states.progress_line(job)
         st.markdown(f":gray[{line}]" if line else "", width="stretch")
         if job.state != "stopping":
             label = "Leave the queue" if job.state == "queued" else "Stop and keep a checkpoint"

@@ -119,3 +119,6 @@ def test_evaluations_on_fewer_rows_say_how_many(tmp_path: Path) -> None:
     assert set(home._names([few, many]).values()) == {"prompt alone", "fine-tune"}
     named = home._names([few.model_copy(update={"rows": 8}), many])
     assert set(named.values()) == {"prompt alone · 8 rows", "fine-tune · 20 rows"}
+    again = few.model_copy(update={"evaluation_id": "evaluation-again", "name": "prompt alone, gold of v1"})
+    assert set(home._names([again, many]).values()) == {"prompt alone", "fine-tune"}
+    assert set(home._names([again, few]).values()) == {"prompt alone", "prompt alone, gold of v1"}

@@ -482,3 +482,16 @@ def test_a_card_says_once_that_its_job_runs(filled: Filled) -> None:
     assert not page.exception
     assert [str(bar.text or "") for bar in page.progress] == [""]
     assert states.progress_line(get_job(filled.job)) == ""
+
+
+def test_what_the_cards_of_a_run_say_is_not_said_above_them(filled: Filled) -> None:
+    at = Progress(done=12, total=20, unit="steps", rate=0.5, eta_seconds=16, message="loss 0.410, 140 tokens/s")
+    change_job(filled.job, state="running", pid=os.getpid(), heartbeat=now(), progress=at)
+    page = open_train(filled.run)
+    assert {m.label: m.value for m in page.metric}["Time left"] == "16 s"
+    assert [m.value for m in page.markdown if "steps/s" in m.value] == [":gray[0.500 steps/s]"]
+    looking = at.model_copy(update={"message": "looking at dev: 4 rows are being answered"})
+    change_job(filled.job, progress=looking)
+    assert [m.value for m in page.run().markdown if "steps/s" in m.value] == [
+        ":gray[0.500 steps/s · looking at dev: 4 rows are being answered]"
+    ]
