@@ -140,6 +140,11 @@ class EndpointStream(Iterator[str]):
         try:
             with self._opened() as response:
                 self._response = response
+                if "json" in response.headers.get("Content-Type", ""):  # it doesn't stream
+                    if piece := self._take(json.loads(response.read())):
+                        yield piece
+                    self._finish = "stop" if self._finish == "stopped" else self._finish
+                    return
                 for line in response:
                     if self._closed or (self._should_stop and self._should_stop()):
                         return
@@ -182,7 +187,7 @@ class EndpointStream(Iterator[str]):
         self._usage = chunk.get("usage") or self._usage
         text = ""
         for choice in chunk.get("choices") or ():
-            text += (choice.get("delta") or {}).get("content") or ""
+            text += (choice.get("delta") or choice.get("message") or {}).get("content") or ""
             if choice.get("finish_reason"):
                 self._finish = "length" if choice["finish_reason"] == "length" else "stop"
         if text:

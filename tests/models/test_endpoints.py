@@ -53,6 +53,13 @@ def server() -> Iterator[StandIn]:
                 self.wfile.write(body)
                 return
             self.send_response(200)
+            if stand.ending == "whole":
+                choice = {"message": {"role": "assistant", "content": "".join(SAID)}, "finish_reason": "length"}
+                usage = {"prompt_tokens": 12, "completion_tokens": 7}
+                self.send_header("Content-Type", "application/json; charset=utf-8")
+                self.end_headers()
+                self.wfile.write(json.dumps({"choices": [choice], "usage": usage}).encode())
+                return
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             try:
@@ -140,6 +147,14 @@ def test_how_an_answer_ends_where_nobody_says_why(server: StandIn) -> None:
     server.ending = "none"
     with pytest.raises(BrokenOffError, match="in the middle"):
         list(ask(engine(server)))
+
+
+def test_an_answer_that_comes_whole(server: StandIn) -> None:
+    server.ending = "whole"
+    stream = ask(engine(server))
+    assert list(stream) == ["".join(SAID)]
+    answer = stream.answer
+    assert (answer.text, answer.finish, answer.tokens, answer.prompt_tokens) == ("".join(SAID), "length", 7, 12)
 
 
 def test_a_character_in_two_halves_is_one(server: StandIn) -> None:
