@@ -240,6 +240,28 @@ def test_text_operations(op: str, row: dict[str, Any], expected: dict[str, Any])
     assert outcome.changes["row_id"].to_pylist() == ["aaaaaa-0000001"]
 
 
+def test_texts_are_replaced_as_they_are_written_the_longest_first() -> None:
+    talk = json.dumps([{"role": "user", "content": "Who is {{name}}?"}, {"role": "assistant", "content": "{{Name}}"}])
+    replacements = {"{{name}}": "小智 (v1.0)", "{{name}}n": "X", "小智": "never", ".*": None, "公司": "企业"}
+    outcome = run(
+        "replace_text",
+        {"input": "我是{{name}}.*", "output": '{"公司":["{{name}}n"]}'},
+        {"input": "as it is", "messages": talk},
+        {"input": "untouched", "output": '{"n":["x"]}'},
+        params={"replacements": replacements},
+    )
+    assert cells(outcome, "input") == ["我是小智 (v1.0)", "as it is", "untouched"]
+    assert cells(outcome, "output")[0] == '{"企业":["X"]}'
+    assert [turn["content"] for turn in json.loads(cells(outcome, "messages")[1])] == ["Who is 小智 (v1.0)?", "{{Name}}"]
+    assert outcome.changes["row_id"].to_pylist() == ["aaaaaa-0000001", "aaaaaa-0000002"]
+    assert outcome.changes["reason"][0].as_py().startswith("replaced: .*, {{name}}")
+    step = operation_of(Step(op="replace_text", params={"replacements": replacements}))
+    assert step.elements_after(("公司", "企业", "n")) == ("企业", "n")
+    for wrong in ({}, {"replacements": {}}, {"replacements": {" ": "x"}}):
+        with pytest.raises(SpecError):
+            operation_of(Step(op="replace_text", params=wrong))
+
+
 def test_drop_turn_faults() -> None:
     bad = json.dumps([{"role": "assistant", "content": "a"}])
     outcome = run("drop_turn_faults", {"messages": bad}, {})

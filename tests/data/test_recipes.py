@@ -39,6 +39,7 @@ STEPS: list[tuple[str, dict[str, Any]]] = [
     ("drop_near_duplicates", {}),
     ("drop_issues", {"issues": ["ungrounded_value"]}),
     ("normalise", {}),
+    ("replace_text", {"replacements": {"张三": "李四", "n": None}}),
     ("normalise", {"punctuation": True, "join_lines": True}),
     ("drop_empty", {}),
     ("fix_json", {}),

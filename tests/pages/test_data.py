@@ -358,4 +358,22 @@ def test_the_contents_of_a_classification_are_its_classes(open_page: Callable[..
     assert profile("intents").facts["class_counts"] == {"card": 9, "转账": 3, "loan": 1}
     app = open_page(DATA, dataset="intents", data_view="Contents")
     check(app)
-    assert any("3 classes; the commonest has 69 % of the rows." in caption.value for caption in app.caption)
+    told = [caption.value for caption in app.caption if "3 classes; the commonest has 69 % of the rows." in caption.value]
+    assert len(told) == 1  # without faults they are the page's chart, and no tab says them again
+
+
+def test_placeholders_are_filled_in_by_a_step(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    rows = [{"instruction": f"问 {n}", "input": "", "output": "我是 {{name}}，由 {{author}} 开发。"} for n in range(3)]
+    path.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    import_file(path, "identity")
+    app = open_page(DATA, dataset="identity")
+    app.selectbox(key="recipe_add_op").set_value("replace_text").run()
+    app.text_area(key="recipe_new_replace_text_replacements").set_value("{{name}} = 小智\n{{author}} = 云海").run()
+    app.button(key="recipe_add_go").click().run()
+    check(app)
+    app.button(key="recipe_apply").click().run()
+    check(app)
+    assert read_rows("identity")["output"].to_pylist() == ["我是 小智，由 云海 开发。"] * 3
+    assert profile("identity").issues["placeholder"] == 0
+    assert read_ledger("identity")["reason"].to_pylist() == ["replaced: {{author}}, {{name}}"] * 3

@@ -20,7 +20,15 @@ from core.data.operations.rows import (
     ResolveLeaks,
     Sample,
 )
-from core.data.operations.text import ConvertScript, MaskPersonal, Normalise, RepairMojibake, StripControl, StripMarkup
+from core.data.operations.text import (
+    ConvertScript,
+    MaskPersonal,
+    Normalise,
+    RepairMojibake,
+    ReplaceText,
+    StripControl,
+    StripMarkup,
+)
 from core.data.operations.values import UngroundedValues, UnknownElements
 from core.data.split import SplitRows
 from core.errors import SpecError
@@ -35,6 +43,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "normalise": Normalise,
     "convert_script": ConvertScript,
     "mask_personal": MaskPersonal,
+    "replace_text": ReplaceText,
     "drop_empty": DropEmpty,
     "fix_json": FixJson,
     "lists_of_strings": ListsOfStrings,

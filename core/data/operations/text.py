@@ -5,10 +5,11 @@ Input and answer get the same treatment, so that a value that stood in the input
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.data import normalise as forms
 from core.data.detect import characters, markup, mojibake, personal
@@ -109,6 +110,40 @@ class MaskPersonal(_TextOperation):
         kinds = self.kinds
         reason = "masked: " + ", ".join(kinds)
         return self._map(state, context, lambda text: personal.mask_personal(text, kinds), personal.PATTERN, reason)
+
+
+class ReplaceText(_TextOperation):
+    """Texts replaced by others wherever they stand, such as a ``{{name}}`` that nobody filled in; names of elements, too.
+
+    They are looked for as they are written, case included, the longest first, and what was put in isn't looked through again.
+    """
+
+    op: ClassVar[str] = "replace_text"
+    title: ClassVar[str] = "Replace text"
+    replacements: dict[str, str | None] = Field(
+        min_length=1, description="One a line: text = new text. Nothing after the sign takes it out."
+    )
+
+    @field_validator("replacements")
+    @classmethod
+    def _told(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        if not all(text.strip() for text in value):
+            raise ValueError("a text to replace is empty")
+        return value
+
+    def run(self, state: State, context: Context) -> Outcome:
+        texts = ", ".join(sorted(self.replacements))
+        return self._map(state, context, self._replaced, self._pattern, f"replaced: {texts}")
+
+    def elements_after(self, elements: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self._replaced, elements))) if "output" in self.columns else elements
+
+    @property
+    def _pattern(self) -> str:
+        return "|".join(re.escape(text) for text in sorted(self.replacements, key=len, reverse=True))
+
+    def _replaced(self, text: str) -> str:
+        return re.sub(self._pattern, lambda match: self.replacements[match[0]] or "", text)
 
 
 def _if(test: Callable[[str], bool], function: TextFunction) -> TextFunction:
