@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.models.default import default_model_folder, is_converted
-from core.models.hub import downloaded
-from core.records import GenerationSettings, ModelRef, Template
+from core.models.context import context_length, local_folder
+from core.records import GenerationSettings, Template
+
+__all__ = ["PLAIN", "PRESETS", "context_length", "local_folder", "own_settings"]
 
 PLAIN = Template(
     name="plain", kind="chat", system="", user="{{ input }}", description="Free chat: what is typed, nothing around it."
@@ -22,24 +23,6 @@ PRESETS: dict[str, GenerationSettings] = {
     "Balanced": GenerationSettings(max_new_tokens=MOST_TOKENS, temperature=0.7, top_p=0.9),
     "Creative": GenerationSettings(max_new_tokens=2 * MOST_TOKENS, temperature=1.0, top_p=0.95, repetition_penalty=1.05),
 }
-DEFAULT_CONTEXT = 2048
-
-
-def context_length(model_folder: Path) -> int:
-    """The context window of a model in tokens, from its config.json."""
-    config = _read(model_folder / "config.json")
-    text = config.get("text_config") or config
-    return int(text.get("max_position_embeddings") or text.get("n_positions") or DEFAULT_CONTEXT)
-
-
-def local_folder(ref: ModelRef) -> Path | None:
-    """Where a model lies on this machine, if it does; downloads nothing."""
-    if ref.source == "default":
-        return default_model_folder() if is_converted() else None
-    if ref.source == "path":
-        return Path(ref.name) if Path(ref.name).is_dir() else None
-    wanted = (ref.source, ref.name, ref.revision)
-    return next((folder for known, folder in downloaded() if (known.source, known.name, known.revision) == wanted), None)
 
 
 def own_settings(model_folder: Path | None) -> GenerationSettings:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError
+from core.models.context import known_context, local_folder
 from core.prompts.examples import IGNORED, Dropped, Example, answer_ids, build_example, prompt_ids
 from core.prompts.parity import require_parity
 from core.prompts.render import RowError
@@ -97,10 +98,23 @@ def examples_of(
 
     SpecError where a chat or an evaluation would read the first rows with other tokens than they are trained with.
     """
+    spec = within_context(spec)
     elements = get_dataset(use.dataset).elements
     rows = read_rows(use.dataset, use.version, split=use.split, limit=use.limit).to_pylist()
     require_parity(template, rows[:PARITY_ROWS], tokenizer=tokenizer, elements=elements)
     return [example_of(row, spec, template, tokenizer, elements) for row in rows]
+
+
+def within_context(spec: TrainSpec) -> TrainSpec:
+    """The spec with no greater ``max_length`` than its model reads: a longer row could be learnt, but never be answered.
+
+    One token of the model's window is left for an answer to begin with, as the engine asks for.
+    """
+    folder = local_folder(spec.model)
+    context = None if folder is None else known_context(folder)
+    if context is None or spec.max_length < context:
+        return spec
+    return spec.model_copy(update={"max_length": context - 1})
 
 
 def example_of(

@@ -24,7 +24,7 @@ from core.records import DatasetUse, GenerationSettings, Reporter, Task, Templat
 from core.store.datasets import get_dataset
 from core.store.files import write_json, write_text
 from core.training.attention import generating_attention
-from core.training.data import dev_examples
+from core.training.data import dev_examples, within_context
 from core.training.prepare import short_adapter
 from core.training.samples import SAMPLE_FILE, SAMPLES
 from core.training.scores import answer_scores
@@ -54,6 +54,7 @@ class DevRows:
 def dev_rows(use: DatasetUse, spec: TrainSpec, template: Template, tokenizer: Any) -> DevRows:
     """The rows of dev that are looked at: the first ``eval_rows``, spread over it, that fit into ``max_length``."""
     dataset = get_dataset(use.dataset)
+    spec = within_context(spec)
     made = list(dev_examples(use, spec, template, tokenizer))
     fitting = [found for found in made if len(found[1]) + len(found[2]) <= spec.max_length]
     rows, prompts, golds = zip(*fitting[: spec.eval_rows], strict=True) if fitting else ((), (), ())

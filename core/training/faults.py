@@ -20,7 +20,7 @@ from core.prompts.templates import find_template
 from core.records import DatasetUse, ModelRef, TrainSpec
 from core.settings import get_settings
 from core.store.datasets import get_dataset, get_version, read_rows
-from core.training.data import dev_examples, example_of
+from core.training.data import dev_examples, example_of, within_context
 
 LOOKED = 1000
 """Rows of a dataset, the shortest, that are tried before none is said to fit."""
@@ -87,7 +87,8 @@ _DECIDING = {"data", "model", "template", "max_length", "overflow", "loss_on", "
 @lru_cache(maxsize=128)
 def _length_fault(kept: str, use_json: str, dev: bool, eval_rows: int, stamp: tuple[str, ...]) -> str:
     """What is wrong with all rows that are tried; empty when one can be used. ``stamp``: which workspace's version it is."""
-    spec, use = TrainSpec.model_validate_json(kept), DatasetUse.model_validate_json(use_json)
+    asked, use = TrainSpec.model_validate_json(kept), DatasetUse.model_validate_json(use_json)
+    spec = within_context(asked)
     where = f"{use.dataset!r} v{use.version}, split {use.split!r},"
     needed: list[int] = []
     reason = ""
@@ -107,10 +108,12 @@ def _length_fault(kept: str, use_json: str, dev: bool, eval_rows: int, stamp: tu
     if not needed:
         return f"not one row of {where} can be used: {reason}" if reason else ""
     way = "" if dev or spec.overflow != "drop" else ", or let longer rows be shortened (`overflow: shorten_input`)"
-    return (
-        f"max_length: not one row of {where} fits into {spec.max_length:,} tokens; "
-        f"the shortest needs {min(needed):,}: give at least that{way}"
-    )
+    most = f"{spec.max_length:,} tokens"
+    if spec.max_length < asked.max_length:
+        most, give = f"the {most} that the model reads", "take a model that reads more"
+    else:
+        give = "give at least that"
+    return f"max_length: not one row of {where} fits into {most}; the shortest needs {min(needed):,}: {give}{way}"
 
 
 def _shortest(spec: TrainSpec, use: DatasetUse) -> Iterator[Example | Dropped]:

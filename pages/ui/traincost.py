@@ -17,6 +17,7 @@ from core.prompts.templates import find_template
 from core.records import TrainSpec
 from core.store.datasets import get_dataset, read_rows
 from core.store.runs import list_runs
+from core.training.data import within_context
 from core.training.estimate import Estimate, estimate_spec
 from pages.ui import formats, states, tables, tokenrow
 
@@ -96,7 +97,7 @@ def _learnt(spec: TrainSpec) -> None:
             return
         view = mask_view(
             find_template(spec.template), row, tokenizer=load_tokenizer(spec.model), elements=get_dataset(use.dataset).elements,
-            turns=spec.turns, max_length=spec.max_length, overflow=spec.overflow, loss_on=spec.loss_on,
+            turns=spec.turns, max_length=within_context(spec).max_length, overflow=spec.overflow, loss_on=spec.loss_on,
         )  # fmt: skip
         tokenrow.said(view)
         tokenrow.coloured(view)

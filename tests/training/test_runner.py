@@ -137,6 +137,25 @@ def test_dropped_and_shortened_rows_are_counted_and_named(tiny: Path, workspace:
     assert shortened.summary["shortened_rows"] == 6
 
 
+def test_rows_longer_than_the_model_reads_are_left_out_and_named_whatever_max_length_says(
+    tiny: Path, workspace: Path, tmp_path: Path
+) -> None:
+    small = Path(shutil.copytree(tiny, tmp_path / "small"))
+    config = json.loads((small / "config.json").read_text("utf-8")) | {"max_position_embeddings": 400}
+    (small / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    keeper, dataset = Keeper(), keep("long", rows_table(24, long_every=5))
+    dev = DatasetUse(dataset=dataset, split="dev")
+    values: dict[str, Any] = {"max_steps": 1, "max_length": 4096, "dev": dev, "eval_max_new_tokens": 2}
+    run = train(make_run(small, dataset, **values), keeper)  # the look would have failed on the long row
+    assert (run.complete, run.dropped_rows) == (True, 4)
+    assert any("more than 399" in line for line in keeper.lines)
+    assert "dev: 3 rows are looked at, 1 longer than max_length are left out" in keeper.lines
+    shortened = train(make_run(small, dataset, overflow="shorten_input", **values))
+    assert (shortened.dropped_rows, shortened.summary["shortened_rows"]) == (0, 4)
+    with pytest.raises(UserError, match="fits into the 399 tokens that the model reads"):
+        make_run(small, keep("only", rows_table(12, long_every=1)), max_length=4096)
+
+
 def test_dev_rows_that_are_too_long_are_counted_in_the_log(tiny: Path, workspace: Path) -> None:
     keeper, dataset = Keeper(), keep("long", rows_table(24, long_every=5))
     dev = DatasetUse(dataset=dataset, split="dev")
