@@ -60,6 +60,7 @@ with states.catching("Your data is as it was."):
                 dataview.rows_of_issue(dataset, version, found, frame, clicked)
         with right:
             recipe.panel(dataset, version, issues.remedies(frame))
-        tabs = {"Contents": lambda *_: dataview.contents(found, key="contents"), **tabs}
+        if not frame.empty:  # else they stand above
+            tabs = {"Contents": lambda *_: dataview.contents(found, key="contents"), **tabs}
 
     views.tabs({name: partial(draw, dataset, version) for name, draw in tabs.items()}, key="data_view")

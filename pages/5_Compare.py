@@ -109,13 +109,14 @@ with states.catching():
     shell.answer(comparison.headline(found, versus), versus.verdict + apart)
     if len(found.versus) > 1:
         comparison.all_arms(found)
-    plots, errors = charts.pair("compare")
+    plots, errors = charts.pair("compare") if versus.moves.num_rows else (st.container(), None)
     with plots, st.container(key="chart"):
         st.subheader("Where they differ", anchor=False)
         comparison.forest(found, versus)
-    with errors:
-        st.subheader("What became of each value", anchor=False)
-        comparison.matrix(found, versus)
+    if errors is not None:
+        with errors:
+            st.subheader("What became of each value", anchor=False)
+            comparison.matrix(found, versus)
     st.subheader("Rows", anchor=False)
     pairrows.rows(found, number)
     sureness.take(found)

@@ -176,7 +176,7 @@ def forest(
         annotations=[
             {
                 "x": 1.0, "xref": "paper", "xanchor": "left", "xshift": 6, "y": row["label"], "showarrow": False,
-                "text": f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]".replace("-", "−"),
+                "text": f"{_signed(row['value'])} [{_signed(row['low'])}, {_signed(row['high'])}]",
             }
             for row in frame.to_dict("records")
         ],
@@ -227,3 +227,8 @@ def trend(frame: pd.DataFrame, *, metric: str, x: str, title: str = "") -> go.Fi
 def _score_axis(made: go.Figure, frame: pd.DataFrame) -> None:
     if len(frame) and frame["value"].max() <= 1.0 and frame["value"].min() >= 0:
         made.update_xaxes(range=[-0.04, 1.04], tickvals=[0, 0.25, 0.5, 0.75, 1])
+
+
+def _signed(value: float) -> str:
+    """``+0.33``, ``−0.05``; what rounds to zero has no sign."""
+    return f"{value:+.2f}".replace("-", "−") if round(value, 2) else "0.00"

@@ -154,12 +154,12 @@ def headline(found: Comparison, versus: Versus) -> str:
         )
         return f"{ours} and {theirs} score the same on each of {rows} rows: {same}"
     if metric != "exact_match":
-        by = formats.interval(change["value"], change["low"], change["high"], signed=True)
+        by = formats.unbroken(formats.interval(change["value"], change["low"], change["high"], signed=True))
         before = f"{formats.score(base.scores[metric])} by {theirs}"
         return f"{ours} reaches {name} {formats.score(arm.scores[metric])} against {before}: {by}"
     right, before = (formats.count(a.scores[metric] * found.rows) for a in (arm, base))
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
-    change_of = f"{value} [{low}, {high}]"
+    change_of = formats.unbroken(f"{value} [{low}, {high}]")
     return f"{ours} answers {right} of {rows} rows exactly against {before} by {theirs}: {change_of}"
 
 
@@ -204,7 +204,7 @@ def name_of(found: Comparison, versus: Versus) -> str:
 
 
 def matrix(found: Comparison, versus: Versus) -> None:
-    """The error-transition matrix; a click on a cell shows its rows."""
+    """The error-transition matrix of a task with elements; a click on a cell shows its rows."""
     frame = pd.DataFrame(
         [
             {"before": KINDS[before], "after": KINDS[after], "rows": count}
@@ -212,9 +212,6 @@ def matrix(found: Comparison, versus: Versus) -> None:
             for after, count in line.items()
         ]
     )
-    if frame.empty:
-        st.caption("No pairs to follow: this task has no elements.")
-        return
     charts.show(
         matrices.transitions(frame, left=arm_names(found)[0], right=name_of(found, versus), order=kinds(versus)),
         key="matrix",

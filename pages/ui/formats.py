@@ -40,6 +40,11 @@ def interval(value: float | None, low: float | None, high: float | None, *, sign
     return f"{write(value)} [{write(low)}, {write(high)}]"
 
 
+def unbroken(text: str) -> str:
+    """The same on one line, for a value with its interval in a heading."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def difference(value: float | None, places: int = 2) -> str:
     """A difference with its sign: ``+0.33``, ``−0.05``; zero has none."""
     if value is None or _absent(value):

@@ -99,6 +99,10 @@ def test_forest_tells_sure_from_unsure_by_shape() -> None:
     )
     marks = [(t.marker.symbol, t.marker.color) for t in evaluation.forest(frame).data]
     assert marks == [("circle", style.TUNED), ("circle-open", style.NEUTRAL), ("circle", style.FAULT)]
+    near = frame.assign(value=[-0.001, 0.02, -0.2], low=[-0.004, -0.05, -0.3], high=[0.004, 0.09, -0.1])
+    assert [note.text for note in evaluation.forest(near).layout.annotations] == [
+        "0.00 [0.00, 0.00]", "+0.02 [−0.05, +0.09]", "−0.20 [−0.30, −0.10]",
+    ]  # fmt: skip
     by_p = evaluation.forest(frame.assign(p=[0.06, 0.6, 0.01])).data  # an interval without 0 beside a p that isn't clear
     assert {y: trace.marker.symbol for trace in by_p for y in trace.y} == {"a": "circle-open", "b": "circle-open", "c": "circle"}
 

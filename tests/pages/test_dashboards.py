@@ -44,13 +44,17 @@ def labelled(tmp_path: Path) -> Evaluation:
         {"instruction": "Which intent?", "input": [f"text {n}" for n in range(6)], "output": GOLD, "split": "test"}
     ).to_csv(path, index=False)
     import_file(path, "intents", task="classification", elements=("refund", "order", "greeting"))
-    table = read_rows("intents")
-    spec = EvaluationSpec(dataset="intents", version=1, split="test", arm=Arm(name="by hand"))
+    return answered("by hand", SAID)
+
+
+def answered(name: str, said: list[str]) -> Evaluation:
+    """An evaluation of the intents in which these labels were said."""
+    spec = EvaluationSpec(dataset="intents", version=1, split="test", arm=Arm(name=name))
     record = Evaluation(
-        evaluation_id=new_id("evaluation"), name="by hand", spec=spec, task="classification", version=1,
+        evaluation_id=new_id("evaluation"), name=name, spec=spec, task="classification", version=1,
         elements=get_dataset("intents").elements, template=find_template("chat"),
     )  # fmt: skip
-    return finish(record, answers_table(table, SAID, {}))
+    return finish(record, answers_table(read_rows("intents"), said, {}))
 
 
 def test_confusions_and_their_rows(labelled: Evaluation) -> None:
@@ -92,6 +96,16 @@ def test_what_is_looked_into_is_in_the_address_and_leads_the_views(open_page: Ca
     app = open_page(METRICS, evaluation="evaluation-that-is-gone")
     check(app)
     assert app.selectbox(key="evaluation").value == filled.tuned
+
+
+def test_a_comparison_without_elements_has_no_empty_half(open_page: Callable[..., AppTest], labelled: Evaluation) -> None:
+    right = answered("all right", GOLD)
+    app = open_page(COMPARE, dataset="intents", arms=[labelled.evaluation_id, right.evaluation_id])
+    check(app)
+    assert app.header[0].value.startswith("all right reaches Accuracy 1.00 against 0.50 by by hand: +0.50\N{NO-BREAK SPACE}[")
+    heads = [head.value for head in app.subheader]
+    assert "Where they differ" in heads
+    assert "What became of each value" not in heads
 
 
 def test_ranking_begins_with_the_metric_of_the_chosen_dataset(

@@ -96,7 +96,7 @@ def test_compare_says_in_words_that_no_row_differs_and_names_the_score_that_tell
     found = compare([filled.base, filled.tuned])
     poor = replace(found, arms=tuple(replace(arm, scores=arm.scores | {"exact_match": 0.0}) for arm in found.arms))
     told = comparison.headline(poor, poor.versus[0])
-    assert re.fullmatch(r"fine-tune reaches Micro-F1 0\.\d\d against 0\.\d\d by prompt alone: \+0\.\d\d \[.*\]", told), told
+    assert re.fullmatch(r"fine-tune reaches Micro-F1 0\.\d\d against 0\.\d\d by prompt alone: \+0\.\d\d\s\[.*\]", told), told
 
 
 def test_compare_with_one_arm_asks_for_the_other(tmp_path: Path) -> None:
