@@ -80,8 +80,15 @@ def key(*, predicted: bool, hits: bool = False) -> str:
     return f'<div class="tw-text tw-key">{"".join(entries)}</div>'
 
 
-def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list[Value]] | None) -> str:
-    """Elements as a table: gold beside predicted, values that aren't in the text in red and saying so."""
+def elements_table(
+    gold: Mapping[str, list[Value]],
+    predicted: Mapping[str, list[Value]] | None,
+    faults: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
+    """Elements as a table: gold beside predicted, values that aren't in the text in red and saying so.
+
+    ``faults``: of each element how many values have which fault, in words; none: values are only held against each other.
+    """
     names = list(dict.fromkeys([*gold, *(predicted or {})]))
     if not names:
         return '<div class="tw-key">No element is named in this row.</div>'
@@ -91,6 +98,9 @@ def elements_table(gold: Mapping[str, list[Value]], predicted: Mapping[str, list
         cells = [f'<td class="name">{html.escape(name)}</td>', f"<td>{_chips(gold.get(name, []), 'gold')}</td>"]
         if predicted is not None:
             verdict = _verdict(gold.get(name, []), predicted.get(name, []))
+            if faults is not None:
+                told = ", ".join(f"{amount} {fault}" for fault, amount in faults.get(name, {}).items())
+                verdict = html.escape(told) or "right"
             cells += [f"<td>{_chips(predicted.get(name, []), 'predicted')}</td>", f"<td>{verdict}</td>"]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f"<th>{text}</th>" for text in heads)

@@ -6,11 +6,14 @@ Knows nothing of where the row comes from: text, gold and prediction are given.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from core.data.answers import Answer, parse_answer
+from core.evaluation.metrics.error_kinds import match_row
+from core.figures import tidy
 from pages.ui import marks
 from pages.ui.marks import Mark
 
@@ -78,7 +81,18 @@ def _extraction(text: str, gold: str, predicted: str | None, hits: Sequence[Mark
     _unreadable("gold answer", gold, right)
     if answered is not None:
         _unreadable("prediction", predicted or "", answered)
-    st.html(marks.elements_table(gold_values, told_values))
+    faults = _faults(right, predicted or "", text) if answered is not None and answered.ok else None
+    st.html(marks.elements_table(gold_values, told_values, faults))
+
+
+def _faults(gold: Answer, predicted: str, text: str) -> dict[str, Counter[str]]:
+    """Of each element how many values have which fault, as they are counted; a value under the wrong element is told at both."""
+    found: dict[str, Counter[str]] = {}
+    for one in match_row(gold, predicted, text).outcomes:
+        if one.kind != "correct":
+            for element in dict.fromkeys((one.element, one.predicted_element or one.element)):
+                found.setdefault(element, Counter())[tidy.ERROR_WORDS[one.kind].lower()] += 1
+    return found
 
 
 def _unreadable(what: str, text: str, answer: Answer) -> None:

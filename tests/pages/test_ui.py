@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.data.answers import parse_answer
-from pages.ui import charts, formats, marks
+from pages.ui import charts, formats, marks, rowview
 from pages.ui.marks import Mark
 
 
@@ -124,6 +124,23 @@ def test_elements_table_tells_right_from_wrong() -> None:
     shown = marks.elements_table(gold, told)
     assert "1 missed, 1 wrong" in shown
     assert "&lt;i&gt;Bob&lt;/i&gt;" in shown
+
+
+def test_a_row_names_the_faults_that_are_counted() -> None:
+    text = "Anna Lee met Tom in Oslo."
+    gold = parse_answer('{"person": ["Anna Lee", "Tom"], "town": ["Oslo"], "year": ["1999"], "<b>": ["met"]}')
+    said = '{"person": ["Anna", "Oslo"], "town": ["Bergen"], "<b>": ["met", "met"]}'
+    faults = rowview._faults(gold, said, text)
+    assert {element: dict(counted) for element, counted in faults.items()} == {
+        "town": {"under the wrong element": 1, "not in the text": 1},
+        "person": {"under the wrong element": 1, "cut at the wrong place": 1, "missed": 1},
+        "year": {"missed": 1},
+        "<b>": {"said twice": 1},
+    }
+    right, told = (marks.ground(answer, text, "gold")[1] for answer in (gold, parse_answer(said)))
+    shown = marks.elements_table(right, told, faults)
+    assert "1 under the wrong element, 1 not in the text" in shown
+    assert "<b>" not in shown
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
