@@ -79,8 +79,11 @@ def _fields(shape: str, columns: Sequence[str], guessed: Mapping[str, str], fiel
                 column,
                 options,
                 index=options.index(field) if field in options else 0,
+                format_func=lambda name: "kept beside" if name == UNUSED else name,
                 key=f"import_column_{shape}_{column}",
             )
+    if UNUSED in chosen.values():
+        st.caption("A column that is kept beside is no part of question and answer: it stays with its row, and is exported.")
     as_guessed = {column: field if (field := guessed.get(column, UNUSED)) in options else UNUSED for column in chosen}
     if chosen == as_guessed:
         return {}
