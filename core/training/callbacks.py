@@ -73,6 +73,11 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             if last or self.stopped or self.converged:
                 self._close()
                 raise NothingLeftError
+        if self._agreed(self._reporter.should_stop()):  # while the model was loaded
+            self.stopped = True
+            self._reporter.log("stopping: before a step was taken")
+            self._close()
+            raise NothingLeftError
         self._began = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:

@@ -55,6 +55,20 @@ def test_a_look_that_is_stopped_twice_is_made_up_and_no_step_comes_before(tiny: 
     assert third.losses | first.losses == whole.losses
 
 
+def test_a_stop_while_the_model_is_loaded_is_obeyed_before_a_step(tiny: Path, people: str) -> None:
+    whole, none, first, again, rest = Keeper(), Keeper(stop_after=0), Keeper(stop_after=3), Keeper(stop_after=0), Keeper()
+    train(queued(tiny, people), whole)
+    run = queued(tiny, people)
+    stopped = train(run, none)
+    assert (stopped.steps, stopped.complete, none.steps) == (0, False, {})
+    assert train(run, first).steps == 3
+    stopped = train(get_run(run.run_id), again)
+    assert (stopped.steps, stopped.complete) == (3, False)
+    assert train(stopped, rest).complete
+    assert first.losses | rest.losses == whole.losses
+    assert looks_of(first, rest) == looks_of(whole)
+
+
 def test_a_stop_in_the_last_look_leaves_it_to_a_resume(tiny: Path, people: str) -> None:
     whole = Keeper()
     wanted = train(queued(tiny, people, eval_every=None), whole)
