@@ -36,7 +36,8 @@ def show(
     """Draw one row. ``key`` must be unique on the page.
 
     ``gold`` and ``predicted`` are answers as text; for extraction they are JSON objects of elements.
-    ``messages`` is the JSON list of a multi-turn row. ``hits`` are marks of what a check found in ``text``.
+    ``instruction`` is the question where there is no ``text``, but of an extraction. ``messages`` is the JSON list of a
+    multi-turn row. ``hits`` are marks of what a check found in ``text``.
     ``raw`` adds texts to the raw tab (e.g. the rendered prompt).
     """
     names = ["Row", "Against gold", "Raw text"] if predicted is not None else ["Row", "Raw text"]
@@ -48,7 +49,9 @@ def show(
         elif extraction:
             _extraction(text, gold, predicted, hits)
         else:
-            st.html(marks.marked(text, list(hits)) if text else '<div class="tw-key">The input is empty.</div>')
+            asked = text if text.strip() else instruction  # some data ask by the instruction alone
+            empty = '<div class="tw-key">The input is empty.</div>'
+            st.html(marks.marked(asked, list(hits) if asked is text else []) if asked.strip() else empty)
             _plain(gold, predicted)
     for tab in middle:
         with tab:

@@ -348,6 +348,8 @@ def test_data_that_ask_by_the_instruction_show_it(open_page: Callable[..., AppTe
     check(app)
     shown = next(frame.value for frame in app.dataframe if "instruction" in frame.value or "input" in frame.value)
     assert shown["instruction"].tolist() == ["你是谁？"] * len(shown)
+    assert any("你是谁？" in text for text in texts(app))
+    assert not any("The input is empty" in text for text in texts(app))
 
 
 def test_the_contents_of_a_classification_are_its_classes(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
