@@ -16,6 +16,7 @@ from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, ratio
 from core.evaluation.scoring import metrics_of as score_metrics
 from core.evaluation.scoring import rate_differences
 from core.evaluation.statistics import paired, wilson
+from core.evaluation.unvaried import widened_differences
 from core.models.tokenizer import load_tokenizer
 from core.prompts.examples import IGNORED, Example
 from core.prompts.render import stop_strings
@@ -103,7 +104,8 @@ def differences(adapter: Statistics, other: Statistics) -> dict[str, float]:
     metrics: dict[str, Metric] = {"micro_f1": by_name[micro], "loss": _loss}
     shares = rate_differences(adapter, other, {micro: by_name[micro]})  # none for the micro-F1 of an extraction
     found: dict[str, float] = {}
-    for name, (value, low, high, _) in paired(adapter, other, metrics).items():
+    drawn = widened_differences(paired(adapter, other, metrics), adapter, other)
+    for name, (value, low, high, _) in drawn.items():
         if name == "micro_f1" and micro in shares:
             low, high = shares[micro]
         found |= {f"{name}_difference": value, f"{name}_difference_low": low, f"{name}_difference_high": high}
@@ -148,8 +150,7 @@ def _finding(v: Mapping[str, float], rows: int) -> str:
         return f"clearly lose micro-F1 on the same {rows} rows: {told}."
     if v[f"{key}_low"] > 0:
         return f"clearly gain micro-F1 on the same {rows} rows: {told}."
-    more = "More rows (`export --merge --check N`) tell more."
-    return f"show no clear difference in micro-F1 on the same {rows} rows: {told}. {more}"
+    return f"show no clear difference in micro-F1 on the same {rows} rows: {told}. More rows would tell more."
 
 
 def _told(v: Mapping[str, float], name: str, digits: int) -> str:

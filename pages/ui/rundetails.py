@@ -219,9 +219,9 @@ def _exports(run: Run, job: Job) -> None:
             rows = _compared_rows(run) if merge and not full else 0
             label = "Merge" if merge and not full else "Write the folder"
             if rows:
-                seconds = seconds_to_compare(run, rows)
                 label = f"Merge and compare on {formats.plural(rows, 'row')}"
-                label += f", about {formats.duration(seconds)}" if seconds else ""
+                if seconds := seconds_to_compare(run, rows):
+                    st.caption(f"Answering takes about {formats.duration(seconds)}; merging and loading come on top.")
             st.button(label, key=f"export_{merge}", icon=":material/drive_file_move:", on_click=_write, args=(run, merge, rows))
 
 

@@ -72,6 +72,24 @@ def test_the_time_holds_loading_and_looks_and_says_how_well_it_is_known(tmp_path
     assert told[0].count("counted, not measured here yet") == 2
 
 
+def test_before_the_first_run_the_answer_is_what_it_would_cost(tmp_path: Path, chat_holds_the_device: None) -> None:
+    with_dev(tmp_path)
+    page = open_train(dataset="talks")
+    assert re.match(r"Nothing is trained yet: 20 rows of talks would take about .+ and .+ GB of memory", page.header[0].value)
+    page.number_input(key="train_length").set_value(16)
+    page.run()
+    assert page.header[0].value == "Nothing is trained yet: 2 settings below must be changed before it can start"
+    page.number_input(key="train_length").set_value(512)
+    page.run()
+    page.button(key="train_start").click().run()
+    assert not page.exception
+    assert [toast.value for toast in page.toast] == ["talks-qlora is in the queue; the top of the page shows how it goes."]
+    assert any("scrollTo(0, 0)" in html.value for html in page.html)
+    assert "waits for its turn" in page.header[0].value
+    page.run()
+    assert not any("scrollTo(0, 0)" in html.value for html in page.html)
+
+
 def test_every_setting_reaches_the_spec(tmp_path: Path) -> None:
     with_dev(tmp_path)
     page = open_train(dataset="talks")
@@ -305,7 +323,8 @@ def test_what_a_comparison_of_merged_weights_takes_is_told_by_the_looks_at_dev(f
     save_run(timed)
     page = open_train(filled.run)
     assert page.number_input(key="export_rows").max == 10
-    assert page.button(key="export_True").label == "Merge and compare on 10 rows, about 1 min"
+    assert page.button(key="export_True").label == "Merge and compare on 10 rows"
+    assert "Answering takes about 1 min" in words(page)
 
 
 def test_what_was_chosen_for_the_machine_is_shown(filled: Filled) -> None:

@@ -118,6 +118,12 @@ def test_labels_that_stay_the_same_after_merging_are_no_certainty() -> None:
     assert found["loss_difference_low"] == found["loss_difference_high"] == 0
 
 
+def test_elements_that_stay_the_same_after_merging_are_no_certainty() -> None:
+    found = differences(counted(3, 6, 0.3), counted(3, 6, 0.3))
+    assert found["micro_f1_difference"] == 0
+    assert [found[f"micro_f1_difference_{end}"] for end in ("low", "high")] == pytest.approx([-0.390, 0.390], abs=0.001)
+
+
 def test_a_parity_report_says_a_loss_only_where_it_is_clear() -> None:
     def report(low: float, value: float, high: float, same: float = 0.5) -> dict[str, dict[str, float]]:
         whole = {"micro_f1": 0.5, "exact_match": 0.5, "loss": 0.3, "rows": 31.0}
