@@ -23,6 +23,7 @@ from core.evaluation.metrics.rows import Floats, Statistics, align
 from core.evaluation.resampling import RESAMPLES, SEED, bootstrap_sums
 from core.evaluation.scoring import LOWER_IS_BETTER, metrics_of
 from core.evaluation.statistics import Interval, interval_of
+from core.evaluation.unvaried import evidence
 from core.evaluation.verdict import NAMES
 from core.records import Evaluation, Run, TrainSpec
 
@@ -124,6 +125,7 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
     measure, top = measures[metric], _top(metric)
     each = np.array([float(measure(s.sums())) for s in statistics]) / top
     drawn = np.stack([measure(bootstrap_sums(s, RESAMPLES, SEED)) for s in statistics], axis=1) / top
+    drawn, alike = _doubted(drawn, each, [evidence(metric, s) for s in statistics])
     places = [[i for i, (rows, _) in enumerate(ordered) if rows == size] for size in sizes]
     values = np.array([each[place].mean() for place in places])
     samples = np.stack([drawn[:, place].mean(axis=1) for place in places], axis=1)
@@ -134,9 +136,13 @@ def learning_curve(runs: Sequence[tuple[int, str]], metric: str = "micro_f1", *,
     expected, exponent = _extrapolated(np.array(sizes, float), values[None, :], target)
     ahead, _ = _extrapolated(np.array(sizes, float), samples, target)
     value, last = float(expected[0]), float(values[-1])
+    ends = [interval_of(samples[:, i], float(v)) for i, v in enumerate(values)]
+    ends = [
+        Interval(min(e.low, v), max(e.high, v)) if alike[p].any() else e for e, v, p in zip(ends, values, places, strict=True)
+    ]
     points = tuple(
-        Point(rows, top * float(v), *_times(top, interval_of(samples[:, i], float(v))), tuple((top * each[place]).tolist()))
-        for i, (rows, v, place) in enumerate(zip(sizes, values, places, strict=True))
+        Point(rows, top * float(v), *_times(top, end), tuple((top * each[place]).tolist()))
+        for rows, v, end, place in zip(sizes, values, ends, places, strict=True)
     )
     return LearningCurve(
         metric=metric,
@@ -158,6 +164,18 @@ def _top(metric: str) -> float:
 
 def _times(factor: float, ends: Interval) -> Interval:
     return Interval(factor * ends.low, factor * ends.high)
+
+
+def _doubted(drawn: Floats, scores: Floats, rows: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Resamples (resamples x evaluations), and which had no spread: these are drawn from what so many rows that are right or
+    wrong leave open (Jeffreys' beta distribution), since test rows that are all alike, all wrong say, are no certainty."""
+    alike = np.ptp(drawn, axis=0) < 1e-12
+    rng = np.random.default_rng(SEED + 2)
+    found = drawn.copy()
+    for place in np.flatnonzero(alike).tolist():
+        right = scores[place] * rows[place]
+        found[:, place] = rng.beta(right + 0.5, rows[place] - right + 0.5, len(drawn))
+    return found, alike
 
 
 def _seed_spread(groups: Sequence[Floats]) -> tuple[float, int]:

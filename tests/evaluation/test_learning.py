@@ -55,6 +55,25 @@ def test_flat_curve(saved: dict[str, Statistics]) -> None:
     assert not curve.sentence.startswith("More data should help")
 
 
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_test_rows_that_are_all_alike_leave_it_open(saved: dict[str, Statistics], score: float) -> None:
+    rng = np.random.default_rng(2)
+    for n in (100, 200, 400):
+        saved[f"few{n}"], saved[f"many{n}"] = arm(score, 12, rng), arm(score, 20_000, rng)
+    few = learning.learning_curve([(n, f"few{n}") for n in (100, 200, 400)])
+    for point in few.points:
+        assert point.score == score
+        assert point.low <= score <= point.high
+        assert point.high - point.low > 0.1
+    assert few.gain == pytest.approx(0, abs=1e-3)
+    assert few.gain_interval.high - few.gain_interval.low > 0.05
+    if score == 0:
+        assert few.sentence.startswith("Whether more data would help is open")
+    many = learning.learning_curve([(n, f"many{n}") for n in (100, 200, 400)])
+    assert many.gain_interval.high - many.gain_interval.low < 0.005
+    assert many.sentence.startswith("More data would bring little")
+
+
 def trained(spread: float, size: int, rows: int, rng: np.random.Generator) -> Statistics:
     """A training whose error lies around that of the power law as another seed would have it."""
     error = 2 * size**-0.3 * np.exp(rng.normal(0, spread))
