@@ -123,6 +123,17 @@ def test_without_leaks(make_evaluation: Make, engine: Callable[..., Any]) -> Non
     assert (clean.rows, clean.difference["exact_match"]["value"]) == (30, 1)
 
 
+def test_a_question_in_the_other_script_is_leaked(make_evaluation: Make, engine: Callable[..., Any]) -> None:
+    def leak(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows[0] = {**rows[0], "input": "陈晓明现任国内贸易部金属材料流通司副司长"}
+        rows[30] = {**rows[30], "input": "陳曉明現任國內貿易部金屬材料流通司副司長"}
+        return rows
+
+    new_version(leak)
+    run_evaluation(make_evaluation("e", version=2), SilentReporter(), engine())
+    assert without_leaks("e", near=None)["leaked"] == ["r-0030"]
+
+
 def test_gold_that_both_arms_contradict_is_suspect(make_evaluation: Make, engine: Callable[..., Any]) -> None:
     def spoil(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows[30]["output"] = '{"人": ["张三30"], "地": ["Bergen"]}'
