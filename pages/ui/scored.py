@@ -40,6 +40,8 @@ def elements(records: list[Evaluation]) -> None:
     last = frame[frame["key"] == record.evaluation_id]
     worst = last.sort_values("value").iloc[0]
     title = f"{worst['element']} is the weakest {what} of {worst['arm']}: F1 {worst['value']:.2f}"
+    if last["value"].nunique() == 1 and len(last) > 1:
+        title = f"Every {what} of {worst['arm']} has F1 {worst['value']:.2f}"
     kept = last.sort_values("value")["element"].head(MOST_LABELS)
     points = charts.show(
         figures.element_bars(frame[frame["element"].isin(kept)], title=title),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from core.data.importing import import_file
 from core.evaluation import decisions, transitions
 from core.evaluation.compare import compare
-from core.evaluation.rescore import rescore
+from core.evaluation.rescore import import_predictions, rescore
 from core.evaluation.runner import finish
 from core.figures import evaluation as figures
 from core.figures import matrices, tidy, tidy_rows
@@ -234,3 +235,20 @@ def test_exports_hold_the_numbers_and_need_no_network() -> None:
     assert "<title>Scores &lt;of&gt; arms</title>" in page
     assert "src=" not in page[: page.index("Plotly.newPlot")].split("<script", 1)[0]
     assert 'src="http' not in page
+
+
+def test_no_element_is_called_weakest_where_all_are_alike(
+    open_page: Callable[..., AppTest], filled: Filled, tmp_path: Path
+) -> None:
+    path = tmp_path / "perfect.jsonl"
+    rows = read_rows(filled.dataset, split="test").to_pylist()
+    path.write_text("".join(json.dumps({"row_id": r["row_id"], "prediction": r["output"]}) + "\n" for r in rows), "utf-8")
+    perfect = import_predictions(path, filled.dataset)
+    titles = []
+    for key in (perfect.evaluation_id, filled.base):
+        app = open_page(METRICS, metrics_view="By element", evaluation=key)
+        check(app)
+        layouts = [json.loads(chart.proto.spec)["layout"] for chart in app.get("plotly_chart")]
+        titles += [layout.get("title", {}).get("text", "").replace("<br>", " ") for layout in layouts]
+    assert any("Every element of perfect has F1 1.00" in title for title in titles)
+    assert any("is the weakest element of prompt alone" in title for title in titles)
