@@ -5,6 +5,8 @@ Knows nothing of pages or the command line: both show ``message`` and ``hint`` w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """A fault in the user's input, with a way out.
@@ -24,11 +26,15 @@ class InputFileError(UserError):
 
 
 class UnnamedColumnsError(InputFileError):
-    """A table of which no column goes by a known name of a text or of its answer; ``columns`` are all it has."""
+    """A table of which no column goes by a known name of a text or of its answer; ``columns`` are all it has.
 
-    def __init__(self, message: str, hint: str, columns: tuple[str, ...]) -> None:
+    ``likely``: column → field as the cells tell, if they do.
+    """
+
+    def __init__(self, message: str, hint: str, columns: tuple[str, ...], likely: Mapping[str, str] | None = None) -> None:
         super().__init__(message, hint)
         self.columns = columns
+        self.likely = dict(likely or {})
 
 
 class ConflictError(UserError):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from core.data.mapping import BESIDE_ELEMENTS, FIELDS, guess_beside_elements
+from pages.ui import states
 
 UNUSED = "not used"
 COLUMNS = 24
@@ -20,15 +21,21 @@ TABLES = ("", "flat")
 """Shapes whose columns can be elements; ``""``: no shape fits yet."""
 
 
-def mapping(shape: str, columns: Sequence[str], guessed: Mapping[str, str]) -> dict[str, str]:
-    """Which column is which, and which are elements; empty as long as all stay as ``guessed``."""
+def mapping(
+    shape: str, columns: Sequence[str], guessed: Mapping[str, str], likely: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Which column is which, and which are elements; empty as long as all stay as ``guessed``.
+
+    ``likely``: column → field as the cells tell, which the choice of elements begins with.
+    """
     if not columns:
         return {}
     st.markdown("**Which column is what**")
-    elements = _elements(columns) if shape in TABLES and len(columns) > 1 else {}
+    elements = _elements(columns, likely or {}) if shape in TABLES and len(columns) > 1 else {}
     if not elements:
         return _fields(shape, columns, guessed, [field for field in FIELDS if field not in ("element", "extra")])
-    beside = {column: field for column, field in guess_beside_elements(columns, elements).items() if field != "element"}
+    text = {column: field for column, field in (likely or {}).items() if field == "input" and column not in elements}
+    beside = {column: field for column, field in guess_beside_elements(columns, text | elements).items() if field != "element"}
     rest = [column for column in columns if column not in elements]
     return beside | _fields("columns", rest, beside, [field for field in BESIDE_ELEMENTS if field != "extra"]) | elements
 
@@ -47,15 +54,20 @@ def missing(chosen: Mapping[str, str]) -> str:
     )
 
 
-def _elements(columns: Sequence[str]) -> dict[str, str]:
+def _elements(columns: Sequence[str], likely: Mapping[str, str]) -> dict[str, str]:
+    standing = [column for column in columns if likely.get(column) == "element"]
     chosen = st.multiselect(
         "Columns that are elements",
         columns,
+        standing,
         key=f"import_element_columns_{'|'.join(columns)}",
         placeholder="none: the answer is in one column",
         help="For a table with a column for each element. The answer of a row is made of its cells that aren't empty; "
         "the headings name the elements.",
     )
+    if standing and set(chosen) == set(standing):
+        text = next(column for column, field in likely.items() if field == "input")
+        st.caption(f"Chosen since their cells stand in {states.plain(text)}. Change it where that isn't what is to be found.")
     return dict.fromkeys((column for column in columns if column in chosen), "element")
 
 

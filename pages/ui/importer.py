@@ -115,7 +115,7 @@ def dialog() -> None:
         try:
             first, named = _guess(local, changed, None, ()), {}
         except UnnamedColumnsError as unnamed:
-            named = columns.mapping("", unnamed.columns, guess_flat(unnamed.columns))
+            named = columns.mapping("", unnamed.columns, guess_flat(unnamed.columns), unnamed.likely)
             if told := columns.missing(named):
                 st.info(told)
                 return

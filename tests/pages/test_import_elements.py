@@ -51,6 +51,24 @@ def test_columns_are_chosen_as_elements_where_no_name_tells(open_page: Callable[
     assert list_datasets()[0].elements == ("甲方", "金额")
 
 
+def test_columns_whose_cells_stand_in_another_are_chosen_at_first(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    path = tmp_path / "ledger.csv"
+    rows = [
+        "正文,甲方,金额,备注",
+        *(f"{who}付 {n} 元。,{who},{n} 元,加急" for n, who in enumerate(["云海公司", "海蓝公司", "江河公司"])),
+    ]
+    path.write_text("\n".join(rows), encoding="gb18030")
+    app = _open_import(open_page, str(path))
+    assert next(choice.value for choice in app.multiselect if choice.label == LABEL) == ["甲方", "金额"]
+    assert _boxes(app) == {"正文": "input", "备注": "not used"}
+    assert any("their cells stand in 正文" in caption.value for caption in app.caption)
+    _choose(app, "甲方")
+    assert not any("their cells stand" in caption.value for caption in app.caption)
+    app.button(key="import_go").click().run()
+    check(app)
+    assert read_rows("ledger")["output"].to_pylist() == ['{"甲方":"云海公司"}', '{"甲方":"海蓝公司"}', '{"甲方":"江河公司"}']
+
+
 def test_an_answer_that_was_guessed_gives_way_and_comes_back(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
     path = tmp_path / "notices.csv"
     path.write_text("text,label,amount\nPaid 5.,bill,5\n", encoding="utf-8")

@@ -6,13 +6,14 @@ The Data page shows it and lets each part be changed. Knows nothing of datasets.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.data.elements import guess_task
-from core.data.mapping import check_mapping, with_every_other
+from core.data.mapping import check_mapping, guess_flat, with_every_other
 from core.data.readers.base import Document, Fault, Limits
 from core.data.readers.detect import How, columns_of, how_to_read, sample
 from core.data.readers.names import with_splits
@@ -21,6 +22,7 @@ from core.data.readers.rows import convert
 from core.data.readers.separators import Several, suggested, taken_apart
 from core.data.readers.shapes.columns import elements_of
 from core.data.readers.shapes.registry import Shape, find_shape, fitting
+from core.data.readers.standing import standing_in_text
 from core.data.several import check_separators, separators_for
 from core.errors import InputFileError, UnnamedColumnsError
 from core.records import Task
@@ -162,6 +164,17 @@ def _choose(
             f"{source} has no column that looks like the text in which the elements are: {', '.join(columns[:12])}",
             "Say which it is, for example: --map 正文=input",
             tuple(columns),
+        )
+    likely = {} if given else standing_in_text(records, columns, guess_flat(columns))
+    if likely:
+        elements = [column for column, field in likely.items() if field == "element"]
+        text = next(column for column in likely if column not in elements)
+        options = " ".join(f"--map {shlex.quote(f'{column}={field}')}" for column, field in likely.items())
+        raise UnnamedColumnsError(
+            f"No heading of {source} tells what is the text and what the answer: {', '.join(columns[:12])}",
+            f"The cells of {', '.join(elements)} stand in {text}. If they are its elements: {options}",
+            tuple(columns),
+            likely,
         )
     raise UnnamedColumnsError(
         f"{source} has no columns that look like a text and its answer: {', '.join(columns[:12])}",
