@@ -28,6 +28,9 @@ SAME = [
     ("二〇一八年", "2018年"),
     ("1993年5月至今", "1993-05至今"),
     ("3.50%", "3.5％"),
+    ("第 九 、 十 二 届", "第九、十二届"),
+    ("2 7 , JALAN 1 3", "27,Jalan 13"),
+    ("1,200kg", "1200 kg"),
 ]
 OTHERS = [
     ("007", "7"),  # a code, no number
@@ -54,6 +57,12 @@ def test_normalised(left: str, right: str) -> None:
 @pytest.mark.parametrize(("left", "right"), OTHERS)
 def test_other_values_stay_others(left: str, right: str) -> None:
     assert Normaliser()(left) != Normaliser()(right)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(st.sampled_from("012３,.年月日/-一十百万元第甲￥A"), max_size=12))
+def test_white_space_within_numbers_is_nothing(value: str) -> None:
+    assert Normaliser()(" ".join(value)) == Normaliser()(value)
 
 
 def test_numbers_and_dates_are_overlooked_one_by_one() -> None:

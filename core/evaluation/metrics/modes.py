@@ -30,6 +30,9 @@ from core.evaluation.metrics.rows import Floats, Metric, Statistics, Sums, label
 
 Pair = tuple[str, str]
 _HAN_DIGIT = re.compile("[零〇○一二三四五六七八九两兩十拾壹贰貳叁參肆伍陆陸柒捌玖]")
+_NUMBER = re.compile(
+    r"(?<![0-9.])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])[万亿萬億]?|[零〇○一二三四五六七八九两兩十百千万萬亿億拾佰仟点點壹贰貳叁參肆伍陆陸柒捌玖]+"
+)
 _CLOCK = frozenset("年月日号號时時点點分秒")
 _MONEY = frozenset("元圆圓块塊%％¥￥$€£")
 
@@ -68,11 +71,18 @@ def read_normaliser(text: str) -> Normaliser:
 
 @lru_cache(maxsize=65_536)
 def _normalised(options: Normaliser, value: str) -> str:
+    folded = _folded(options, value)
+    if not options.numbers and not options.dates:
+        return folded
+    whole = read_quantity(value) or read_quantity(folded)
+    if whole is not None:
+        looked = options.numbers if whole.kind == "number" else options.dates
+        return _said(whole, folded, 0, len(folded)) if looked else folded
     pieces, end = [], 0
-    for start, stop, said in _quantities(options, value) if options.numbers or options.dates else ():
-        pieces += [_folded(options, value[end:start]), said]
+    for start, stop, said in _quantities(options, folded):  # of the folded text, so that white space within a number is nothing
+        pieces += [folded[end:start], said]
         end = stop
-    return "".join([*pieces, _folded(options, value[end:])])
+    return "".join([*pieces, folded[end:]])
 
 
 def _folded(options: Normaliser, value: str) -> str:
@@ -86,22 +96,24 @@ def _folded(options: Normaliser, value: str) -> str:
     return value.casefold() if options.case else value
 
 
-def _quantities(options: Normaliser, value: str) -> list[tuple[int, int, str]]:
-    """The numbers and dates of a value (start, end, how they are compared), in order, none over another.
+def _quantities(options: Normaliser, folded: str) -> list[tuple[int, int, str]]:
+    """The numbers and dates within a folded value (start, end, how they are compared), in order, none over another.
 
     Dates go before the numbers in them. A quantity whose kind isn't overlooked stands as it is.
     """
-    bare = value.strip()
-    if bare and (whole := read_quantity(bare)) is not None:
-        found = [(whole, value.index(bare), value.index(bare) + len(bare))]
-    else:
-        found = list(find_quantities(value))
-    taken: list[tuple[int, int, str]] = []
-    for quantity, start, end in found:
-        if all(end <= a or b <= start for a, b, _ in taken):
-            looked = options.numbers if quantity.kind == "number" else options.dates
-            taken.append((start, end, _said(quantity, value, start, end) if looked else _folded(options, value[start:end])))
-    return sorted(taken)
+    taken = [
+        (start, end, _said(quantity, folded, start, end) if options.dates else folded[start:end])
+        for quantity, start, end in find_quantities(folded)
+        if quantity.kind == "date"
+    ]
+    for match in _NUMBER.finditer(folded) if options.numbers else ():
+        if (quantity := read_quantity(match[0])) is not None and quantity.kind == "number":
+            taken.append((*match.span(), _said(quantity, folded, *match.span())))
+    found: list[tuple[int, int, str]] = []
+    for start, end, said in taken:
+        if all(end <= a or b <= start for a, b, _ in found):
+            found.append((start, end, said))
+    return sorted(found)
 
 
 def _said(quantity: Quantity, value: str, start: int, end: int) -> str:
@@ -113,17 +125,18 @@ def _said(quantity: Quantity, value: str, start: int, end: int) -> str:
     written, after = narrow(value[start:end]), narrow(value[end : end + 2])
     if quantity.kind == "date":
         return "-".join(map(str, quantity.value))
-    zero = written.lstrip("+-")
-    code = (zero[:1] == "0" and zero[1:2].isdecimal() and after[:1] not in _CLOCK) or (after[:1] == "." and after[1:].isdecimal())
-    word = not zero[:1].isdecimal() and not _HAN_DIGIT.search(written)
-    if code or word:
-        return written
+    digits = written.lstrip("+-")
+    code = (digits[:1] == "0" and digits[1:2].isdecimal() and after[:1] not in _CLOCK) or (
+        after[:1] == "." and after[1:].isdecimal()
+    )
+    if code or not (digits[:1].isdecimal() or _HAN_DIGIT.search(written)):
+        return value[start:end]
     number = quantity.value[0]
     said = f"{number:f}" if isinstance(number, Decimal) else str(number)
     whole, point, rest = said.partition(".")
-    alone = not value[:start].strip() and not value[end:].strip()
     money = after[:1] in _MONEY or narrow(value[start - 1 : start]) in _MONEY
-    rest = rest.rstrip("0") if alone or money or not rest.strip("0") else rest
+    if money or end - start == len(value) or not rest.strip("0"):
+        rest = rest.rstrip("0")
     return whole + point + rest if rest else whole
 
 
