@@ -117,18 +117,24 @@ class PipeReporter:
 
     def fault(self, error: UserError) -> None:
         """Say a fault of the user, which ends the run, from whichever process has it."""
-        self._print(what="fault", message=error.message, hint=error.hint)
+        _print(what="fault", message=error.message, hint=error.hint)
 
     def should_stop(self) -> bool:
         return self._stop.exists()
 
     def _say(self, **said: Any) -> None:
         if self._first:
-            self._print(**said)
+            _print(**said)
 
-    def _print(self, **said: Any) -> None:
-        sys.stdout.write(f"{MARK}{json.dumps(said, ensure_ascii=False)}\n")  # at once, for others may speak at the same time
-        sys.stdout.flush()
+
+def say_beside(text: str) -> None:
+    """Add a line to the run's log from a process that isn't the first: what befell it alone."""
+    _print(what="log", text=f"process {rank()}: {text}")
+
+
+def _print(**said: Any) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(said, ensure_ascii=False)}\n")  # at once, for others may speak at the same time
+    sys.stdout.flush()
 
 
 def _end_with_worker() -> None:

@@ -28,7 +28,7 @@ from core.training.callbacks import NothingLeftError, Watcher
 from core.training.checkpoints import all_checkpoints, discard_incomplete, last_checkpoint, seconds_of, step_of
 from core.training.data import TrainingData, dropped_lines, training_data
 from core.training.dev import Looks, dev_rows
-from core.training.distributed import is_launched, launch, local_device, rank
+from core.training.distributed import is_launched, launch, local_device, rank, say_beside
 from core.training.estimate import PASS_TOKENS, MemoryPlan, one_look, plan_training, shape_of, usable
 from core.training.looking import LOOK_SECONDS
 from core.training.noise import Noise
@@ -158,7 +158,7 @@ def make_trainer(run: Run, data: TrainingData, loaded: LoadedModel, watcher: Wat
     trainer = (SharedTrainer if share else StepTrainer)(
         **share,
         passes=passes,
-        say=reporter.log,
+        say=reporter.log if rank() == 0 else say_beside,
         unpacked=plan.unpacked,
         away=_away(loaded, plan),
         model=loaded.model,

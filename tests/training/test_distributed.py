@@ -83,6 +83,9 @@ def test_a_fault_of_the_user_in_a_process_reaches_the_worker(
     assert distributed.main(run.run_id) == 1
     [line] = capsys.readouterr().out.splitlines()  # it may be the only one that has it; all else is said by the first
     assert distributed._hear(line, keeper) == faults[-1]
+    distributed.say_beside("out of memory at step 3")
+    distributed._hear(capsys.readouterr().out.rstrip(), keeper)
+    assert keeper.lines[-1] == "process 1: out of memory at step 3"
 
 
 def test_a_killed_worker_that_nobody_asked_after_counts_as_gone() -> None:
