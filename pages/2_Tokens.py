@@ -79,15 +79,17 @@ with states.catching("Your data is as it was."):
             tokenloss.empties(measured)
         else:
             tokenloss.show(chosen, at, limit, overflow)
+        dropped = at.simulate(limit, overflow).dropped if at is not None else None
+        none_left = dropped == len(whole)
         with st.container(horizontal=True):
-            if st.button(f"Train with max length {formats.count(limit)}", type="primary", key="tokens_train"):
+            words = f"Train with max length {formats.count(limit)}"
+            if st.button(words, type="secondary" if none_left else "primary", key="tokens_train", disabled=none_left):
                 tokenview.hand_to_training(limit, overflow)
             if at is not None:
-                tokenloss.recommended(at, limit)
+                tokenloss.recommended(at, limit, primary=none_left)
         if at is not None:
             tokenloss.reason(at, limit)
     with head:
-        dropped = at.simulate(limit, overflow).dropped if at is not None else None
         shell.answer(*tokenview.sentence(whole, limit, over, overflow, dropped))
 
     every = measured["whole"].fill_null(0).to_numpy()

@@ -9,7 +9,7 @@ from core.records import Run
 from core.store.jobs import get_job
 from core.store.runs import list_runs
 from core.training.spec import dump_spec, validate
-from pages.ui import formats, registry, runhistory, runview, shell, states, traincost, trainform
+from pages.ui import registry, runhistory, runview, shell, states, traincost, trainform
 
 selection = shell.begin("Train")
 dispatch()
@@ -22,12 +22,12 @@ def focus(run: Run) -> None:
     st.query_params["run"] = run.run_id
 
 
-def new_run() -> None:
-    """The form, its faults, what it costs, and the button that starts it."""
+def new_run() -> str:
+    """The form, its faults, what it costs, and the button that starts it; returns what it would take, in words."""
     spec = trainform.form(selection, by_id.get(st.session_state.get(trainform.BASE, "")))
     if spec is None:
         states.empty("There is nothing to train on yet", "Import a dataset first.", "train", action="Go to Data")
-        return
+        return "there is no dataset to train on"
     faults = validate(spec, gpu_count())
     if faults:
         st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
@@ -37,15 +37,18 @@ def new_run() -> None:
     if any(not claim.holder.startswith("job-") for claim in list_claims()):
         st.caption("A model is in memory for answers (Chat, a server). It is released before the training starts.")
     if st.button(
-        traincost.label(spec, cost), type="secondary" if current and runview.leads_on(current) else "primary",
+        traincost.label(spec, cost), type="secondary" if working or (current and runview.leads_on(current)) else "primary",
         disabled=bool(faults), icon=":material/play_arrow:", key="train_start",
     ):  # fmt: skip
         with states.catching():
             _, run = enqueue_training(spec)
             focus(run)
+            st.toast(f"{run.name} is in the queue; the top of the page shows how it goes.")
+            shell.scroll_up()
             st.rerun()
     with st.expander("The same as a file, for the command line"):
         st.code(dump_spec(spec), language="yaml")
+    return traincost.sentence(spec, cost, len(faults))
 
 
 if selection.dataset is None and not runs:
@@ -65,12 +68,10 @@ current = by_id.get(st.query_params.get("run", "")) or working or (runs[0] if ru
 if current is not None and st.query_params.get("run") != current.run_id:
     focus(current)
 if current is None:
-    spec_rows = selection.version.split_sizes.get("train", 0) if selection.version else 0
-    shell.answer(
-        f"Nothing is trained yet: {formats.plural(spec_rows, 'row')} of {selection.label} are ready",
-        "Measure the base prompt first (Compare): it may be enough.",
-    )
-    new_run()
+    head = st.container()
+    told = new_run()
+    with head:
+        shell.answer(f"Nothing is trained yet: {told}", "Measure the base prompt first (Compare): it may be enough.")
     st.stop()
 runview.show(current)
 st.divider()

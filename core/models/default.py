@@ -86,7 +86,11 @@ def _job(source: Path) -> Conversion:
 def main() -> int:
     """``python -m core.models.default``: put the default model into the cache now."""
     try:
-        print(default_model_folder() if is_converted() else convert_default(packaged_file()))
+        if is_converted():
+            print(default_model_folder())
+            return 0
+        print(f"Converting the default model, {NAME}, once: some 15 s, longer on a busy machine", file=sys.stderr, flush=True)
+        print(convert_default(packaged_file()))
     except ModelError as error:
         print(f"Error: {error.message}\nHint: {error.hint}", file=sys.stderr)
         return 2

@@ -22,7 +22,8 @@ _STYLE = Path(__file__).with_name("style.css")
 _HISTORY = f"<script>{Path(__file__).with_name('history.js').read_text(encoding='utf-8')}</script>"
 _LOGO = Path(__file__).with_name("logo.svg")
 _ICON = Path(__file__).with_name("icon.svg")
-_ROUTED = "_shell_routed"
+_TO_TOP = "<script>document.querySelectorAll('[data-testid=stMain]').forEach((page) => page.scrollTo(0, 0));</script>"
+_ROUTED, _SCROLL = "_shell_routed", "_shell_scroll_up"
 
 
 def router(home: Callable[[], None]) -> None:
@@ -43,6 +44,8 @@ def begin(title: str, *, picks: bool = True) -> Selection:
     st.html(_STYLE)
     with st.container(key="history"):
         st.html(_HISTORY, unsafe_allow_javascript=True)
+        if st.session_state.pop(_SCROLL, False):
+            st.html(_TO_TOP, unsafe_allow_javascript=True)
     st.logo(_LOGO, size="large")
     chosen = strip() if picks else Selection()
     st.caption(f"{page.title} — {page.question}")
@@ -68,6 +71,11 @@ def go(page: Entry, **selection: str) -> NoReturn:
         st.switch_page(page.path, query_params={key: value for key, value in chosen.items() if key in KEYS})
     except StreamlitAPIException:
         st.rerun()
+
+
+def scroll_up() -> None:
+    """Show the top of the page from the next run on, where what was begun below is followed; call ``st.rerun()`` after it."""
+    st.session_state[_SCROLL] = True
 
 
 def select(**selection: str) -> None:

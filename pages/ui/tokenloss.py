@@ -66,12 +66,14 @@ def policy() -> Overflow:
     return picked
 
 
-def recommended(at: Truncation, limit: int) -> None:
-    """The length that is advised, as a button."""
+def recommended(at: Truncation, limit: int, *, primary: bool = False) -> None:
+    """The length that is advised, as a button; the ``primary`` one where nothing else leads on."""
     length, reason = at.recommend()
     if length != limit:
         words = f"Use {formats.count(length)}, the advised length"
-        st.button(words, key="tokens_advised", on_click=_use, args=(length,), help=reason)
+        st.button(
+            words, key="tokens_advised", type="primary" if primary else "secondary", on_click=_use, args=(length,), help=reason
+        )
 
 
 def reason(at: Truncation, limit: int) -> None:

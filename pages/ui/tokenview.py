@@ -20,7 +20,7 @@ from pages.ui.selection import Selection
 
 LONG = 50_000
 """Rows whose count may take long enough to be stopped."""
-STOPPED = "_tokens_stopped"
+STOPPED, _ADVISED = "_tokens_stopped", "_tokens_advised_before"
 LEAST, MOST = 16, 131_072
 """Lengths in tokens that an address may ask for."""
 
@@ -56,7 +56,11 @@ def offered(longest: int, advised: int) -> list[int]:
 
 
 def slider(options: list[int], default: int) -> int:
-    """The maximum length, in the address."""
+    """The maximum length, in the address. One that was only advised gives way when another is advised for what is selected."""
+    advised = st.session_state.get(_ADVISED)
+    if advised is not None and advised == st.session_state.get("max_length", address.kept("max_length")):
+        st.session_state["max_length"] = default
+    st.session_state[_ADVISED] = default
     address.hold("max_length", options, default)
     limit = st.select_slider(
         "Maximum length in tokens", options, key="max_length", persist_state="session", format_func=lambda n: f"{n:,}",

@@ -49,6 +49,19 @@ def estimate(spec: TrainSpec) -> Cost | None:
     return None
 
 
+def sentence(spec: TrainSpec, cost: Cost | None, faults: int) -> str:
+    """What a training would take, or what keeps it from starting; begins in lower case. ``cost`` None: it can't be told."""
+    if faults:
+        return f"{formats.plural(faults, 'setting')} below must be changed before it can start"
+    names = " and ".join(dict.fromkeys(use.dataset for use in spec.data))
+    if cost is None:
+        return f"{names} is chosen; what it would take can't be told"
+    found = cost.found
+    rows, memory = formats.plural(found.examples, "row"), formats.size(found.memory.total)
+    short = "" if found.memory.fits else ", more than is free"
+    return f"{rows} of {names} would take about {formats.duration(found.whole_seconds)} and {memory} of memory{short}"
+
+
 def show(spec: TrainSpec, cost: Cost) -> None:
     """The estimate as cards, how sure it is, and what to change where it doesn't fit."""
     found = cost.found

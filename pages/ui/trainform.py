@@ -144,7 +144,8 @@ def _how(start: TrainSpec, chosen: dict[str, Any], selection: Selection, base: R
         key=f"train_method{key}",
         help="An adapter is a small part that is learnt beside the model, which itself stays as it is. Begin with QLoRA or LoRA.",
     )  # fmt: skip
-    st.caption(METHODS[method].split(": ", 1)[1].capitalize() + ".")
+    said = METHODS[method].split(": ", 1)[1]
+    st.caption(f"{said[0].upper()}{said[1:]}.")
     epochs = st.number_input(
         "Epochs",
         *trainsettings.reaching(0.1, 50.0, float(start.epochs)),

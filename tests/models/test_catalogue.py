@@ -118,6 +118,19 @@ class TestDefault:
             default.default_model_path()
         assert "pip install" in caught.value.hint
 
+    def test_the_command_says_that_it_converts_and_is_silent_when_it_is_done(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(default, "packaged_file", lambda: tmp_path)
+        monkeypatch.setattr(default, "convert_default", lambda source: source / "there")
+        for there, said in ((False, "Converting the default model, SmolLM2-135M-Instruct, once"), (True, "")):
+            monkeypatch.setattr(default, "is_converted", lambda there=there: there)
+            assert default.main() == 0
+            told = capsys.readouterr()
+            assert told.err.startswith(said)
+            assert bool(told.err) != there
+            assert told.out.strip() == str(default.default_model_folder() if there else tmp_path / "there")
+
     def test_a_damaged_file(self, cache: Path, tmp_path: Path) -> None:
         bad = tmp_path / "model.gguf"
         bad.write_bytes(b"GGUF, but not that one")

@@ -60,6 +60,34 @@ def test_all_fit_and_too_short(open_page: Callable[..., AppTest], tmp_path: Path
     assert app.button(key="tokens_train").label == "Train with max length 64"
 
 
+def test_a_length_that_was_only_advised_follows_what_is_selected_and_a_chosen_one_stays(
+    open_page: Callable[..., AppTest], tmp_path: Path, small: Path
+) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS)
+    advised = app.select_slider(key="max_length").value
+    app.selectbox(key="template").set_value("json-en@1").run()
+    longer = app.select_slider(key="max_length").value
+    assert longer > advised
+    assert app.header[0].value.startswith("All 60 rows fit in")
+    app.select_slider(key="max_length").set_value(64).run()
+    app.selectbox(key="template").set_value("chat@1").run()
+    assert app.select_slider(key="max_length").value == 64
+
+
+def test_a_length_into_which_no_row_fits_leads_to_the_advised_one(
+    open_page: Callable[..., AppTest], tmp_path: Path, small: Path
+) -> None:
+    fill(tmp_path, evaluations=False)
+    app = open_page(TOKENS, max_length=16)  # type: ignore[arg-type]
+    assert app.header[0].value.startswith("0 % of 60 rows fit in 16")
+    assert app.button(key="tokens_train").disabled
+    app.button(key="tokens_advised").click().run()
+    check(app)
+    assert app.header[0].value.startswith("All 60 rows fit in")
+    assert not app.button(key="tokens_train").disabled
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_views(open_page: Callable[..., AppTest], tmp_path: Path, small: Path, view: str) -> None:
     fill(tmp_path, evaluations=False)
