@@ -106,7 +106,7 @@ with states.catching():
     versus = found.versus[number - 1]
     left = sum(len(rows) for rows in found.left_out.values())
     apart = f" {formats.plural(left, 'answer')} on rows that not every arm has are left out." if left else ""
-    shell.answer(comparison.headline(found, versus), versus.verdict + apart)
+    shell.answer(comparison.headline(found, versus), comparison.detail(versus) + apart)
     if len(found.versus) > 1:
         comparison.all_arms(found)
     plots, errors = charts.pair("compare") if versus.moves.num_rows else (st.container(), None)

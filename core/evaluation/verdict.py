@@ -16,6 +16,8 @@ from core.records import Evaluation
 
 NAMES = {"micro_f1": "micro-F1", "accuracy": "accuracy", "chrf": "chrF"}
 CLEAR = 0.05
+BOUND = "At most "
+"""How the sentence begins that says how many rows can score otherwise."""
 
 
 class Scores(Protocol):
@@ -56,7 +58,7 @@ def sentence(
         what = "rows" if alike == rows else f"rows (of {alike:,} groups)"
         same = f"the same score with both on all {rows:,} {what}, {name} {other.scores[primary]:.3f}"
         bound = f"{wilson(0, alike).high:.0%} of such {'rows' if alike == rows else 'groups'}"
-        return f"No row tells {us} from {them}: {same}. At most {bound} can score otherwise (95 %).{cost}"
+        return f"No row tells {us} from {them}: {same}. {BOUND}{bound} can score otherwise (95 %).{cost}"
     if p < CLEAR and found["low"] > 0:
         values = f"{name} {other.scores[primary]:.3f} against {first.scores[primary]:.3f} on {rows:,} rows"
         return f"{us} is better than {them}: {values}, {_change(found)}, {p_value(p)}.{cost}"

@@ -13,6 +13,7 @@ import streamlit as st
 
 from core.evaluation.compare import compare
 from core.evaluation.comparison import Comparison, Versus
+from core.evaluation.verdict import BOUND
 from core.figures import evaluation as figures
 from core.figures import matrices, tidy
 from core.records import Evaluation, Run
@@ -161,6 +162,12 @@ def headline(found: Comparison, versus: Versus) -> str:
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
     change_of = formats.unbroken(f"{value} [{low}, {high}]")
     return f"{ours} answers {right} of {rows} rows exactly against {before} by {theirs}: {change_of}"
+
+
+def detail(versus: Versus) -> str:
+    """The verdict, without its first sentence where the headline says the same."""
+    _, bound, rest = versus.verdict.partition(BOUND)
+    return bound + rest if versus.alike and bound else versus.verdict
 
 
 def differences(found: Comparison, versus: Versus) -> pd.DataFrame:
