@@ -52,6 +52,11 @@ class SharedTrainer(StepTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> FilledSampler:
         return self._sampler
 
+    def _run_epoch(self, *, epoch: int, **arguments: Any) -> Any:
+        """transformers' own; which epoch it is, a resume has to tell the sampler, for accelerate tells only its own kinds."""
+        self._sampler.set_epoch(epoch)
+        return super()._run_epoch(epoch=epoch, **arguments)
+
     def _checked(self, loss: torch.Tensor, rows: Sequence[str]) -> float:
         try:
             return super()._checked(loss, rows)
