@@ -13,7 +13,7 @@ from core.errors import UserError
 from core.evaluation.comparison import Comparison
 from core.evaluation.metrics.names import SHOWN
 from core.evaluation.scoring import LOWER_IS_BETTER
-from core.evaluation.words import number, p_value
+from core.evaluation.words import number, p_value, said_metric
 from core.store.files import write_text
 
 MAX_ROWS = 60
@@ -35,12 +35,21 @@ def render_report(comparison: Comparison, *, texts: bool = True) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["short"] = lambda text: text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
-    environment.filters.update(number=_number, signed=_signed, p=_p, share=lambda value: f"{100 * value:.2f}%")
+    environment.filters.update(
+        number=_number, signed=_signed, p=_p, metric=said_metric, share=lambda value: f"{100 * value:.2f}%"
+    )
     sections = [_section(comparison, n) for n in range(1, len(comparison.arms))]
     names = [name for name in SHOWN if any(name in arm.scores for arm in comparison.arms)]
+    arms = [arm.evaluation for arm in comparison.arms]
+    timed: dict[tuple[str, str], list[str]] = {}
+    for letter, arm in zip("ABCDEF", comparison.arms, strict=False):
+        if arm.latency is not None:
+            timed.setdefault((arm.latency.how, arm.latency.machine), []).append(letter)
+    title = " against ".join(arm.short_name for arm in reversed(arms[:2])) if len(arms) == 2 else f"{len(arms)} arms"
     return environment.get_template("report.html.jinja").render(
-        comparison=comparison, names=names, sections=sections, lower=LOWER_IS_BETTER, max_rows=MAX_ROWS, texts=texts
-    )
+        comparison=comparison, names=names, sections=sections, lower=LOWER_IS_BETTER, max_rows=MAX_ROWS, texts=texts,
+        title=f"{arms[0].spec.dataset}: {title}", timed=timed,
+    )  # fmt: skip
 
 
 def _section(comparison: Comparison, n: int) -> dict[str, Any]:

@@ -18,3 +18,18 @@ def seconds_long(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+_METRICS = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "json_valid": "valid JSON",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+}
+
+
+def said_metric(name: str) -> str:
+    """A metric or kind of error as people write it: ``micro-F1``, ``exact match``, ``wrong element``."""
+    return _METRICS.get(name, name.replace("_", " "))

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.evaluation.words import said_metric
 from core.figures.style import BASE, GOLD, NEUTRAL, SERIES, SHADES, TUNED, figure, key_room, plain_axes, wrapped
 
 FEW_STEPS = 10
@@ -42,7 +43,7 @@ def curves(
     ``steps``: ``step``, ``loss``; a column ``eval_loss`` in ``dev`` is drawn with the loss. ``dev``: ``step`` and
     the column ``score`` names. ``total`` is the last step that is planned, so that the axis shows what is to come.
     """
-    named = score.replace("micro_f1", "micro-F1").replace("_", " ")
+    named = said_metric(score)
     scored = dev is not None and score in dev and bool(dev[score].notna().any())
     made = make_subplots(
         rows=2 if scored else 1, cols=1, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4] if scored else None

@@ -179,6 +179,11 @@ def test_json_and_report(comparison: Comparison, tmp_path: Path) -> None:
     assert "href=" not in page
     assert comparison.verdict in html.unescape(page)
     assert page.count("{broken") == 4
+    assert "<td>micro-F1 ↑</td>" in page
+    assert "micro_f1" not in page
+    assert all(
+        f"<b>{letter}</b> is {arm.evaluation.short_name}" in page for letter, arm in zip("AB", comparison.arms, strict=True)
+    )
     write_report(comparison, tmp_path / "new" / "report.html")
     assert (tmp_path / "new" / "report.html").read_text("utf-8") == page
 
