@@ -160,7 +160,8 @@ def apply(name: str, steps: Sequence[Step], note: str = "", reporter: Reporter |
     fresh = _fresh(steps, version.recipe)
     done = _run(dataset, version.recipe, _state_of(name, version.number), fresh, reporter or SilentReporter())
     recipe = (*version.recipe, *(told.step for told in done.steps))
-    return _save(dataset, version, recipe, done.state, done.changes, note or ", ".join(step.op for step in fresh))
+    touched = [told for told in done.steps if told.affected] or done.steps
+    return _save(dataset, version, recipe, done.state, done.changes, note or "; ".join(told.title for told in touched))
 
 
 def _save(dataset: Dataset, parent: Version, recipe: tuple[Step, ...], state: State, changes: pa.Table, note: str) -> Version:
@@ -216,7 +217,7 @@ def _undone(name: str, step_id: str, reporter: Reporter | None) -> tuple[Version
     version = get_version(name)
     step, rest = _without(version, step_id)
     old, new = _state_of(name, version.number), replay(name, rest, reporter)
-    changes = ledger.diff(old.rows, new.rows, step_id=step.step_id, op="undo", reason=f"{step.op} undone")
+    changes = ledger.diff(old.rows, new.rows, step_id=step.step_id, op="undo", reason=f"undone: {OPERATIONS[step.op].title}")
     return version, step, rest, old, new, changes
 
 
@@ -233,7 +234,7 @@ def undo(name: str, step_id: str = "last", reporter: Reporter | None = None) -> 
     The new version's ledger tells what changed against the version before. NotFoundError if there is no such step.
     """
     version, step, rest, _, new, changes = _undone(name, step_id, reporter)
-    return _save(get_dataset(name), version, rest, new, changes, f"undo {step.op}")
+    return _save(get_dataset(name), version, rest, new, changes, f"undo: {OPERATIONS[step.op].title}")
 
 
 # ---------------------------------------------------------------- what to begin with

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from core.data.answers import parse_answer
+from core.data.answers import dump_answer, parse_answer
 from core.evaluation import decisions
 from core.evaluation.adjudication import LEAST_PERPLEXITY, LEAST_ROWS, UNLIKELY_DEVIATIONS, suspects
 from core.evaluation.rescore import rescore, rescored
@@ -157,11 +157,11 @@ def _decide(dataset: str, line: dict[str, str | None], skipped: list[tuple[str, 
     rowview.show(str(line["input"]), output, line["suggested"], key=f"suspect_{key}")
     with st.container(gap="xsmall"):
         answer = st.text_area(
-            "The answer as it should be", _compact(line["suggested"] or output), key=f"suspect_answer_{key}", height=90
+            "The answer as it should be", _written(line["suggested"] or output, output), key=f"suspect_answer_{key}", height=90
         )
         with st.container(horizontal=True):
             if st.button("Fix: save this answer", key="suspect_fix", icon=":material/edit:"):
-                decisions.fix(dataset, {row_id: _compact(answer)})
+                decisions.fix(dataset, {row_id: _written(answer, output)})
                 st.rerun()
             if st.button("Accept: gold is right", key="suspect_accept", icon=":material/check:"):
                 decisions.accept(dataset, row_id, element, output)
@@ -180,10 +180,10 @@ def mend(arms: list[Evaluation], row_id: str, output: str, *, key: str) -> None:
     dataset, latest = arms[0].spec.dataset, get_version(arms[0].spec.dataset).number
     now = output if latest <= arms[0].version else _gold(dataset, latest).get(row_id, output)
     with st.expander("Is the gold answer wrong?"), states.catching("The gold answer is as it was."):
-        answer = st.text_area("The answer as it should be", _compact(now), key=f"{key}_gold_{row_id}_{latest}", height=90)
+        answer = st.text_area("The answer as it should be", _written(now, now), key=f"{key}_gold_{row_id}_{latest}", height=90)
         pressed = st.button("Fix: save this answer", key=f"{key}_fix", icon=":material/edit:")
-        if pressed and _compact(answer) != _compact(now):
-            decisions.fix(dataset, {row_id: _compact(answer)})
+        if pressed and _written(answer, now) != _written(now, now):
+            decisions.fix(dataset, {row_id: _written(answer, now)})
             st.rerun()
         st.caption(FIX)
     again = _rescored(arms, arms[0])
@@ -243,6 +243,8 @@ def _with_interval(record: Evaluation, metric: str) -> str:
     return formats.interval(tidy.value_of(record.scores, metric), *record.scores["intervals"].get(metric, (None, None)))
 
 
-def _compact(answer: str) -> str:
+def _written(answer: str, like: str) -> str:
+    """An answer as JSON, spaced as ``like`` is, so that a mended row is written as others are; an unreadable one stays."""
     read = parse_answer(answer)  # of a repeated element JSON's own reading keeps the last value only
-    return json.dumps(json.loads(answer), ensure_ascii=False) if read.ok and not read.repeated else answer
+    like = like if ":" in like else answer
+    return dump_answer(json.loads(answer), like) if read.ok and not read.repeated else answer

@@ -167,6 +167,20 @@ def test_undo_out_of_order_shows_what_changes() -> None:
     assert [step.op for step in version.recipe] == ["import", "drop_exact_duplicates"]
 
 
+def test_a_version_is_described_by_the_titles_of_the_steps_that_touched_rows() -> None:
+    name = dataset_of([{"input": "<b>a</b> "}])
+    apply(name, [Step(op="strip_markup"), Step(op="drop_empty"), Step(op="normalise")])
+    undone = undo(name)
+    assert [version.note for version in list_versions(name)][1:] == [
+        "Strip HTML; Normalise white space and width", "undo: Normalise white space and width",
+    ]  # fmt: skip
+    assert [entry["reason"] for entry in read_ledger(name, undone.number).to_pylist()] == [
+        "undone: Normalise white space and width"
+    ]
+    apply(name, [Step(op="drop_empty")])
+    assert list_versions(name)[-1].note == "Drop empty rows"
+
+
 def test_undo_last_and_its_faults() -> None:
     name = dataset_of([{"input": "a "}])
     apply(name, [Step(op="normalise"), Step(op="drop_empty")])

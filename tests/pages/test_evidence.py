@@ -93,6 +93,14 @@ def test_a_suspicious_gold_answer_is_fixed_as_a_step(open_page: Callable[..., Ap
     assert not [b for b in app.button if b.key == "suspects_rescore"]  # nothing is left to score again
 
 
+def test_a_mended_answer_is_written_as_it_was() -> None:
+    tight, spaced = '{"甲方":["云海公司"],"金额":"5 元"}', '{"甲方": ["云海公司"], "金额": "5 元"}'
+    assert evidence._written(spaced, '{"甲方":"海蓝公司"}') == tight
+    assert evidence._written(tight, '{"甲方": "海蓝公司"}') == spaced
+    assert evidence._written(spaced, "{}") == spaced
+    assert evidence._written("no JSON", spaced) == "no JSON"
+
+
 def test_a_gold_answer_is_fixed_on_compare_and_the_arms_scored_by_it(open_page: Callable[..., AppTest], filled: Filled) -> None:
     app = open_page(COMPARE, dataset=filled.dataset, result="all")
     check(app)
@@ -228,8 +236,8 @@ def test_a_cell_opens_all_its_rows_whatever_was_looked_at_before(open_page: Call
 
 
 def test_an_element_that_stands_twice_keeps_both_values_when_gold_is_mended() -> None:
-    assert evidence._compact('{"a":"x",  "b": 1}') == '{"a": "x", "b": 1}'
-    assert evidence._compact('{"a": "x", "a": "y"}') == '{"a": "x", "a": "y"}'
+    assert evidence._written('{"a":"x",  "b": 1}', '{"a": "z"}') == '{"a": "x", "b": 1}'
+    assert evidence._written('{"a": "x", "a": "y"}', '{"a":"z"}') == '{"a": "x", "a": "y"}'
 
 
 def test_suspicious_gold_is_that_of_the_evaluation_that_is_looked_into(open_page: Callable[..., AppTest], filled: Filled) -> None:
