@@ -69,6 +69,22 @@ def test_the_same_for_people(dataset: str, capsys: pytest.CaptureFixture[str], t
         assert capsys.readouterr().out.strip()
 
 
+def test_a_change_late_in_a_long_row_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "long.jsonl"
+    row = {"input": f"甲方{'云海' * 60}公司于２０２４年  付款，{'其余从略' * 40}", "output": "{}"}
+    path.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("- normalise\n")
+    assert main(["import", str(path), "--name", "long"]) == 0
+    capsys.readouterr()
+    assert main(["clean", "long", "--recipe", str(recipe), "--dry-run"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert "公司于２０２４年  付款" in told
+    assert "公司于2024年 付款" in told
+    assert "甲方" not in told
+    assert told.count("…") == 4  # cut at both ends, before and after
+
+
 def test_an_exported_ledger_is_counted_in_entries(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     to = tmp_path / "ledger.jsonl"
     assert main(["export-data", dataset, "--what", "ledger", "--format", "jsonl", "--to", str(to)]) == 0

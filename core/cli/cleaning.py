@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.cli.common import AsJson, Name, VersionOption, emit, plural, say, table
+from core.cli.common import AsJson, Name, VersionOption, emit, plural, say, short, table
 
 if TYPE_CHECKING:
     from core.data.recipes import Preview
@@ -18,6 +18,8 @@ _FORMAT_HELP = (
     "jsonl, json, csv, parquet, alpaca, sharegpt, openai or datasets. All keep the columns beside a row but openai, "
     "which has no place for more than messages and tools; what is left out is said (--dry-run: before anything is written)."
 )
+_WIDTH, _LEAD = 60, 12
+"""Characters of a text in a table, and those of them before the place at which a changed one begins to differ."""
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Rows shown; 0: all.")]
 
 
@@ -125,7 +127,12 @@ def _entry_lines(changes: Any, limit: int) -> list[str]:
     lines = table(
         ["row", "op", "reason", "before", "after"],
         [
-            [entry["row_id"], entry["op"], _short(entry["reason"], 60), _short(entry["before"], 60), _short(entry["after"], 60)]
+            [
+                entry["row_id"],
+                entry["op"],
+                short(entry["reason"] or "", 60),
+                *_where_changed(entry["before"] or "", entry["after"] or ""),
+            ]
             for entry in _entries(changes, limit)
         ],
     )
@@ -133,9 +140,12 @@ def _entry_lines(changes: Any, limit: int) -> list[str]:
     return [*lines, f"… and {left:,} more (--limit 0 shows all)"] if left > 0 else lines
 
 
-def _short(text: str | None, width: int) -> str:
-    flat = " ".join((text or "").split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
+def _where_changed(before: str, after: str) -> list[str]:
+    """Two JSON texts from a little before the place on at which they begin to differ, blanks as they are, each cut to fit."""
+    same = next((place for place, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    start = same - _LEAD if max(len(before), len(after)) > _WIDTH and same > _LEAD else 0
+    shown = [f"…{text[start:]}" if start else text for text in (before, after)]
+    return [text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…" for text in shown]
 
 
 def ledger(name: Name, version: VersionOption = None, limit: Limit = 20, as_json: AsJson = False) -> None:

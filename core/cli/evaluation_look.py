@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from core.cli.common import AsJson, emit, table
+from core.cli.common import AsJson, emit, plural, table
 from core.cli.evaluation_text import headline
 from core.cli.jobs import follow
 from core.evaluation.words import number
@@ -61,7 +61,8 @@ def suspects(
 
     found = find(evaluations).to_pylist()
     rows = [(s["row_id"], s["sign"], s["element"], s["gold"], s["said"] or "") for s in found[:limit]]
-    emit({"suspects": found}, as_json, [f"{len(found):,} answers", *table(("row", "sign", "element", "gold", "said"), rows)])
+    lines = table(("row", "sign", "element", "gold", "said"), rows) if rows else []
+    emit({"suspects": found}, as_json, [f"{plural(len(found), 'gold answer')} may be wrong", *lines])
 
 
 def rescore(
