@@ -25,7 +25,7 @@ from core.evaluation.metrics.rows import Statistics
 from core.evaluation.sandbox import Limits, Ran, check_sandbox, run_program
 from core.evaluation.statistics import intervals, wilson
 
-SIGNATURE = "unbiased estimator|tasks weigh alike|sandbox:bubblewrap|version:1"
+SIGNATURE = "unbiased estimator|tasks weigh alike|sandbox:bubblewrap|version:2"
 _FIELDS = ("task_id", "prompt", "entry_point", "test")
 _BLOCK = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _TRIAL = re.compile(r"\n(?![ \t\n)\]}@#]|(?:async )?def |class |import |from )\S")
@@ -127,9 +127,10 @@ def _whole(code: str, name: str) -> str:
     return code[: end.start()].rstrip() if end else code
 
 
-def program_of(problem: Problem, completion: str) -> str:
-    """The program whose end means that the completion passes."""
-    return f"{problem.prompt}{completion}\n{problem.test}\ncheck({problem.entry_point})\n"
+def run_sample(problem: Problem, completion: str, limits: Limits | None = None) -> Ran:
+    """Run a completion behind its task's prompt, and the task's test on it, each in a sandbox of its own."""
+    name = problem.entry_point
+    return run_program(problem.prompt + completion, name, f"{problem.test}\ncheck({name})\n", problem.prompt, limits)
 
 
 def check_samples(
@@ -149,7 +150,7 @@ def check_samples(
     found = []
 
     def one(sample: tuple[str, str]) -> Ran | None:
-        return None if should_stop and should_stop() else run_program(program_of(problems[sample[0]], sample[1]), limits)
+        return None if should_stop and should_stop() else run_sample(problems[sample[0]], sample[1], limits)
 
     with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) - 1)) as pool:
         for place, ((task_id, completion), ran) in enumerate(zip(samples, pool.map(one, samples), strict=True)):

@@ -3,11 +3,13 @@
 The program sees Python's own library read-only and an empty folder of its own in memory. It has no network, no other
 process, no view of the machine's files, and can make no process (a system call filter; a limit on processes doesn't bind
 root). Time, memory, file sizes and open files are bounded by rlimits. Where this can't be had, it refuses: there is no
-unprotected way to run a program here. Knows nothing of what the program is for.
+unprotected way to run a program here. Whether it passed is said by a test in a second sandbox, which the program can only
+answer. Knows nothing of what the program is for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -18,10 +20,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from core.errors import UserError
+from core.evaluation.sandbox_drivers import JUDGE, PROGRAM
 
 _ALLOW, _DENY, _ABSENT, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _CLONE_THREAD = 0x00010000
@@ -31,25 +37,6 @@ _ARCHITECTURES = {
     "aarch64": (0xC00000B7, 220, (117, 40, 217, 219, 280, 282, 241, 97, 268, 425, 279, 194, 186, 190)),
 }
 _CLONE3 = 435
-_DRIVER = """
-import json, os, resource, sys
-asked = json.loads(sys.stdin.buffer.read())
-for name, most in asked["limits"].items():
-    resource.setrlimit(getattr(resource, name), (most, most))
-tell = os.dup(1)
-null = os.open(os.devnull, os.O_RDWR)
-for place in (0, 1, 2):
-    os.dup2(null, place)
-program, word = asked["program"], asked["word"]
-del asked
-try:
-    exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
-    said = word
-except BaseException as error:
-    said = (type(error).__name__ + ": " + str(error))[:300]
-os.write(tell, said.encode("utf-8", "replace"))
-os._exit(0)
-"""
 
 
 @dataclass(frozen=True)
@@ -64,42 +51,83 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ran:
-    """``result``: ``passed`` (the program ran to its end), ``timed out``, the exception as text, or how the process died."""
+    """``result``: ``passed`` (program and test ran to their ends), ``timed out``, the exception as text, or how it died."""
 
     passed: bool
     result: str
 
 
-def run_program(program: str, limits: Limits | None = None) -> Ran:
-    """Run a program in the sandbox to its end. UserError where no sandbox can be had."""
+def run_program(program: str, name: str = "int", test: str = "", prompt: str = "", limits: Limits | None = None) -> Ran:
+    """Run a program in the sandbox and then a test that calls its function ``name``. UserError where no sandbox can be had.
+
+    The test runs in a sandbox of its own, after ``prompt`` (what it may use beside the function), and calls the function by
+    plain values, so that a program can't say that it passed, nor see what is expected. Without a test the program passes
+    when it has run to its end.
+    """
     limits = limits or Limits()
-    command = _command(limits)
-    word = secrets.token_hex(16)  # only reaching the end says it: leaving early with exit code 0 doesn't pass
-    size = limits.scratch_mb * 2**20
-    rlimits = {
-        "RLIMIT_AS": limits.memory_mb * 2**20,
-        "RLIMIT_CPU": int(limits.seconds) + 1,
-        "RLIMIT_FSIZE": size,
-        "RLIMIT_NOFILE": limits.files,
-        "RLIMIT_CORE": 0,
-    }
-    asked = json.dumps({"program": program, "word": word, "limits": rlimits}).encode("utf-8", "replace")
-    with tempfile.TemporaryFile() as said, _filter_file() as rules:
-        full = [*command, "--seccomp", str(rules.fileno()), *_python()]
-        process = subprocess.Popen(
-            full, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.DEVNULL, pass_fds=(rules.fileno(),), env={}
-        )
+    check_sandbox()
+    ends = time.monotonic() + limits.seconds
+    word = secrets.token_hex(16)  # only the end of the test says it
+    with ExitStack() as stack:
+        (told, calls), (replies, tell) = (_pipe(stack) for _ in range(2))
+        asked, asks = _pipe(stack)
+        said = stack.enter_context(tempfile.TemporaryFile())
+        _start(stack, PROGRAM, limits, told, tell)
+        judge = _start(stack, JUDGE, limits, asked, said, calls, replies)
+        ways = {"calls": calls.fileno(), "replies": replies.fileno()}
+        for mine in (told, tell, asked, replies):
+            mine.close()
+        begins = {"limits": _rlimits(limits), "name": name}
+        with contextlib.suppress(BrokenPipeError):  # it has ended: how is said below
+            _say(asks, {**begins, "test": test, "prompt": prompt, "word": word, **ways})
+            _say(calls, {**begins, "program": program})
+        calls.close()
         try:
-            process.communicate(asked, timeout=limits.seconds)
+            judge.wait(timeout=max(0.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.kill()  # all inside die with it
-            process.wait()
             return Ran(False, "timed out")
         said.seek(0)
         text = said.read(4096).decode("utf-8", "replace")
     if text == word:
         return Ran(True, "passed")
-    return Ran(False, text or f"ended early, exit code {process.returncode}")
+    return Ran(False, text or f"ended early, exit code {judge.returncode}")
+
+
+def _pipe(stack: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Both ends of a pipe, closed with the stack at the latest."""
+    reads, writes = os.pipe()
+    return stack.enter_context(os.fdopen(reads, "rb")), stack.enter_context(os.fdopen(writes, "wb", buffering=0))
+
+
+def _say(pipe: IO[bytes], what: dict[str, Any]) -> None:
+    """A line of JSON, however long."""
+    rest = memoryview(json.dumps(what).encode() + b"\n")
+    while rest:
+        rest = rest[pipe.write(rest) :]
+
+
+def _start(
+    stack: ExitStack, driver: str, limits: Limits, stdin: IO[bytes], stdout: IO[bytes], *more: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """A driver in a sandbox, ended with the stack."""
+    rules = stack.enter_context(_filter_file())
+    full = [*_arguments(limits), "--seccomp", str(rules.fileno()), *_python(driver)]
+    kept = (rules.fileno(), *(file.fileno() for file in more))
+    process = subprocess.Popen(full, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL, pass_fds=kept, env={})
+    stack.callback(process.wait)
+    stack.callback(process.kill)  # all inside die with it
+    return process
+
+
+def _rlimits(limits: Limits) -> dict[str, int]:
+    """What the drivers bound themselves by."""
+    return {
+        "RLIMIT_AS": limits.memory_mb * 2**20,
+        "RLIMIT_CPU": int(limits.seconds) + 1,
+        "RLIMIT_FSIZE": limits.scratch_mb * 2**20,
+        "RLIMIT_NOFILE": limits.files,
+        "RLIMIT_CORE": 0,
+    }
 
 
 def check_sandbox() -> None:
@@ -128,11 +156,6 @@ def _fault() -> str:
     return "" if tried.stdout == b"sound" else f"bubblewrap fails ({tried.stderr.decode('utf-8', 'replace').strip()[-200:]})"
 
 
-def _command(limits: Limits) -> list[str]:
-    check_sandbox()
-    return _arguments(limits)
-
-
 def _arguments(limits: Limits) -> list[str]:
     """Bubblewrap and what it lets in: Python and the system's libraries, read-only, and a scratch folder in memory."""
     command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
@@ -155,7 +178,7 @@ def _interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
-def _python(code: str = _DRIVER) -> list[str]:
+def _python(code: str) -> list[str]:
     return ["--", str(_interpreter()), "-I", "-S", "-B", "-c", code]
 
 

@@ -95,7 +95,7 @@ def test_a_hostile_program_is_contained(name: str) -> None:
         server.listen()
         started = time.monotonic()
         program, why = HOSTILE[name]
-        ran = run_program(program.replace("PORT", str(server.getsockname()[1])), Limits(seconds=20))
+        ran = run_program(program.replace("PORT", str(server.getsockname()[1])), limits=Limits(seconds=20))
     assert not ran.passed
     assert why in ran.result
     assert time.monotonic() - started < 60
@@ -103,10 +103,63 @@ def test_a_hostile_program_is_contained(name: str) -> None:
     assert not Path("/x").exists()
 
 
+CHEATS = {
+    "looks for the pass word": "import os, sys\nframe = sys._getframe()\nwhile frame:\n"
+    "    for found in [frame.f_locals.get('word'), *[d.get('word') for d in frame.f_locals.values() if type(d) is dict]]:\n"
+    "        for place in range(64) if found else ():\n            try: os.write(place, found.encode())\n"
+    "            except OSError: pass\n        if found: os._exit(0)\n    frame = frame.f_back\ndef add(a, b): return 0",
+    "says that it passed": "import os, pickle\nfor at in range(3, 20):\n    try: os.write(at, pickle.dumps(('ready',), 4))\n"
+    "    except OSError: pass\nos._exit(0)",
+    "gives what is equal to everything": "class Any:\n    def __eq__(self, other): return True\ndef add(a, b): return Any()",
+    "raises what ends the test": "def add(a, b): raise SystemExit",
+    "ends when it is called": "import os\ndef add(a, b): os._exit(0)",
+    "hands over a class": "import pickle\nclass Call:\n    def __reduce__(self): return exec, ('end(asked[\"word\"])',)\n"
+    "def add(a, b): return Call()",
+    "changes the check": "def check(f): pass\nimport builtins\nbuiltins.AssertionError = int\ndef add(a, b): return 0",
+}
+
+
+@needs_sandbox
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_program_cannot_claim_that_it_passed(name: str) -> None:
+    test = "def check(f):\n    assert f(1, 2) == 3, 'wrong'\ncheck(add)"
+    limits = Limits(seconds=20)
+    assert run_program("def add(a, b): return a + b", "add", test, limits=limits) == sandbox.Ran(True, "passed")
+    ran = run_program(CHEATS[name], "add", test, limits=limits)
+    assert not ran.passed
+    assert any(why in ran.result for why in ("wrong", "ended early", "plain value", "SystemExit", "pickle")), ran.result
+
+
+@needs_sandbox
+def test_a_test_sees_what_a_function_does_as_if_it_were_beside_it() -> None:
+    program = """
+def f(kind, values):
+    if kind == "sorts": values.sort()
+    if kind == "counts": return (n for n in values)
+    if kind == "raises": raise KeyError("none")
+    return {"a": (1, 2.5, float("inf")), 3: {1, 2}, None: [b"x", 2j, True]}
+"""
+    test = """
+values = [3, 1, 2]
+assert f("sorts", values) == {"a": (1, 2.5, float("inf")), 3: {1, 2}, None: [b"x", 2j, True]}
+assert values == [1, 2, 3]
+assert list(f("counts", values=range(3))) == [0, 1, 2]
+try:
+    f("raises", [])
+except KeyError as error:
+    assert error.args == ("none",) or error.args == ("'none'",)
+else:
+    assert False
+assert helper() == 7
+"""
+    ran = run_program(program, "f", test, "def helper(): return 7\ndef f(kind, values):\n", Limits(seconds=20))
+    assert ran == sandbox.Ran(True, "passed")
+
+
 @needs_sandbox
 def test_endless_loops_end_and_harmless_programs_pass() -> None:
-    assert run_program("while True: pass", Limits(seconds=1)).result == "timed out"
-    assert run_program("import time\ntime.sleep(60)", Limits(seconds=1)).result == "timed out"
+    assert run_program("while True: pass", limits=Limits(seconds=1)).result == "timed out"
+    assert run_program("import time\ntime.sleep(60)", limits=Limits(seconds=1)).result == "timed out"
     assert run_program("print('x' * 10**7)").passed
     assert run_program("open('a', 'w').write('b')\nassert open('a').read() == 'b'").passed
     assert run_program("import threading\nt = threading.Thread(target=int)\nt.start()\nt.join()").passed
