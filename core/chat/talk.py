@@ -41,18 +41,31 @@ def exchanges(conversation: Conversation) -> list[Exchange]:
 
 
 def history_of(conversation: Conversation, arm: int) -> list[dict[str, str]]:
-    """The exchanges so far as one arm saw them: questions, and its own answers. An answer that failed counts as none."""
+    """The exchanges so far as one arm saw them: questions, and its own answers. An answer that failed counts as none.
+
+    An arm that was asked with other generation settings before, or paused for a question, is the same one.
+    """
+    who = _speaker(conversation, arm)
     kept: list[dict[str, str]] = []
     for turn in conversation.turns:
         if turn.role == "user":
             if kept and kept[-1]["role"] == "user":  # asked before this arm joined, or stopped before it spoke
                 kept.pop()
             kept.append({"role": "user", "content": turn.content})
-        elif turn.arm == arm and turn.content and not turn.error and kept and kept[-1]["role"] == "user":
+        elif not turn.content or turn.error or not kept or kept[-1]["role"] != "user":
+            continue
+        elif turn.arm == arm or _speaker(conversation, turn.arm) == who:
             kept.append({"role": "assistant", "content": turn.content})
     if kept and kept[-1]["role"] == "user":
         kept.pop()
     return kept
+
+
+def _speaker(conversation: Conversation, arm: int | None) -> Arm | int | None:
+    """Who speaks, whatever the generation settings; an arm that the conversation doesn't know is its place."""
+    if arm is None or not 0 <= arm < len(conversation.arms):
+        return arm
+    return conversation.arms[arm].model_copy(update={"generation": GenerationSettings()})
 
 
 def before(conversation: Conversation, place: int) -> Conversation:
@@ -127,7 +140,9 @@ def to_markdown(conversation: Conversation) -> str:
 def to_json_lines(conversation: Conversation) -> str:
     """A line for each arm that answered: its side as a multi-turn row (``messages``) that can be imported."""
     spoke = sorted({turn.arm for turn in conversation.turns if turn.arm is not None and turn.content})
-    return "".join(json.dumps(to_row(conversation, arm), ensure_ascii=False) + "\n" for arm in spoke)
+    sides = [(_speaker(conversation, arm), arm) for arm in spoke]
+    last = [arm for place, (who, arm) in enumerate(sides) if who not in [later for later, _ in sides[place + 1 :]]]
+    return "".join(json.dumps(to_row(conversation, arm), ensure_ascii=False) + "\n" for arm in last)
 
 
 def to_row(conversation: Conversation, arm: int) -> dict[str, Any]:

@@ -128,7 +128,8 @@ def _failing(fault: UserError) -> Callable[[Stopping], Speaking]:
 
 
 def _history(asked: Asked, place: int) -> list[dict[str, str]]:
-    return history_of(asked.talk, asked.first + place) if asked.choice.remember else []
+    known = asked.talk.model_copy(update={"arms": (*asked.talk.arms[: asked.first], *asked.arms)})
+    return history_of(known, asked.first + place) if asked.choice.remember else []
 
 
 def _from_engine(asked: Asked, place: int, one: Speaker, model: Any) -> Answering:

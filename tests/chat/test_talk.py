@@ -37,6 +37,19 @@ def test_each_arm_remembers_its_own_answers_and_no_question_that_it_did_not_answ
     assert history_of(TALK, 5) == []
 
 
+def test_an_arm_remembers_what_it_said_with_other_settings_and_beside_others() -> None:
+    short, new = ONE.model_copy(update={"generation": GenerationSettings(max_new_tokens=8)}), Arm(name="new")
+    talk = opened(TALK.model_copy(update={"turns": TALK.turns[:6]}), "c", (short,))
+    assert [arm.generation.max_new_tokens for arm in talk.arms] == [128, 128, 8]
+    assert [m["content"] for m in history_of(talk, 2)] == ["a", "A", "b", "B"]
+    talk = talk.model_copy(update={"turns": (*talk.turns, Turn(role="assistant", content="C", arm=2))})
+    talk = opened(talk, "d", (new, ONE))
+    assert history_of(talk, 3) == []
+    assert [m["content"] for m in history_of(talk, 4)] == ["a", "A", "b", "B", "c", "C"]
+    sides = [json.loads(line) for line in to_json_lines(talk).splitlines()]
+    assert [(side["arm"], len(side["messages"])) for side in sides] == [("two", 2), ("one", 6)]
+
+
 def test_exchanges_name_places() -> None:
     found = exchanges(TALK)
     assert [(e.place, e.question.content, [place for place, _ in e.answers]) for e in found] == [
