@@ -1,14 +1,17 @@
 """Near duplicates among rows: their texts nearly the same, and not the same wording with other values.
 
-What is compared is the text in a folded form (width, case, white space), so that spacing alone makes no
-difference. Two texts that are equal once their gold values are taken out, and whose values differ, are of one
-template: that is variety to be kept, no duplicate. Knows nothing of what is done about them.
+What is compared is the text in a folded form (width, case, white space, script), so that spacing alone, or traditional
+characters for simplified ones, make no difference. Two texts that are equal once their gold values are taken out, and
+whose values differ, are of one template: that is variety to be kept, no duplicate. Knows nothing of what is done about
+them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.answers import parse_answer
-from core.data.codes import column_codes, first_of_group, group_codes, is_first
-from core.data.duplicates import BUCKET, Pairs, Tick, connected, listed, near_pairs, no_tick
+from core.data.codes import column_codes, distinct, first_of_group, group_codes, is_first
+from core.data.duplicates import BUCKET, CHUNK, Pairs, Tick, code_points, connected, listed, near_pairs, no_tick
 from core.data.keys import question_and_answer_codes, spoken_texts
+from core.data.normalise import to_simplified
 from core.data.rules import blank
 
 Codes = npt.NDArray[np.int64]
@@ -44,6 +48,24 @@ def folded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(*(part.combine_chunks() for part in (lower, found, some)))])
 
 
+@cache
+def _simplified_points() -> npt.NDArray[np.uint32]:
+    points = np.arange(0x110000, dtype="<u4")
+    for char, simple in to_simplified().items():
+        points[char] = ord(simple)
+    return points
+
+
+def in_simplified(texts: Sequence[str]) -> list[str]:
+    """Texts with traditional characters as simplified ones, each as long as before; all at once, which is ten times as quick."""
+    simple: list[str] = []
+    for begin in range(0, len(texts), CHUNK):
+        points, starts = code_points(texts[begin : begin + CHUNK])
+        whole = str(_simplified_points().take(points, mode="clip").data, "utf-32-le", "surrogatepass")
+        simple += [whole[start:end] for start, end in pairwise(starts.tolist())]
+    return simple
+
+
 @dataclass(frozen=True, slots=True)
 class NearTexts:
     """The texts of a table as they are compared, each once within its group, and each row's place among them."""
@@ -60,7 +82,8 @@ def compared_texts(rows: pa.Table) -> NearTexts:
     among rows of the same instruction. Other rows are compared by instruction and input together.
     A conversation is compared by its turns.
     """
-    instruction = column_codes(rows["instruction"])
+    said, instruction = distinct(rows["instruction"])
+    instruction = column_codes(pa.array(in_simplified(said.to_pylist()), pa.large_string()))[instruction]
     counts = np.bincount(instruction, minlength=1)
     has_input = ~blank(rows["input"])
     talk = pc.is_valid(rows["messages"]).to_numpy()
@@ -75,7 +98,7 @@ def compared_texts(rows: pa.Table) -> NearTexts:
     seen: dict[tuple[int, str], int] = {}
     place: list[int] = []
     for begin in range(0, len(text), _SLICE):
-        part = folded(text.slice(begin, _SLICE)).to_pylist()
+        part = in_simplified(folded(text.slice(begin, _SLICE)).to_pylist())
         place += [seen.setdefault(key, len(seen)) for key in zip(group[begin : begin + _SLICE].tolist(), part, strict=True)]
     texts = [words for _, words in seen]
     groups = np.fromiter((number for number, _ in seen), np.int64, len(seen))
@@ -127,8 +150,9 @@ def _same_template(rows: pa.Table, first: Codes, pairs: Pairs, tick: Tick) -> Ma
         tick()
         ones, others = first[pairs.left[begin : begin + _PAIRS]], first[pairs.right[begin : begin + _PAIRS]]
         places = np.unique(np.concatenate([ones, others]))
-        taken = texts.take(pa.array(places)).to_pylist()
-        made = {int(place): masked(row["input"], row["output"]) for place, row in zip(places, taken, strict=True)}
+        taken = texts.take(pa.array(places))
+        asked, answered = (in_simplified(taken[name].to_pylist()) for name in ("input", "output"))
+        made = {place: masked(*row) for place, *row in zip(places.tolist(), asked, answered, strict=True)}
         same[begin : begin + _PAIRS] = [
             made[a][1] != made[b][1] and made[a][0] == made[b][0] and bool(made[a][1])
             for a, b in zip(ones.tolist(), others.tolist(), strict=True)

@@ -26,7 +26,7 @@ from core.store.files import atomic_folder, is_complete, write_json, write_parqu
 
 __all__ = ["ISSUES", "Issue", "Profile", "profile"]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is counted changes, so that kept profiles are made anew."""
 MOST_CLASSES = 1_000
 KEPT = 0.8

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.data.leaks import leaking_rows
-from core.data.normalise import to_simplified
 from core.errors import InputFileError, UserError
 from core.evaluation import artefacts, comparison
 from core.evaluation.latency import HOW, MACHINE
@@ -151,7 +150,7 @@ def leaked_rows(evaluation_id: str, *, near: float | None = 0.8) -> list[str]:
     """The rows of an evaluation whose question stands in its training data, by ``row_id``, in its order.
 
     Training data are those of the arm's run, else the train split of the same version. ``near``: similarity from which a
-    question counts as the same; none: only equal ones. Traditional and simplified script count as equal.
+    question counts as the same, the script being overlooked; none: only equal ones.
     """
     evaluation = get_evaluation(evaluation_id)
     row_ids = artefacts.read_predictions(evaluation.evaluation_id, ("row_id",))["row_id"].to_pylist()
@@ -185,9 +184,5 @@ def without_leaks(evaluation_id: str, *, near: float | None = 0.8) -> dict[str, 
 
 
 def _as_split(rows: pa.Table, split: str) -> pa.Table:
-    """The rows in another split, what they ask in simplified script: a question is the same in either."""
-    for name in ("instruction", "input", "messages"):
-        simple = [text and text.translate(to_simplified()) for text in rows[name].to_pylist()]
-        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), pa.array(simple, pa.large_string()))
     place = rows.schema.get_field_index("split")
     return rows.set_column(place, rows.schema.field("split"), pa.array([split] * rows.num_rows, pa.large_string()))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from core.data import duplicates
 from core.data.duplicates import banding, connected, near_pairs, shingle_hashes, shingle_set
-from core.data.near import folded, near_duplicates, near_rows
+from core.data.near import folded, in_simplified, near_duplicates, near_rows
+from core.data.normalise import to_simplified
 from tests.data.make import rows_of
 
 
@@ -100,6 +101,28 @@ def test_same_wording_with_other_values_is_no_duplicate() -> None:
 def test_spacing_alone_makes_a_near_duplicate_and_exact_ones_are_left_to_others() -> None:
     row = {"input": "The quick brown fox"}
     assert found_in(row, {"input": "The quick  brown fox "}, row, row | {"output": '{"a":["fox"]}'}) == [1]
+
+
+@given(st.lists(st.text(st.sampled_from("漢汉後后無𠁞𫝈a１ \ud83d"), max_size=9), max_size=9))
+def test_script_is_folded_character_by_character(texts: list[str]) -> None:
+    assert in_simplified(texts) == [text.translate(to_simplified()) for text in texts]
+
+
+def test_the_script_of_a_question_makes_no_difference() -> None:
+    simple = {"input": f"{LONG}陈晓明。", "output": '{"姓名":["陈晓明"]}'}
+    full = {
+        "input": "甲方於本年度內應當按照合同的約定向乙方支付全部的工程款項以及相應的利息，不得以任何理由拖延，聯繫人為陳曉明。"
+    }
+    full["output"] = '{"姓名":["陳曉明"]}'
+    assert found_in(simple, full) == [1]
+    other = {side: text.replace("陳曉明", "歐陽") for side, text in full.items()}
+    assert found_in(simple, other) == []  # one wording with other values
+    assert found_in(simple, other | {"output": "{}"}) == [1]
+
+
+def test_a_template_is_one_in_either_script() -> None:
+    rows = [{"instruction": i, "input": f"{LONG}{n}"} for i in ("抽取实体", "抽取實體") for n in range(3)]
+    assert found_in(*rows) == [1, 2, 3, 4, 5]
 
 
 def test_rows_of_other_instructions_are_not_compared() -> None:

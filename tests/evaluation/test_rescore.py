@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from core.cli.evaluation_text import score_lines
+from core.data.leaks import LeakReport, leak_report
 from core.errors import InputFileError
 from core.evaluation import artefacts
 from core.evaluation.adjudication import LEAST_ROWS, SUSPECTS, _unlikely, suspects
@@ -131,7 +132,9 @@ def test_a_question_in_the_other_script_is_leaked(make_evaluation: Make, engine:
 
     new_version(leak)
     run_evaluation(make_evaluation("e", version=2), SilentReporter(), engine())
-    assert without_leaks("e", near=None)["leaked"] == ["r-0030"]
+    leaked = without_leaks("e", near=1)["leaked"]
+    assert leaked == ["r-0030"]
+    assert leak_report(read_rows("toy", 2), 1) == LeakReport(exact=0, near=len(leaked))  # as the page of the data counts
 
 
 def test_gold_that_both_arms_contradict_is_suspect(make_evaluation: Make, engine: Callable[..., Any]) -> None:
