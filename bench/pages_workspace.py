@@ -87,7 +87,7 @@ def _run(name: str, version: int, size: int) -> Run:
     add_metrics(job.job_id, looks)
     change_job(job.job_id, state="finished", started_at=now(), heartbeat=now())
     run = Run(
-        run_id=run_id, name=name, spec=spec, template=find_template("chat"), job_id=job.job_id, data_versions={NAME: version},
+        run_id=run_id, name=name, spec=spec, template=find_template("chat"), job_id=job.job_id, data_versions={NAME: (version,)},
         trained_rows=size, steps=steps, seconds=size * 0.6, complete=True,
     )  # fmt: skip
     return save_run(run)
@@ -96,7 +96,7 @@ def _run(name: str, version: int, size: int) -> Run:
 def _evaluation(place: int, total: int, version: int, table: pa.Table, runs: Sequence[Run], rng: random.Random) -> None:
     """One arm of three kinds in turn: prompt alone, worked examples, a fine-tune on that version's data."""
     kind = place % 3
-    mine = [run for run in runs if run.data_versions[NAME] == version]
+    mine = [run for run in runs if run.data_versions[NAME] == (version,)]
     run = mine[(place // 3) % len(mine)] if kind == 2 else None
     shots = (0, 1 + (place // 3) % 5, 0)[kind]
     quality = (0.2, 0.35 + 0.04 * shots, 0.6 + (0.0 if run is None else run.trained_rows / 4000))[kind] + rng.uniform(0, 0.08)

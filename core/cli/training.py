@@ -85,6 +85,7 @@ def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest."
     """List runs, the newest first, with what became of them."""
     from core.store.jobs import list_jobs
     from core.store.runs import list_runs
+    from core.training.spec import said_data
 
     states = {job.subject: job.state for job in list_jobs() if job.kind == "train"}
     listed = list_runs()[:limit] if limit > 0 else list_runs()
@@ -104,8 +105,8 @@ def runs(limit: Annotated[int, typer.Option(help="Show this many of the newest."
         for run in listed
     ]
     lines = [
-        (v["run"], v["name"], v["state"], v["method"], v["model"], " ".join(v["data"]), v["steps"], *_numbers(v["scores"]))
-        for v in values
+        (v["run"], v["name"], v["state"], v["method"], v["model"], said_data(run.spec), v["steps"], *_numbers(v["scores"]))
+        for v, run in zip(values, listed, strict=True)
     ]
     headings = ("run", "name", "state", "method", "model", "data", "steps", "loss", "dev F1")
     emit({"runs": values}, as_json, table(headings, lines) if lines else ["No runs yet."])
@@ -125,6 +126,7 @@ def export(
 
     found = export_run(get_run(run), to, ShellReporter(), merge=merge, check=check)
     lines = [f"{found['kind']} written to {found['folder']}, chat template: {found['chat_template']}"]
+    lines += [found["warning"]] if "warning" in found else []
     if parity := found.get("parity"):
         lines += [*table(("weights", *PARITY_HEADINGS), parity_lines(parity)), *found["parity_words"]]
     emit(found, as_json, lines)

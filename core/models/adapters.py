@@ -12,6 +12,7 @@ from typing import Any
 
 from core.errors import ModelError
 from core.models.cpu4bit import forbid_packing_under_dora, restore_training_layout
+from core.models.identity import KEPT, check_same, kept_identity
 from core.models.mixing import Mixing, mixing_of
 
 WEIGHTS = "adapter_model.safetensors"
@@ -24,6 +25,7 @@ class Adapters:
 
     def __init__(self, model: Any) -> None:
         self._base = model
+        self._identity: dict[str, str] = getattr(model, KEPT, {})
         self._peft: Any = None
         self._folders: dict[str, Path] = {}
         self._unmixable: set[str] = set()
@@ -45,6 +47,7 @@ class Adapters:
         if self._folders.get(name) == folder:
             return False
         config = read_config(folder)
+        check_same(kept_identity(folder), self._identity, f"The adapter in {folder}")
         self._check_fit(folder, config)
         if name in self._folders:
             self.detach(name)

@@ -17,6 +17,7 @@ from core.errors import MissingDependencyError, ModelError
 from core.models import code
 from core.models.catalogue import resolve
 from core.models.cpu4bit import forbid_impossible_packing, forbid_packing
+from core.models.identity import KEPT, identity
 from core.models.memory import free_memory
 from core.models.tokenizer import load_tokenizer
 from core.models.weights import loaded_bytes
@@ -79,7 +80,9 @@ def load_model(
         raise ModelError("No GPU can be used here", "Choose the CPU, or check the driver: `python -m core doctor`.")
     dtype = best_dtype(where) if ref.dtype == "auto" else getattr(torch, ref.dtype)
     placed = _placement(folder, ref, where, for_training, progress)
+    found = identity(folder)
     model = _load(folder, ref, dtype, placed)
+    setattr(model, KEPT, found)  # of what is in memory, whatever comes into the folder later
     if for_training:
         forbid_packing(model)
         model.train()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from core.records.base import Method, Overflow, Record, Stored
 from core.records.models import ModelRef, Template
@@ -81,6 +81,11 @@ class TrainSpec(Record):
     gpus: int = Field(default=1, ge=1)
 
 
+def _several(value: Any) -> Any:
+    """The versions of a dataset; older records have a single number."""
+    return (value,) if isinstance(value, int) else value
+
+
 class Run(Stored):
     """A TrainSpec and what became of it. Its state is its job's."""
 
@@ -89,11 +94,13 @@ class Run(Stored):
     spec: TrainSpec
     template: Template
     job_id: str = ""
-    data_versions: dict[str, int] = Field(default_factory=dict)
+    data_versions: dict[str, Annotated[tuple[int, ...], BeforeValidator(_several)]] = Field(default_factory=dict)
+    """All versions of each dataset that is trained on or looked at; which use has which stands in the spec."""
     dropped_rows: int = 0
     trained_rows: int = 0
     steps: int = 0
     seconds: float = 0.0
     summary: dict[str, float] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
+    base: dict[str, str] = Field(default_factory=dict, description="identity of the base's weights; older runs have none")
     complete: bool = False

@@ -23,6 +23,7 @@ from core.errors import ModelError
 from core.jobs.devices import visible_devices
 from core.jobs.processes import kill_tree, process_start
 from core.models.catalogue import resolve
+from core.models.identity import check_same, identity, kept_identity
 from core.models.tokenizer import load_tokenizer
 from core.records import GenerationSettings
 from core.serving.backends import Answering
@@ -42,6 +43,9 @@ def arguments(plan: Plan, port: int) -> list[str]:
         given += ["--quantization", "bitsandbytes"]
     tuned = {m.adapter: m.folder for m in plan.models if m.adapter is not None and m.folder is not None}
     if tuned:
+        here = identity(resolve(model))
+        for name, folder in tuned.items():
+            check_same(kept_identity(folder), here, f"The adapter of {name}")
         ranks = [int(json.loads((folder / "adapter_config.json").read_text("utf-8"))["r"]) for folder in tuned.values()]
         rank = next(allowed for allowed in VLLM_RANKS if allowed >= max(ranks))
         given += ["--enable-lora", "--max-loras", str(len(tuned)), "--max-lora-rank", str(rank)]

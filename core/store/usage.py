@@ -162,7 +162,8 @@ def _uses(run: Run, dataset: str, number: int | None = None) -> bool:
     uses = [*run.spec.data, *([run.spec.dev] if run.spec.dev else [])]
     if all(use.dataset != dataset for use in uses):
         return False
-    return number is None or run.data_versions.get(dataset) == number or any(use.version == number for use in uses)
+    used = {*run.data_versions.get(dataset, ()), *(use.version for use in uses if use.dataset == dataset)}
+    return number is None or number in used
 
 
 def _told_runs(runs: list[Run]) -> tuple[str, ...]:

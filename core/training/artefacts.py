@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from core.models.catalogue import resolve
+from core.models.identity import KEPT, check_same, identity
 from core.records import Run
 from core.store.files import atomic_folder, write_text
 from core.store.runs import run_folder
@@ -29,6 +31,17 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def what_it_stands_on(run: Run, goes_on: bool) -> dict[str, dict[str, str]]:
+    """The libraries of a training and what tells its base's weights, as a run's record keeps them.
+
+    ModelError where it goes on from a checkpoint and another model lies in the base's folder by now.
+    """
+    here = identity(resolve(run.spec.model))
+    if goes_on:
+        check_same(run.base, here, f"Run {run.name}")
+    return {"libraries": library_versions(), "base": run.base if goes_on else here}
 
 
 def result_folder(run: Run) -> Path:
@@ -50,8 +63,7 @@ def save_result(run: Run, model: Any, tokenizer: Any, base: Path, scores: Mappin
             model.save_pretrained(temporary)
         else:
             model.save_pretrained(temporary, save_embedding_layers=False)
-        if run.spec.method == "full":
-            tokenizer.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)  # an adapter's too: an export needs nothing else of the base
         write_text(temporary / "README.md", model_card(run, base, scores))
     return folder
 
@@ -96,8 +108,9 @@ def _manifest(run: Run, base: Path, scores: Mapping[str, float]) -> dict[str, An
         "method": run.spec.method,
         "model": run.spec.model.model_dump(mode="json"),
         "base": str(base),
+        KEPT: run.base,
         "template": run.template.ref,
-        "data_versions": run.data_versions,
+        "data": [use.model_dump(mode="json") for use in run.spec.data],
         "steps": run.steps,
         "scores": dict(scores),
         "libraries": run.libraries,

@@ -13,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
-from core.models.tokenizer import load_tokenizer
+from core.errors import ModelError, UserError
+from core.models.catalogue import resolve
+from core.models.context import local_folder
+from core.models.identity import check_same, identity, kept_identity
+from core.models.tokenizer import load_tokenizer, tokenizer_in
 from core.prompts.chat import as_served
 from core.prompts.render import render
 from core.prompts.templates import dump_template
@@ -23,12 +26,13 @@ from core.store.datasets import get_dataset, read_rows
 from core.store.files import MANIFEST, atomic_folder, is_complete, write_json, write_text
 from core.store.runs import run_folder
 from core.training.artefacts import base_of, model_card, result_folder
-from core.training.merge_parity import CHECKED_ROWS, PARITY_HEADINGS, go_on, parity, parity_lines, parity_words
+from core.training.merge_parity import CHECKED_ROWS, PARITY_HEADINGS, base_format, go_on, parity, parity_lines, parity_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SHARD = "5GB"
+NO_TEMPLATE = "none, nor a tokenizer"
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for ``--max-lora-rank``."""
 VLLM_RANK = 16
@@ -57,7 +61,8 @@ def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, c
     with its finding in ``parity_words``.
 
     ``merge``: whole bf16 weights instead of the adapter; ``check`` rows of dev (else of train) are then answered by
-    adapter, merged weights and merged weights in 4 bits. UserError: the run isn't finished, or the folder is there.
+    adapter, merged weights and merged weights in 4 bits. An adapter needs no base: where another model lies in its place
+    by now, ``warning`` says so. UserError: the run isn't finished, the folder is there, or there is no such base to merge with.
     """
     source = result_folder(run)
     if not run.complete or not is_complete(source):
@@ -66,21 +71,36 @@ def export_run(run: Run, to: Path, reporter: Reporter, *, merge: bool = False, c
         raise UserError(f"{to} is there already", "Name a folder that doesn't exist yet.")
     whole = merge or run.spec.method == "full"
     found: dict[str, Any] = {"folder": str(to), "run": run.run_id, "kind": "model" if whole else "adapter"}
+    if run.spec.method != "full":
+        found |= _base_found(run, source, merge)
     with atomic_folder(to.absolute()) as folder:
         if merge and run.spec.method != "full":
             _write_merged(run, folder, reporter)
         else:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-        found["chat_template"] = _write_tokenizer(run, folder)
+        found["chat_template"] = _write_tokenizer(run, source, folder)
         if whole and run.spec.method != "full" and check > 0:
             found["parity"] = parity(run, folder, check, reporter)
-            found["parity_words"] = list(parity_words(found["parity"], run.spec.method))
+            found["parity_words"] = list(parity_words(found["parity"], base_format(run.spec)))
         write_text(folder / "template.yaml", dump_template(run.template))
         write_json(folder / "tunewise.json", found | {"stop": list(run.template.stop)})
         base = Path(json.loads((source / MANIFEST).read_text("utf-8"))["base"])
         card = model_card(run, base, run.summary, merged=whole and run.spec.method != "full")
         write_text(folder / "README.md", card + _how_to_use(run, found, base_of(run, base)))
     return found
+
+
+def _base_found(run: Run, adapter: Path, merge: bool) -> dict[str, str]:
+    """What to warn of about the base of an adapter. ModelError where it is to be merged with and is gone, or another."""
+    alone = "The adapter alone can be exported as it is: without merging it needs no base."
+    try:
+        folder = resolve(run.spec.model) if merge else local_folder(run.spec.model)
+        check_same(kept_identity(adapter), {} if folder is None else identity(folder), f"Run {run.name}")
+    except ModelError as error:
+        if merge:
+            raise ModelError(f"Merging needs the base model. {error.message}", f"{error.hint} {alone}") from error
+        return {"warning": f"{error.message}. The adapter belongs on the model that it was trained on."}
+    return {}
 
 
 def export_folder(run: Run, *, merge: bool) -> Path:
@@ -107,9 +127,15 @@ def served_template(template: Template, tokenizer: PreTrainedTokenizerFast, elem
     return text + (_CHAT + str(tokenizer.chat_template) if template.kind == "chat" else _RAW)
 
 
-def _write_tokenizer(run: Run, folder: Path) -> str:
-    """Write the tokenizer with the run's chat template, if that gives the run's prompts; says which template it has."""
-    tokenizer = load_tokenizer(run.spec.model)
+def _write_tokenizer(run: Run, source: Path, folder: Path) -> str:
+    """Write the tokenizer with the run's chat template, if that gives the run's prompts; says which template it has.
+
+    It is the one that the run kept; an older run kept none beside its adapter, which is written without one if its base is gone.
+    """
+    try:
+        tokenizer = tokenizer_in(source) if (source / "tokenizer.json").is_file() else load_tokenizer(run.spec.model)
+    except ModelError as error:
+        return f"{NO_TEMPLATE}: the run kept none, and its base can't be read ({error.message})"
     use = run.spec.data[0]
     elements = get_dataset(use.dataset).elements
     rows = read_rows(use.dataset, use.version, split=use.split, limit=CHECKED_ROWS).to_pylist()
@@ -186,7 +212,10 @@ def _how_to_use(run: Run, found: Mapping[str, Any], base: str) -> str:
     if found["kind"] == "adapter" and run.spec.use_dora:
         lines.append("vLLM doesn't load adapters with DoRA; export the run merged for it.")
     else:
-        lines.append(f"```\n{_serve(run, found['kind'], base)} --chat-template chat_template.jinja\n```")
+        template = "" if found["chat_template"].startswith(NO_TEMPLATE) else " --chat-template chat_template.jinja"
+        lines.append(f"```\n{_serve(run, found['kind'], base)}{template}\n```")
+    if "warning" in found:
+        lines.append(found["warning"])
     if run.template.stop:
         lines.append(f"Stop at: {', '.join(f'`{text}`' for text in run.template.stop)}.")
     if "parity" in found:

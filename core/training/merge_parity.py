@@ -20,7 +20,7 @@ from core.evaluation.unvaried import widened_differences
 from core.models.tokenizer import load_tokenizer
 from core.prompts.examples import IGNORED, Example
 from core.prompts.render import stop_strings
-from core.records import GenerationSettings, Method, ModelRef, Reporter, Run
+from core.records import GenerationSettings, ModelRef, Quantisation, Reporter, Run, TrainSpec
 from core.store.datasets import get_dataset, get_version, read_rows
 from core.training.artefacts import result_folder
 from core.training.data import examples_of, last_answer
@@ -32,10 +32,7 @@ OFFERED_ROWS, MOST_ROWS = 32, 512
 """Rows that a page offers to compare, and the most that it lets anybody choose."""
 PARITY_HEADINGS = ("micro-F1", "difference [95 %]", "exact match", "loss", "difference [95 %]", "same answers as the adapter")
 WAYS = {"merged": "The merged weights in bf16", "merged_nf4": "The merged weights loaded in 4 bits"}
-BY_NATURE = (
-    "The adapter was trained on a base in 4 bits (nf4); merged, it stands on the bf16 base, whose numbers are not "
-    "quite those that it learnt to correct. Some difference is therefore in the nature of such a merge and no fault of this one."
-)
+FORMATS: dict[Quantisation, str] = {"nf4": "4 bits (nf4)", "int8": "8 bits (int8)"}
 
 
 def go_on(reporter: Reporter) -> None:
@@ -56,7 +53,7 @@ def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, d
     prompts = [example.input_ids[: example.prompt] for example in examples]
     answers = [[token for token in example.labels[example.prompt :] if token != IGNORED] for example in examples]
     longest = max(map(len, answers)) + 16
-    base = run.spec.model.model_copy(update={"quantisation": "nf4"}) if run.spec.method == "qlora" else run.spec.model
+    base = run.spec.model.model_copy(update={"quantisation": base_format(run.spec)})
     whole = ModelRef(source="path", name=str(merged), dtype="bfloat16")
     ways = {
         "adapter": (base, result_folder(run)),
@@ -82,7 +79,7 @@ def parity(run: Run, merged: Path, rows: int, reporter: Reporter) -> dict[str, d
 def comparable_rows(run: Run) -> int:
     """How many rows there are to compare merged weights on: the run's dev rows, else those it was trained on."""
     use = run.spec.dev or run.spec.data[0]
-    version = get_version(use.dataset, use.version or run.data_versions.get(use.dataset))
+    version = get_version(use.dataset, use.version)
     rows = version.split_sizes.get(use.split, 0)
     return rows if use.limit is None else min(rows, use.limit)
 
@@ -128,15 +125,34 @@ def parity_lines(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ..
     ]
 
 
-def parity_words(found: Mapping[str, Mapping[str, float]], method: Method) -> tuple[str, ...]:
-    """What a parity report says, in sentences: how the merged weights compare, and how sure that is."""
+def base_format(spec: TrainSpec) -> Quantisation:
+    """The number format of the base that an adapter was trained on: of QLoRA nf4, else what the model names."""
+    return "nf4" if spec.method == "qlora" else spec.model.quantisation
+
+
+def by_nature(trained_on: Quantisation) -> str:
+    """Why merged weights differ from an adapter that was trained on a quantised base; empty on one that wasn't."""
+    if trained_on == "none":
+        return ""
+    return (
+        f"The adapter was trained on a base in {FORMATS[trained_on]}; merged, it stands on the bf16 base, whose numbers are not "
+        "quite those that it learnt to correct. Some difference is therefore in the nature of such a merge and no fault of this "
+        "one."
+    )
+
+
+def parity_words(found: Mapping[str, Mapping[str, float]], trained_on: Quantisation) -> tuple[str, ...]:
+    """What a parity report says, in sentences: how the merged weights compare, and how sure that is.
+
+    ``trained_on``: the format of the adapter's base (``base_format``).
+    """
     adapter = found["adapter"]
     rows, said = round(adapter["rows"]), []
     if not any(values["micro_f1"] for values in found.values()):
         said.append(f"On the same {rows} rows nobody found a value, so only the loss tells how the merged weights compare.")
     else:
         said += [f"{words} {_finding(found[name], rows)}" for name, words in WAYS.items() if name in found]
-    return (*said, BY_NATURE) if method == "qlora" else tuple(said)
+    return (*said, nature) if (nature := by_nature(trained_on)) else tuple(said)
 
 
 def _finding(v: Mapping[str, float], rows: int) -> str:

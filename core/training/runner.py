@@ -21,7 +21,7 @@ from core.models.tokenizer import load_tokenizer
 from core.records import Reporter, Run, TrainSpec
 from core.store.files import disk_is_full, full_disk, is_complete, write_text
 from core.store.runs import run_folder, save_run
-from core.training.artefacts import library_versions, result_folder, save_result
+from core.training.artefacts import result_folder, save_result, what_it_stands_on
 from core.training.attention import NAME, choose_attention
 from core.training.beside import LOAD_SECONDS
 from core.training.callbacks import NothingLeftError, Watcher
@@ -59,13 +59,12 @@ def run_training(run: Run, reporter: Reporter, resume: bool = True) -> Run:
     data = training_data(spec, run.template, tokenizer)
     for line in data.report():
         reporter.log(line)
-    run = run.model_copy(
-        update={"dropped_rows": len(data.dropped), "trained_rows": data.rows - len(data.dropped), "libraries": library_versions()}
-    )
+    checkpoint = _starting_point(folder / "checkpoints", resume)
+    kept = what_it_stands_on(run, checkpoint is not None)
+    run = run.model_copy(update={"dropped_rows": len(data.dropped), "trained_rows": data.rows - len(data.dropped), **kept})
     if rank() == 0:
         write_text(folder / "dropped.jsonl", dropped_lines(data))
         save_run(run)
-    checkpoint = _starting_point(folder / "checkpoints", resume)
     reporter.progress(0, 0, message=f"loading {spec.model.label}")
     set_seed(spec.seed)
     loaded = load_for_training(spec, local_device())

@@ -94,6 +94,18 @@ def dump_spec(spec: TrainSpec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=120)
 
 
+def said_data(spec: TrainSpec) -> str:
+    """What is trained on, in a few words: ``people v2``; uses of the same dataset with what tells them apart."""
+    names = [use.dataset for use in spec.data]
+    said = []
+    for use in spec.data:
+        text = use.dataset + (f" v{use.version}" if use.version else "")
+        if names.count(use.dataset) > 1:
+            text += f" {use.split or 'in no split'}" + (f" (the first {use.limit:,})" if use.limit else "")
+        said.append(text)
+    return ", ".join(said)
+
+
 def write_spec(run: Run) -> Path:
     """Keep a run's spec as ``spec.yaml`` in its folder; returns the path."""
     path = run_folder(run.run_id) / "spec.yaml"
@@ -188,11 +200,13 @@ def check(spec: TrainSpec, gpus: int | None = None, backends: Collection[str] = 
         raise _spec_error("the spec", faults)
 
 
-def freeze_versions(spec: TrainSpec) -> tuple[TrainSpec, dict[str, int]]:
+def freeze_versions(spec: TrainSpec) -> tuple[TrainSpec, dict[str, tuple[int, ...]]]:
     """The spec with its learning rate and every dataset's version named (the latest where it names none); versions by dataset."""
     frozen = [use.model_copy(update={"version": get_version(use.dataset, use.version).number}) for use in spec.data]
     dev = spec.dev and spec.dev.model_copy(update={"version": get_version(spec.dev.dataset, spec.dev.version).number})
-    versions = {use.dataset: use.version or 0 for use in [*([dev] if dev else []), *frozen]}
+    versions: dict[str, tuple[int, ...]] = {}
+    for use in [*frozen, *([dev] if dev else [])]:
+        versions[use.dataset] = tuple(sorted({*versions.get(use.dataset, ()), use.version or 0}))
     return spec.model_copy(update={"data": tuple(frozen), "dev": dev, "learning_rate": learning_rate(spec)}), versions
 
 

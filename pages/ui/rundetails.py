@@ -17,7 +17,7 @@ from core.data.answers import parse_answer
 from core.errors import UserError
 from core.figures import training as figures
 from core.jobs.queue import enqueue_export
-from core.records import ENDED_STATES, Job, Method, Run
+from core.records import ENDED_STATES, Job, Quantisation, Run
 from core.store.datasets import get_dataset
 from core.store.jobs import list_jobs, log_path, log_tail
 from core.store.runs import run_folder
@@ -26,6 +26,7 @@ from core.training.merge_parity import (
     MOST_ROWS,
     OFFERED_ROWS,
     PARITY_HEADINGS,
+    base_format,
     comparable_rows,
     parity_lines,
     parity_words,
@@ -209,8 +210,10 @@ def _exports(run: Run, job: Job) -> None:
         if done is not None:
             st.code(str(export_folder(run, merge=merge)), language=None)
             st.caption(f"Chat template: {done['chat_template']}. Its README says how to serve it.")
+            if "warning" in done:
+                st.warning(states.plain(done["warning"]))
             if "parity" in done:
-                _parity(done["parity"], run.spec.method)
+                _parity(done["parity"], base_format(run.spec))
         elif mine and mine[-1].state not in ENDED_STATES:
             states.working(mine[-1].job_id)
         else:
@@ -247,8 +250,8 @@ def _write(run: Run, merge: bool, check: int) -> None:
     enqueue_export(run, merge=merge, check=check)
 
 
-def _parity(found: dict[str, dict[str, float]], method: Method) -> None:
-    for line in parity_words(found, method):
+def _parity(found: dict[str, dict[str, float]], trained_on: Quantisation) -> None:
+    for line in parity_words(found, trained_on):
         st.markdown(states.plain(line))
     keys = ["weights", "f1", "f1_difference", "exact", "loss", "loss_difference", "same"]
     frame = pd.DataFrame([dict(zip(keys, line, strict=True)) for line in parity_lines(found)])

@@ -11,6 +11,7 @@ from core.figures import training as figures
 from core.jobs.queue import position
 from core.records import Job, Run
 from core.store.jobs import get_job, list_jobs
+from core.training.spec import said_data
 from pages.ui import charts, formats, rundetails, runview, states, tables
 
 AGAINST = {
@@ -36,7 +37,7 @@ def history(runs: Sequence[Run], focus: Callable[[Run], None]) -> None:
             {
                 "run": run.name,
                 "state": _state(jobs.get(run.job_id)),
-                "data": ", ".join(f"{name} v{number}" for name, number in run.data_versions.items()),
+                "data": said_data(run.spec),
                 "method": run.spec.method,
                 "template": run.template.ref,
                 "loss": run.summary.get("loss"),

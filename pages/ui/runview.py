@@ -15,7 +15,7 @@ from core.records import ENDED_STATES, Job, Run
 from core.store.jobs import get_job, read_metrics
 from core.store.runs import run_folder
 from core.training.checkpoints import last_checkpoint, step_of
-from core.training.spec import METHOD_NAMES
+from core.training.spec import METHOD_NAMES, said_data
 from pages.ui import charts, comparison, formats, rundetails, shell, speakers, states, tables, trainform
 from pages.ui.registry import CHAT, COMPARE
 
@@ -75,8 +75,7 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     best = ""
     if "micro_f1" in dev and dev["micro_f1"].notna().any():
         best = f", best dev micro-F1 {formats.score(dev['micro_f1'].max())}"
-    data = ", ".join(f"{name} v{number}" for name, number in run.data_versions.items())
-    how = f"{METHOD_NAMES[run.spec.method]} of {run.spec.model.label} on {data}"
+    how = f"{METHOD_NAMES[run.spec.method]} of {run.spec.model.label} on {said_data(run.spec)}"
     at = job.progress
     if job.state == "queued":
         return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", f"{how}. {_waiting(job)}"

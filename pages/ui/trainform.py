@@ -6,6 +6,7 @@ Returns a TrainSpec; knows nothing of training, nor of what it will cost (``trai
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -113,6 +114,15 @@ def _mixed(uses: list[DatasetUse]) -> list[DatasetUse]:
     return [use.model_copy(update={"weight": weight}) for use, weight in zip(uses, weights, strict=True)]
 
 
+def on_newest(data: Sequence[DatasetUse], newest: Mapping[str, int]) -> list[DatasetUse]:
+    """All uses on their datasets' newest versions. Those that have the same rows then become one, seen as often as both were."""
+    weights: dict[DatasetUse, float] = {}
+    for use in data:
+        rows = use.model_copy(update={"version": newest[use.dataset], "weight": 1.0})
+        weights[rows] = weights.get(rows, 0.0) + use.weight
+    return [rows.model_copy(update={"weight": weight}) for rows, weight in weights.items()]
+
+
 def _begun(base: Run, key: str) -> dict[str, Any]:
     """Data, template and model of the run that the form begins with; its first dataset's newest version if wanted."""
     spec = base.spec
@@ -127,7 +137,7 @@ def _begun(base: Run, key: str) -> dict[str, Any]:
     newer = {name: number for name, number in newest.items() if any(u.dataset == name and u.version != number for u in data)}
     said = ", ".join(f"{name} v{number}" for name, number in newer.items())
     if newer and st.toggle(f"Train on the newest version ({said})", key=f"train_newest{key}"):
-        data = [use.model_copy(update={"version": newest[use.dataset]}) for use in data]
+        data = on_newest(data, newest)
         if dev is not None and dev.dataset in newest:
             dev = dev.model_copy(update={"version": newest[dev.dataset]})
     name = st.text_input("Name of the run", key=f"train_name{key}", placeholder="made from dataset and method")

@@ -87,7 +87,7 @@ def _run(name: str, version: int) -> str:
             spec=spec,
             template=find_template("chat"),
             job_id=job.job_id,
-            data_versions={EXTRACTION: version},
+            data_versions={EXTRACTION: (version,)},
             trained_rows=400,
             dropped_rows=3,
             steps=STEPS,

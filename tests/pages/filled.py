@@ -91,7 +91,7 @@ def _run(version: int) -> tuple[str, str]:
     save_run(
         Run(
             run_id=run_id, name=spec.name, spec=spec, template=find_template("chat"), job_id=job.job_id,
-            data_versions={NAME: version}, trained_rows=36, dropped_rows=1, steps=20, seconds=48.0, complete=True,
+            data_versions={NAME: (version,)}, trained_rows=36, dropped_rows=1, steps=20, seconds=48.0, complete=True,
             summary={"loss": 0.41, "dev_loss": 0.52},
         )
     )  # fmt: skip

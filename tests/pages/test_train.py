@@ -21,7 +21,7 @@ from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.merge_parity import comparable_rows, seconds_to_compare
 from core.training.spec import make_spec
-from pages.ui import formats, rundetails, states, tables
+from pages.ui import formats, rundetails, states, tables, trainform
 from tests.pages.filled import Filled, fill
 from tests.pages.test_train_chat_compare import PAGES, ROOT, words
 
@@ -295,6 +295,14 @@ def test_an_export_is_shown_with_how_it_answers(filled: Filled) -> None:
     assert "nobody found a value" in words(page)
     assert page.button(key="export_False").label == "Write the folder"
     assert [job.kind for job in list_jobs()] == ["train"]
+    on_8_bits = run.spec.model.model_copy(update={"quantisation": "int8"})
+    save_run(run.model_copy(update={"spec": run.spec.model_copy(update={"method": "lora", "model": on_8_bits})}))
+    folder = export_folder(run, merge=False)
+    write_json(folder / "tunewise.json", {"chat_template": "chat@1", "warning": "Another model lies in /its_base."})
+    write_json(folder / MANIFEST, {})
+    page.run()
+    assert "trained on a base in 8 bits (int8)" in words(page).replace("\\", "")
+    assert [states.plain("Another model lies in /its_base.")] == [warning.value for warning in page.warning]
 
 
 def test_a_merge_compares_as_many_rows_as_were_chosen(filled: Filled, chat_holds_the_device: None) -> None:
@@ -450,6 +458,19 @@ def test_a_run_whose_newer_data_is_there_can_be_begun_on_it(filled: Filled, tmp_
     assert spec_of(page)["data"][0]["version"] == filled.version
     page.toggle(key=f"train_newest_{filled.run}").set_value(True).run()
     assert spec_of(page)["data"][0]["version"] == filled.version + 1
+
+
+def test_uses_of_one_dataset_move_to_its_newest_version_each_and_the_same_rows_count_once() -> None:
+    uses = [
+        DatasetUse(dataset="d", version=1, weight=0.5),
+        DatasetUse(dataset="d", version=2, limit=8),
+        DatasetUse(dataset="e", version=4),
+        DatasetUse(dataset="d", version=3, weight=2),
+    ]
+    moved = trainform.on_newest(uses, {"d": 3, "e": 4})
+    assert [(u.dataset, u.version, u.limit, u.weight) for u in moved] == [
+        ("d", 3, None, 2.5), ("d", 3, 8, 1.0), ("e", 4, None, 1.0),
+    ]  # fmt: skip
 
 
 def test_a_run_with_several_datasets_keeps_them_when_begun_again(filled: Filled, tmp_path: Path) -> None:

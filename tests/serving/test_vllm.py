@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+from safetensors.numpy import save_file
 
 from core.errors import MissingDependencyError, ModelError
+from core.models.identity import KEPT, identity
 from core.prompts.examples import prompt_ids
 from core.records import ModelRef
 from core.serving.backends import choose, vllm_obstacle
 from core.serving.holder import Holder
 from core.serving.served import Plan, ServedModel
 from core.serving.vllm import VllmBackend, arguments
+from core.store.files import MANIFEST, write_json
 from tests.serving.conftest import Running, run
 from tests.serving.test_api import wait_until
 from tests.tiny import make_tiny_tokenizer
@@ -113,6 +117,23 @@ def test_the_command_line_of_vllm(light: Plan, tmp_path: Path) -> None:
     assert not [part for part in given if "key" in part]
     plain = Plan(light.model.model_copy(update={"quantisation": "none"}), light.models[1:])
     assert not {"--enable-lora", "--quantization", "--lora-modules"} & set(arguments(plain, 1))
+
+
+def test_vllm_is_not_started_with_an_adapter_of_another_model_in_its_bases_folder(tmp_path: Path) -> None:
+    from core.prompts.templates import find_template
+
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    write_json(base / "config.json", {})
+    save_file({"w": np.arange(4.0)}, base / "model.safetensors")
+    write_json(adapter / "adapter_config.json", {"r": 8})
+    write_json(adapter / MANIFEST, {KEPT: identity(base)})
+    tuned = ServedModel("tuned", find_template("instruct"), 1, run="run-1", adapter="run-1", folder=adapter)
+    plan = Plan(ModelRef(source="path", name=str(base)), (tuned,))
+    assert "--lora-modules" in arguments(plan, 1)
+    save_file({"w": np.ones(4)}, base / "model.safetensors")
+    with pytest.raises(ModelError, match="another model than the one in"):
+        arguments(plan, 1)
 
 
 def test_a_vllm_that_ends_while_loading_is_a_fault(light: Plan, seen: Path) -> None:

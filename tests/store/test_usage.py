@@ -28,7 +28,7 @@ def a_run(name: str, dataset: str, number: int, job_id: str = "") -> Run:
     run_folder(name).mkdir(parents=True)
     (run_folder(name) / "adapter.bin").write_bytes(b"x" * 1000)
     spec = TrainSpec(data=(DatasetUse(dataset=dataset),))
-    return save_run(Run(run_id=name, name=name, spec=spec, template=TEMPLATE, data_versions={dataset: number}, job_id=job_id))
+    return save_run(Run(run_id=name, name=name, spec=spec, template=TEMPLATE, data_versions={dataset: (number,)}, job_id=job_id))
 
 
 def an_evaluation(name: str, dataset: str, number: int, run: str | None = None, job_id: str = "") -> Evaluation:
@@ -79,6 +79,14 @@ def test_a_version_goes_with_its_evaluations_and_the_rest_still_works(filled: No
     assert not version_folder("d", 2).exists()
     assert undo("d").number == 4
     assert read_rows("d")["input"].to_pylist() == ["a", "b"]
+
+
+def test_a_run_is_told_of_with_each_version_that_it_used(filled: None) -> None:
+    apply("d", [Step(op="normalise")])
+    spec = TrainSpec(data=tuple(DatasetUse(dataset=name, version=number) for name, number in (("d", 1), ("d", 3), ("other", 2))))
+    save_run(Run(run_id="r3", name="r3", spec=spec, template=TEMPLATE, data_versions={"d": (1, 3), "other": (2,)}))
+    assert [line.split()[1] for line in what_goes("version", "d@1").stays] == ["r3"]
+    assert [line.split()[1] for line in what_goes("version", "d@2").stays] == ["r1"]
 
 
 def test_the_latest_version_stays(filled: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,21 @@ import numpy as np
 import pytest
 
 from core.__main__ import main
-from core.errors import UserError
+from core.errors import ModelError, UserError
 from core.evaluation.metrics.rows import Statistics
 from core.models.tokenizer import load_tokenizer, tokenizer_in
 from core.prompts.render import render
 from core.prompts.templates import find_template, list_templates
-from core.records import Run, SilentReporter
+from core.records import DatasetUse, ModelRef, Run, SilentReporter, TrainSpec
 from core.store import runs
 from core.store.files import is_complete
 from core.store.runs import run_folder
 from core.training.artefacts import base_of
-from core.training.export import _writes_the_same, export_folder, export_run, read_export, served_template
-from core.training.merge_parity import BY_NATURE, differences, parity_lines, parity_words
+from core.training.export import NO_TEMPLATE, _writes_the_same, export_folder, export_run, read_export, served_template
+from core.training.merge_parity import base_format, by_nature, differences, parity_lines, parity_words
 from core.training.scores import scored_answers
 from tests.prompts.toys import CHATML, byte_level
+from tests.tiny import make_tiny_model
 from tests.training.conftest import Keeper, rows_table
 from tests.training.test_runner import make_run, train
 
@@ -73,7 +75,7 @@ def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> Non
     card = (tmp_path / "merged" / "README.md").read_text("utf-8")
     assert "the same 6 rows" in card
     assert all(line in card for line in found["parity_words"])
-    assert BY_NATURE in card
+    assert by_nature("nf4") in card
     assert "library_name: transformers" in card
     assert "Whole bf16 weights with a qlora adapter merged in" in card
     assert "vllm serve . --chat-template" in card
@@ -134,18 +136,77 @@ def test_a_parity_report_says_a_loss_only_where_it_is_clear() -> None:
             "merged": {**whole, **zero, **ends, "same_as_adapter": same},
         }
 
-    [unclear] = parity_words(report(-0.31, -0.14, 0.02), "lora")
+    [unclear] = parity_words(report(-0.31, -0.14, 0.02), "none")
     assert "no clear difference" in unclear
     assert "-0.140 [-0.310, +0.020]" in unclear
-    [clear, nature] = parity_words(report(-0.31, -0.14, -0.02), "qlora")
+    [clear, nature] = parity_words(report(-0.31, -0.14, -0.02), "nf4")
     assert "clearly lose micro-F1 on the same 31 rows" in clear
-    assert nature == BY_NATURE
-    [same] = parity_words(report(0, 0, 0, same=1.0), "lora")
+    assert nature == by_nature("nf4")
+    assert "4 bits" in nature
+    [same] = parity_words(report(0, 0, 0, same=1.0), "none")
     assert "at most 11% of such rows can differ" in same  # Wilson, 0 of 31
     older = {name: {k: v for k, v in values.items() if "_low" not in k and "_high" not in k}
              for name, values in report(-0.3, -0.14, 0.1).items()}  # fmt: skip
-    assert "was not kept" in parity_words(older, "lora")[0]
+    assert "was not kept" in parity_words(older, "none")[0]
     assert parity_lines(older)[1][2] == "-0.140"
+
+
+@pytest.mark.parametrize(
+    ("method", "quantisation", "bits"),
+    [("qlora", "none", "4 bits"), ("lora", "nf4", "4 bits"), ("lora", "int8", "8 bits"), ("lora", "none", "")],
+)
+def test_a_merge_of_any_quantised_base_is_said_to_differ_by_nature(method: Any, quantisation: Any, bits: str) -> None:
+    spec = TrainSpec(data=(DatasetUse(dataset="a"),), method=method, model=ModelRef(quantisation=quantisation))
+    whole = {"micro_f1": 0.5, "rows": 8.0, "same_as_adapter": 1.0, "micro_f1_difference": 0.0}
+    said = parity_words({"adapter": whole, "merged": whole}, base_format(spec))
+    assert [bits in line for line in said if "in the nature of such a merge" in line] == [True] * bool(bits)
+
+
+@pytest.fixture
+def moved(tmp_path: Path, people: str) -> tuple[Run, Path]:
+    """A finished run and the folder of its base, which a test may do away with."""
+    base = make_tiny_model(tmp_path / "base")
+    return train(make_run(base, people, template="instruct-en")), base
+
+
+def test_an_adapter_is_exported_without_its_base_and_a_merge_says_what_it_needs(moved: tuple[Run, Path], tmp_path: Path) -> None:
+    run, base = moved
+    export_run(run, tmp_path / "before", SilentReporter())
+    base.rename(tmp_path / "elsewhere")
+    found = export_run(run, tmp_path / "adapter", SilentReporter())
+    assert (found["chat_template"], "warning" in found) == ("instruct-en@1", False)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir() if path.name != "tunewise.json"}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "before").iterdir() if path.name != "tunewise.json"}
+    with pytest.raises(ModelError, match="Merging needs the base model") as raised:
+        export_run(run, tmp_path / "merged", SilentReporter(), merge=True)
+    assert "put it, or a link to it, there again" in raised.value.hint
+    assert "without merging" in raised.value.hint
+    assert not (tmp_path / "merged").exists()
+    (tmp_path / "base").symlink_to(tmp_path / "elsewhere")
+    assert export_run(run, tmp_path / "merged", SilentReporter(), merge=True, check=0)["kind"] == "model"
+
+
+def test_an_older_run_that_kept_no_tokenizer_exports_its_adapter_alone(moved: tuple[Run, Path], tmp_path: Path) -> None:
+    run, base = moved
+    adapter = run_folder(run.run_id) / "adapter"
+    for path in (*adapter.glob("token*"), *adapter.glob("chat_template*")):
+        path.unlink()
+    shutil.rmtree(base)
+    found = export_run(run, tmp_path / "adapter", SilentReporter())
+    assert found["chat_template"].startswith(NO_TEMPLATE)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+    assert "--chat-template" not in (tmp_path / "adapter" / "README.md").read_text("utf-8")
+
+
+def test_another_model_in_the_bases_place_is_warned_of_and_not_merged_with(moved: tuple[Run, Path], tmp_path: Path) -> None:
+    run, base = moved
+    make_tiny_model(base, seed=1)
+    found = export_run(run, tmp_path / "adapter", SilentReporter())
+    assert "other weights in the same layers" in found["warning"]
+    assert found["warning"] in (tmp_path / "adapter" / "README.md").read_text("utf-8")
+    with pytest.raises(ModelError, match="another model than the one in") as raised:
+        export_run(run, tmp_path / "merged", SilentReporter(), merge=True)
+    assert "without merging" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -180,7 +241,7 @@ def test_plain_transformers_answers_from_the_folder_as_tunewise_does(
 
     from core.models.engine import Engine
     from core.models.load import load_model
-    from core.records import GenerationSettings, ModelRef
+    from core.records import GenerationSettings
 
     run = train(make_run(tiny, people, max_steps=12, dtype="bfloat16" if merge else "float32"), Keeper())
     export_run(run, tmp_path / "out", SilentReporter(), merge=merge, check=0)
@@ -243,8 +304,6 @@ def test_only_a_finished_run_is_exported(tiny: Path, people: str, tmp_path: Path
 
 
 def test_served_templates_write_what_training_writes(tiny: Path) -> None:
-    from core.records import ModelRef
-
     tokenizer = load_tokenizer(ModelRef(source="path", name=str(tiny)))
     rows = rows_table(4).to_pylist()
     rows.append({**rows[0], "instruction": ""})

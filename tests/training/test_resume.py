@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from core.errors import ModelError
+from core.models.identity import identity
 from core.records import DatasetUse, Run
 from core.store.files import MANIFEST
-from core.store.runs import get_run, run_folder
+from core.store.runs import get_run, run_folder, save_run
 from core.training.checkpoints import all_checkpoints, last_checkpoint, seconds_of, step_of
+from tests.tiny import make_tiny_model
 from tests.training.conftest import Keeper
 from tests.training.test_runner import make_run, script_looks, train
 
@@ -112,3 +115,28 @@ def test_a_resume_reports_what_a_killed_worker_could_not_and_keeps_its_time(tiny
     assert 1000 < run.seconds < 1000 + 60
     manifest.write_text("{}", encoding="utf-8")
     assert seconds_of(folder) == 0  # one of an older version
+
+
+def test_a_run_is_not_gone_on_with_on_another_model_in_the_same_folder(tmp_path: Path, people: str) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    run = make_run(base, people)
+    train(run, Keeper(stop_after=3))
+    make_tiny_model(base, seed=1)
+    with pytest.raises(ModelError, match="other weights in the same layers"):
+        train(get_run(run.run_id))
+    make_tiny_model(base)
+    kept = get_run(run.run_id)
+    save_run(kept.model_copy(update={"base": {}}))  # as older runs are
+    make_tiny_model(base, seed=1)
+    older = train(get_run(run.run_id))
+    assert older.complete
+    assert older.base == {}
+
+
+def test_a_run_without_a_checkpoint_begins_on_the_model_that_is_there(tmp_path: Path, people: str) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    run = make_run(base, people)
+    train(run, Keeper(stop_after=0))
+    assert last_checkpoint(run_folder(run.run_id) / "checkpoints") is None
+    make_tiny_model(base, seed=1)
+    assert train(get_run(run.run_id)).base == identity(base)

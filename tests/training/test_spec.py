@@ -11,8 +11,10 @@ import pytest
 
 from core.errors import SpecError
 from core.jobs.submissions import prepare_training
-from core.records import DatasetUse, ModelRef, TrainSpec
-from core.training.spec import check, dump_spec, freeze_versions, learning_rate, load_spec, make_spec, validate
+from core.records import DatasetUse, ModelRef, Run, TrainSpec, Version
+from core.store.datasets import get_dataset, save_version
+from core.training.artefacts import model_card
+from core.training.spec import check, dump_spec, freeze_versions, learning_rate, load_spec, make_spec, said_data, validate
 from tests.training.conftest import keep, rows_table
 
 
@@ -254,4 +256,25 @@ def test_the_learning_rate_of_the_default_model_needs_no_files_and_that_of_an_ab
 
 def test_a_queued_spec_has_its_learning_rate_written_down(people: str) -> None:
     spec, versions = freeze_versions(make_spec({"data": people}))
-    assert (spec.learning_rate, spec.data[0].version, versions) == (1e-3, 1, {people: 1})
+    assert (spec.learning_rate, spec.data[0].version, versions) == (1e-3, 1, {people: (1,)})
+
+
+def test_a_dataset_that_is_used_twice_keeps_both_its_versions(people: str) -> None:
+    save_version(
+        get_dataset(people), Version(dataset=people, number=2, rows=48, split_sizes={"train": 40, "dev": 8}), rows_table(48)
+    )
+    data = (
+        DatasetUse(dataset=people, version=1, limit=1200),
+        DatasetUse(dataset=people, weight=2),
+        DatasetUse(dataset=people, version=1, split="dev"),
+    )
+    run = prepare_training(TrainSpec(data=data, method="lora", dev=None))
+    assert run.data_versions == {people: (1, 2)}
+    assert [(use.version, use.split) for use in run.spec.data] == [(1, "train"), (2, "train"), (1, "dev")]
+    assert said_data(run.spec) == "people v1 train (the first 1,200), people v2 train, people v1 dev"
+    assert said_data(run.spec.model_copy(update={"data": run.spec.data[1:2]})) == "people v2"
+    card = model_card(run, Path("base"), {})
+    assert "- people, version 1, split train, weight 1, the first 1200 rows\n- people, version 2, split train, weight 2\n" in card
+    older = json.loads(run.model_dump_json()) | {"data_versions": {people: 2}}
+    assert Run.model_validate(older).data_versions == {people: (2,)}
+    assert Run.model_validate_json(run.model_dump_json()) == run
