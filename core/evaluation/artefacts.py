@@ -45,6 +45,9 @@ PREDICTIONS = pa.schema(
     ]
 )
 _FLUSH_ROWS = 32
+ANSWERING, MEASURING = "answering", "perplexity of the gold answers"
+JOURNALS = {ANSWERING: "predictions.jsonl", MEASURING: "likelihoods.jsonl"}
+"""What is kept of an evaluation's work as it goes on, by what it is busy with."""
 
 
 class Journal:
@@ -99,6 +102,12 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
             handle.truncate(whole)
             os.fsync(handle.fileno())
     return records
+
+
+def kept_rows(evaluation_id: str, busy: str = ANSWERING) -> int:
+    """How many rows were written of a work (``JOURNALS``) by whoever was busy with it; leaves the file as it is."""
+    path = evaluation_folder(evaluation_id) / JOURNALS[busy]
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def write_tables(evaluation: Evaluation, predictions: pa.Table, statistics: Statistics, pairs: pa.Table) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from core.evaluation.artefacts import Journal
+from core.evaluation.artefacts import ANSWERING, Journal
 from core.evaluation.constrained import response_format
 from core.evaluation.latency import MACHINE, measured_on
 from core.evaluation.questions import Question
@@ -105,9 +105,9 @@ def answer_remotely(
                     MACHINE: machine,
                 }
             )
-        reporter.progress(len(answers.records) + len(refused), total, message="answering")
+        reporter.progress(len(answers.records) + len(refused), total, message=ANSWERING)
 
-    reporter.progress(len(answers.records), total, message="answering")
+    reporter.progress(len(answers.records), total, message=ANSWERING)
     ask_all(
         EndpointEngine(arm.endpoint),
         [q.messages for q in questions],

@@ -15,7 +15,7 @@ import pyarrow as pa
 from core.errors import UserError
 from core.evaluation import artefacts
 from core.evaluation.answerer import Answerer, answerer, arm_signature, engine_for
-from core.evaluation.artefacts import Journal
+from core.evaluation.artefacts import ANSWERING, JOURNALS, MEASURING, Journal
 from core.evaluation.constrained import answer_pattern
 from core.evaluation.latency import MACHINE, measured_on, timing_signature
 from core.evaluation.passages import Library, found_table
@@ -30,8 +30,6 @@ from core.store.runs import evaluation_folder, save_evaluation
 
 if TYPE_CHECKING:
     from core.models.engine import Engine
-
-ANSWERING, MEASURING = "answering", "perplexity of the gold answers"
 
 
 def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | None = None) -> Evaluation:
@@ -48,7 +46,7 @@ def run_evaluation(evaluation: Evaluation, reporter: Reporter, engine: Engine | 
     rows = load_rows(evaluation)
     asked = ask(evaluation, rows)
     questions, left_out = asked.questions, asked.left_out
-    answers, likelihoods = Journal(folder / "predictions.jsonl"), Journal(folder / "likelihoods.jsonl")
+    answers, likelihoods = (Journal(folder / JOURNALS[work]) for work in (ANSWERING, MEASURING))
     try:
         too_long = _work(evaluation, questions, answers, likelihoods, reporter, engine)
     finally:

@@ -109,10 +109,19 @@ def _plan(session: Session) -> Plan:
 
 
 def _as_lost(job: Job) -> Job:
-    """What becomes of a job whose worker is dead: lost, or stopped where it had been asked to."""
+    """What becomes of a job whose worker is dead: lost, or stopped where it had been asked to; how far it came as it is kept."""
+    progress = job.progress.model_copy(update={"rate": 0.0, "eta_seconds": None})
+    goes_on = "Resume goes on from the last checkpoint."
+    if job.kind == "evaluate":
+        from core.evaluation.artefacts import JOURNALS, kept_rows
+
+        if progress.message in JOURNALS:  # the last heartbeat may be older than the last rows
+            progress = progress.model_copy(update={"done": kept_rows(job.subject, progress.message)})
+        goes_on = f"{kept_rows(job.subject):,} answers are kept, and Resume goes on from there."
+    job = job.model_copy(update={"progress": progress})
     if job.state == "stopping":
         return job.model_copy(update={"state": "stopped", "error": "", "hint": ""})
-    hint = f"Its log: {log_path(job.job_id)}. Resume goes on from the last checkpoint."
+    hint = f"Its log: {log_path(job.job_id)}. {goes_on}"
     return job.model_copy(update={"state": "lost", "error": "The worker process ended without a word.", "hint": hint})
 
 
@@ -130,6 +139,7 @@ def _carry_out(session: Session, plan: Plan) -> None:
     for job in [*map(_as_lost, plan.lost), *plan.orphans]:
         row = session.exec(select(JobRow).where(JobRow.job_id == job.job_id)).one()
         row.state, row.error, row.hint, row.ended_at = job.state, job.error, job.hint, now()
+        row.progress = job.progress.model_dump_json()
         session.add(row)
     session.flush()
     if plan.start is not None:

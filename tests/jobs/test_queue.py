@@ -12,11 +12,13 @@ from itertools import pairwise
 
 import pytest
 
+from core.cli.jobs import progress_text
 from core.errors import NotFoundError, SpecError, UserError
 from core.jobs import queue
-from core.records import Job, now
+from core.records import Job, Progress, now
 from core.store.database import write
 from core.store.jobs import change_job, get_job, list_jobs, log_tail, read_metrics
+from core.store.runs import evaluation_folder
 from core.store.tables import ClaimRow
 
 
@@ -113,6 +115,22 @@ def test_kill_9_makes_a_job_lost_the_next_one_runs_and_it_can_be_resumed() -> No
     queue.resume(job.job_id)
     assert queue.wait(job.job_id, poll_seconds=0.05).state == "finished"
     assert log_tail(job.job_id, 100).count("began pause job") == 2
+
+
+@pytest.mark.parametrize("busy", ["answering", "perplexity of the gold answers", ""])
+def test_a_lost_evaluation_says_what_is_kept(busy: str) -> None:
+    folder = evaluation_folder("eval-1")
+    folder.mkdir(parents=True)
+    (folder / "predictions.jsonl").write_text('{"row_id": "a"}\n' * 6 + '{"row_')
+    (folder / "likelihoods.jsonl").write_text('{"row_id": "a"}\n' * 2)
+    job = queue.enqueue("evaluate", {"device": "cpu"}, subject="eval-1")
+    at = Progress(done=0, total=20 if busy else 0, rate=2, eta_seconds=10, message=busy)
+    change_job(job.job_id, state="running", heartbeat=now(), pid=os.getpid(), pid_started=1.0, progress=at)
+    queue.dispatch()
+    lost = get_job(job.job_id)
+    assert (lost.state, lost.progress.done) == ("lost", {"answering": 6, "": 0}.get(busy, 2))
+    assert "6 answers are kept" in lost.hint
+    assert progress_text(lost.progress) == (f"{lost.progress.done} of 20 rows, {busy}" if busy else "")
 
 
 def test_force_ends_a_worker_that_does_not_listen() -> None:
