@@ -99,8 +99,19 @@ def evaluate(
     chosen |= remote_arm(endpoint, model, price_in, price_out) if endpoint else _model(model, quantisation, run)
     chosen |= {"run": run} if run else {}
     chosen |= {"template": template} if template else {}
+    if not (run or template or shots):
+        _advise(name, version)
     spec = EvaluationSpec(dataset=name, version=version, split=split, limit=limit, arm=Arm(**chosen), perplexity=perplexity)
     _tell(*enqueue_evaluation(spec), wait, as_json)
+
+
+def _advise(dataset: str, version: int | None) -> None:
+    """Say which template says what to extract, where neither rows nor the usual one do."""
+    from core.prompts.advice import advised_template
+    from core.store.datasets import get_dataset
+
+    if (advised := advised_template(get_dataset(dataset), version)) != "chat":
+        typer.echo(f"The rows have no instruction, and chat names no elements: --template {advised} does.", err=True)
 
 
 def _take(predictions: Path, dataset: str, split: str, version: int | None, label: str, model: str, as_json: bool) -> None:

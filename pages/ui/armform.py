@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow.compute as pc
 import streamlit as st
 
+from core.prompts.advice import instructed
 from core.prompts.templates import find_template, list_templates, names_elements, uses_passages
 from core.records import Arm, Evaluation, EvaluationSpec, GenerationSettings, ModelRef, NamedEndpoint, Passages, Run
-from core.store.datasets import read_rows
 from core.store.endpoints import list_endpoints
 from pages.ui import comparison, formats
 from pages.ui.selection import Selection
@@ -135,9 +134,7 @@ def _say_what_is_missing(selection: Selection, template: str, split: str) -> Non
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _instructed(dataset: str, version: int, split: str) -> bool:
-    """Whether a row of the split has an instruction, or is a conversation, whose turns may hold one."""
-    rows = read_rows(dataset, version, columns=["instruction", "messages"], split=split)
-    return any(pc.any(pc.greater(pc.utf8_length(rows[name]), 0)).as_py() for name in ("instruction", "messages"))
+    return instructed(dataset, version, split)
 
 
 def _workers(endpoint: NamedEndpoint, key: str) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import streamlit as st
 
 from core.models.catalogue import list_models, model_text, parse_model
-from core.prompts.templates import list_templates
-from core.records import Dataset, ModelRef, Template, Version
+from core.prompts.advice import advised_template
+from core.prompts.templates import find_template, list_templates
+from core.records import Dataset, ModelRef, Task, Template, Version
 from core.store.datasets import list_datasets, list_versions
 from core.store.runs import list_evaluations, list_runs
 from pages.ui import address
@@ -66,26 +67,48 @@ def strip() -> Selection:
         with cells[1]:
             number = _pick("version", "Version", [LATEST, *(f"v{v.number}" for v in versions)] if versions else [])
         templates = {t.ref: t for t in list_templates()}
+        dataset = next((d for d in datasets if d.name == name), None)
+        version = next((v for v in versions if number in (LATEST, f"v{v.number}")), None)
         with cells[2]:
-            template = _pick("template", "Template", list(templates))
+            advised = _follow_advice(dataset, version, list(templates))
+            template = _pick("template", "Template", list(templates), default=advised)
         models = known_models()
         with cells[3]:
             model = _model(list(models))
     shown = dict(zip(KEYS, (name, number, template, model), strict=True))
     address.tell_all({key: value for key, value in shown.items() if value})
     return Selection(
-        dataset=next((d for d in datasets if d.name == name), None),
-        version=next((v for v in versions if number in (LATEST, f"v{v.number}")), None),
+        dataset=dataset,
+        version=version,
         template=templates.get(template or ""),
         model=models.get(model) or parse_model(model),
     )
 
 
-def _pick(key: str, label: str, options: list[str], on_change: Any = "rerun") -> str | None:
+def _follow_advice(dataset: Dataset | None, version: Version | None, templates: list[str]) -> str | None:
+    """The template to begin with. One that was advised for another dataset gives way to it; one that was chosen stays."""
+    if dataset is None or version is None:
+        return None
+    advised = _advised(dataset.name, version.number, dataset.task, dataset.elements)
+    if advised not in templates:
+        return None
+    before = st.session_state.get("_advised", (dataset.name, advised))
+    if before[0] != dataset.name and st.session_state.get("template") == before[1]:
+        st.session_state["template"] = advised
+    st.session_state["_advised"] = (dataset.name, advised)
+    return advised
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _advised(dataset: str, version: int, task: Task, elements: tuple[str, ...]) -> str:
+    return find_template(advised_template(Dataset(name=dataset, task=task, elements=elements), version)).ref
+
+
+def _pick(key: str, label: str, options: list[str], on_change: Any = "rerun", default: str | None = None) -> str | None:
     if not options:
         st.selectbox(label, ["none yet"], key=f"{key}_none", disabled=True)
         return None
-    address.hold(key, options, options[0])
+    address.hold(key, options, default or options[0])
     return st.selectbox(label, options, key=key, on_change=on_change, persist_state="session")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,3 +88,22 @@ print([name for name in ("torch", "peft", "datasets", "evaluate", "accelerate") 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_the_template_follows_the_dataset_until_one_is_chosen(open_page: Callable[..., AppTest], tmp_path: Path) -> None:
+    """Rows that say nothing of the task begin with a template that does."""
+    for name, row in (
+        ("bare", {"input": "张三在上海工作。", "output": '{"人": ["张三"]}'}),
+        ("told", {"instruction": "抽取人名", "input": "李四在北京工作。", "output": '{"人": ["李四"]}'}),
+    ):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps(row, ensure_ascii=False), "utf-8")
+        import_file(path, name, task="extraction")
+    app = open_page("pages/2_Tokens.py", dataset="told")
+    assert app.selectbox(key="template").value == "chat@1"
+    app.selectbox(key="dataset").set_value("bare").run()
+    assert app.selectbox(key="template").value == "json-zh@1"
+    app.selectbox(key="template").set_value("instruct@1").run()
+    app.selectbox(key="dataset").set_value("told").run()
+    assert app.selectbox(key="template").value == "instruct@1"
+    check(app)

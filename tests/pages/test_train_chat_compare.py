@@ -111,6 +111,9 @@ def test_compare_warns_of_a_prompt_that_says_nothing_of_the_task(tmp_path: Path)
     path.write_text('{"text": "Anna joined in 2001.", "answer": "{\\"person\\": [\\"Anna\\"]}"}\n', encoding="utf-8")
     import_file(path, "bare")
     page = open_page("compare")
+    assert page.selectbox(key="template").value == "json-en@1"  # what such rows begin with
+    assert not page.warning
+    page.selectbox(key="template").set_value("chat@1").run()
     assert ["doesn't say what to extract" in w.value and "json-en@1" in w.value for w in page.warning] == [True]
     assert "chat-en@1" not in page.warning[0].value
     page.slider(key="arm_shots").set_value(1).run()
