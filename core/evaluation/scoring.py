@@ -124,7 +124,7 @@ def score_frame(
     signature = signature_of(task, tokeniser, elements, statistics.names)
     if task == "extraction":
         signature |= {
-            "normalised": f"{normalise.signature}|version:2",
+            "normalised": f"{normalise.signature}{normalise.folded}|version:3",
             "partial": "longest common run/longer text|optimal|version:1",
         }
         signature |= {"repaired": "code fence off, else json-repair|version:1"}

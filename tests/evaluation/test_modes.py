@@ -31,6 +31,12 @@ SAME = [
     ("第 九 、 十 二 届", "第九、十二届"),
     ("2 7 , JALAN 1 3", "27,Jalan 13"),
     ("1,200kg", "1200 kg"),
+    ("ｶﾞｲﾄﾞ", "ガイド"),  # as NFKC: half-width katakana with its marks
+    ("ﾊﾛｰ･ﾜｰﾙﾄﾞ｡", "ハロー・ワールド."),
+    ("第①条", "第1条"),
+    ("㉑", "21"),
+    ("「鐵達尼號」", "“铁达尼号”"),
+    ("『甲』", "‘甲’"),
 ]
 OTHERS = [
     ("007", "7"),  # a code, no number
@@ -43,6 +49,12 @@ OTHERS = [
     ("1.2", "12"),
     ("100", "100万"),
     ("2020-03-05", "2020-05-03"),
+    ("10²", "102"),  # compatibility forms that are no other width: NFKC would make them one
+    ("㎡", "m2"),
+    ("①②", "12"),  # two of a list
+    ("第①条", "第2条"),
+    ("「甲」", "甲"),
+    ("「甲」", '"甲"'),
 ]
 
 
@@ -71,6 +83,14 @@ def test_numbers_and_dates_are_overlooked_one_by_one() -> None:
     assert no_dates("1,200元") == no_dates("1200元")
     assert no_numbers("至2020年3月5日") == no_numbers("至2020-03-05")
     assert no_numbers("1,200元") != no_numbers("1200元")
+
+
+def test_each_form_is_overlooked_by_its_own_option() -> None:
+    for left, right, option in (("ｶﾅ", "カナ", "width"), ("「甲」", "“甲”", "script"), ("第①条", "第1条", "numbers")):
+        without = Normaliser(**{option: False})  # type: ignore[arg-type]
+        assert without(left) != without(right)
+        assert option + ":" in Normaliser().folded
+        assert option + ":" not in without.folded
 
 
 def test_options_are_in_the_signature() -> None:

@@ -11,6 +11,7 @@ Each adds columns to the strict statistics, so all have intervals. Knows nothing
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +34,16 @@ _HAN_DIGIT = re.compile("[零〇○一二三四五六七八九两兩十拾壹贰
 _NUMBER = re.compile(
     r"(?<![0-9.])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])[万亿萬億]?|[零〇○一二三四五六七八九两兩十百千万萬亿億拾佰仟点點壹贰貳叁參肆伍陆陸柒捌玖]+"
 )
+_HALF = re.compile("[\uff61-\uffdc\uffe0-\uffee]+")
+"""What has another width beside ASCII: half-width katakana and hangul with their punctuation, full-width currency and other signs."""
+_CIRCLED = re.compile("(?<![0-9⓪①-⑳㉑-㉟㊱-㊿])[⓪①-⑳㉑-㉟㊱-㊿](?![0-9⓪①-⑳㉑-㉟㊱-㊿])")
+_CORNERS = {ord(corner): curly for corner, curly in zip("「」『』", "“”‘’", strict=True)}
+FOLDED = {
+    "width": "full and half forms as by NFKC, 。 as .",
+    "script": "OpenCC TSCharacters, 「」『』 as “”‘’",
+    "numbers": "Chinese, grouped, ① alone",
+}
+"""What the options overlook that their names leave open; other compatibility forms (², ㎡, ㈠) stay as they are written."""
 _CLOCK = frozenset("年月日号號时時点點分秒")
 _MONEY = frozenset("元圆圓块塊%％¥￥$€£")
 
@@ -56,6 +67,11 @@ class Normaliser:
     def signature(self) -> str:
         """The options that are on."""
         return ",".join(name for name, on in asdict(self).items() if on) or "none"
+
+    @property
+    def folded(self) -> str:
+        """``FOLDED`` of the options that are on: ``width:…|script:…``, each with a bar before it; empty where none says more."""
+        return "".join(f"|{name}:{what}" for name, what in FOLDED.items() if asdict(self)[name])
 
 
 def read_normaliser(text: str) -> Normaliser:
@@ -88,11 +104,13 @@ def _normalised(options: Normaliser, value: str) -> str:
 def _folded(options: Normaliser, value: str) -> str:
     """A text without quantities as it is compared."""
     if options.width:
-        value = narrow(value, punctuation=True).replace("￥", "¥")
+        value = narrow(_HALF.sub(lambda half: unicodedata.normalize("NFKC", half[0]), value), punctuation=True)
     if options.space:
         value = "".join(value.split())
     if options.script:
-        value = value.translate(to_simplified())
+        value = value.translate(to_simplified()).translate(_CORNERS)
+    if options.numbers:
+        value = _CIRCLED.sub(lambda circled: unicodedata.normalize("NFKC", circled[0]), value)
     return value.casefold() if options.case else value
 
 
