@@ -35,7 +35,7 @@ _NUMBER = re.compile(
     r"(?<![0-9.])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])[万亿萬億]?|[零〇○一二三四五六七八九两兩十百千万萬亿億拾佰仟点點壹贰貳叁參肆伍陆陸柒捌玖]+"
 )
 _HALF = re.compile("[\uff61-\uffdc\uffe0-\uffee]+")
-"""What has another width beside ASCII: half-width katakana and hangul with their punctuation, full-width currency and other signs."""
+"""What has another width beside ASCII: half katakana and hangul and their punctuation, full-width currency and other signs."""
 _CIRCLED = re.compile("(?<![0-9⓪①-⑳㉑-㉟㊱-㊿])[⓪①-⑳㉑-㉟㊱-㊿](?![0-9⓪①-⑳㉑-㉟㊱-㊿])")
 _CORNERS = {ord(corner): curly for corner, curly in zip("「」『』", "“”‘’", strict=True)}
 FOLDED = {
