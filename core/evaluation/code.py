@@ -34,7 +34,10 @@ _NEXT = re.compile(r"\n(?=class |def |#|if __name__|print\(|@|```|<)")
 
 @dataclass(frozen=True)
 class Problem:
-    """A task: the code so far (``prompt``), the function it asks for, and ``test``, which defines ``check(candidate)``."""
+    """A task: the code so far (``prompt``), the function it asks for, and ``test``, which defines ``check(candidate)``.
+
+    The test calls the function by plain values (numbers, texts, containers) from another process.
+    """
 
     task_id: str
     prompt: str
