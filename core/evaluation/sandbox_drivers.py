@@ -77,9 +77,16 @@ def hear():
         end(str(rest[0])[:300])
     return kind, *rest
 def candidate(*given, **named):
-    calls.write(pickle.dumps((given, named), 4))
-    calls.flush()
-    kind, got, after = hear()
+    call = pickle.dumps((given, named), 4)
+    try:
+        calls.write(call)
+        calls.flush()
+    except BrokenPipeError:
+        end("ended early")
+    kind, *rest = hear()
+    if len(rest) != 2:
+        end("ended early")
+    got, after = rest
     for mine, changed in zip(given, after):
         if type(mine) is type(changed) is list:
             mine[:] = changed
