@@ -14,9 +14,13 @@ FEW_STEPS = 10
 """Up to so many steps each has its mark on the axis; there are no halves of a step."""
 
 
-def smoothed(values: pd.Series, weight: float = 0.8) -> pd.Series:
+SPANS = 100
+"""A long run's loss is smoothed over so many stretches of it; a short one's over nine steps."""
+
+
+def smoothed(values: pd.Series) -> pd.Series:
     """Exponential moving average, corrected for its start (Kingma and Ba 2015, section 3), as TensorBoard draws it."""
-    return values.astype(float).ewm(alpha=1 - weight, adjust=True).mean()
+    return values.astype(float).ewm(span=max(9, len(values) / SPANS), adjust=True).mean()
 
 
 def thinned(frame: pd.DataFrame, column: str, most: int = 1500) -> pd.DataFrame:

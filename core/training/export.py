@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import ModelError, UserError
+from core.errors import ModelError, NotFoundError, UserError
 from core.models.catalogue import resolve
 from core.models.context import local_folder
 from core.models.identity import check_same, identity, kept_identity
@@ -137,9 +137,12 @@ def _write_tokenizer(run: Run, source: Path, folder: Path) -> str:
     except ModelError as error:
         return f"{NO_TEMPLATE}: the run kept none, and its base can't be read ({error.message})"
     use = run.spec.data[0]
-    elements = get_dataset(use.dataset).elements
-    rows = read_rows(use.dataset, use.version, split=use.split, limit=CHECKED_ROWS).to_pylist()
     tokenizer.save_pretrained(folder)
+    try:
+        elements = get_dataset(use.dataset).elements
+        rows = read_rows(use.dataset, use.version, split=use.split, limit=CHECKED_ROWS).to_pylist()
+    except NotFoundError:
+        return "the tokenizer's own (the rows on which the run's template would be tried were deleted)"
     text = served_template(run.template, tokenizer, elements)
     if not _writes_the_same(text, run.template, rows, tokenizer, elements):
         return "the tokenizer's own (the run's template can't be written as one)"

@@ -125,6 +125,8 @@ def test_leaderboard_puts_the_best_on_top_whatever_the_direction() -> None:
 def test_smoothing_starts_at_the_first_value_and_keeps_a_constant() -> None:
     assert training.smoothed(pd.Series([3.0, 3.0, 3.0])).round(9).tolist() == [3.0, 3.0, 3.0]
     assert training.smoothed(pd.Series([2.0, 0.0]))[0] == pytest.approx(2.0)
+    noise = pd.Series(np.random.default_rng(1).normal(size=100_000))
+    assert float(training.smoothed(noise)[10_000:].std()) < 0.05  # a line, not a band
 
 
 def test_a_curve_of_one_step_is_seen_and_few_steps_have_no_halves() -> None:

@@ -21,6 +21,7 @@ from core.records import DatasetUse, ModelRef, Run, SilentReporter, TrainSpec
 from core.store import runs
 from core.store.files import is_complete
 from core.store.runs import run_folder
+from core.store.usage import delete_with_all
 from core.training.artefacts import base_of
 from core.training.export import NO_TEMPLATE, _writes_the_same, export_folder, export_run, read_export, served_template
 from core.training.merge_parity import base_format, by_nature, differences, parity_lines, parity_words
@@ -50,6 +51,16 @@ def test_an_adapter_is_written_with_the_runs_template(run: Run, tmp_path: Path, 
     assert made == render(run.template, row, tokenizer=tokenizer).prompt
     assert main(["export", run.run_id, "--to", str(folder)]) == 2
     assert "there already" in capsys.readouterr().err
+
+
+def test_an_adapter_outlives_its_data(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    delete_with_all("dataset", run.spec.data[0].dataset)
+    folder = tmp_path / "out"
+    assert main(["export", run.run_id, "--to", str(folder), "--json"]) == 0
+    assert "were deleted" in json.loads(capsys.readouterr().out)["chat_template"]
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert (folder / "tokenizer.json").is_file()
+    assert "were deleted" in (folder / "README.md").read_text("utf-8")
 
 
 def test_merged_weights_answer_like_the_adapter(run: Run, tmp_path: Path) -> None:
