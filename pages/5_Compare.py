@@ -82,12 +82,9 @@ if len(evaluations) >= 2:
     )
     address.tell("arms", chosen)
 if len(chosen) < 2:
-    done = formats.plural(len(evaluations), "arm has", "arms have")
     shell.answer(
-        f"{done} answered rows of {selection.dataset.name}: two are needed"
-        if len(evaluations) < 2
-        else "Choose two arms to compare",
-        "Let the prompt answer the test rows, then the fine-tune: the same rows, so that every difference is one of the arms.",
+        comparison.missing(evaluations, selection.dataset.name),
+        "Let the prompt answer the test rows, then the fine-tune: the same rows, so that nothing else makes a difference.",
     )
     new_arm()
     st.stop()

@@ -68,7 +68,16 @@ def compare(
     _adjust(found)
     versus = tuple(
         replace(
-            _versus(arms[0], arm, difference, (rows[0], mine), primary, transitions.moves(pairs[0], fates, set(row_ids)), groups),
+            _versus(
+                arms[0],
+                arm,
+                difference,
+                (rows[0], mine),
+                primary,
+                transitions.moves(pairs[0], fates, set(row_ids)),
+                groups,
+                len(found),
+            ),
             mcnemar=_mcnemar(statistics[0], counted) if groups is None else None,
         )
         for arm, difference, mine, fates, counted in zip(arms[1:], found, rows[1:], pairs[1:], statistics[1:], strict=True)
@@ -163,15 +172,17 @@ def _versus(
     primary: str,
     moved: pa.Table,
     groups: Sequence[str] | None,
+    looks: int,
 ) -> Versus:
-    """``rows``: each row's score by both arms. ``groups``: of the rows, where whole ones were resampled."""
+    """``rows``: each row's score by both arms. ``groups``: of the rows, where whole ones were resampled. ``looks``: all arms."""
     costs = _arm_cost(first), _arm_cost(arm)
     change = rows[1] - rows[0]
     won, lost, total = int((change > 1e-12).sum()), int((change < -1e-12).sum()), len(change)
     tied = total - won - lost
     same = tied == total and abs(difference[primary]["value"]) < 1e-12
-    alike = (total if groups is None else len(set(groups))) if same else 0
-    verdict = sentence(first, arm, difference, primary, total, costs, alike)
+    units = len(set(groups or ()))
+    alike = (total if groups is None else units) if same else 0
+    verdict = sentence(first, arm, difference, primary, total, costs, alike, units, looks)
     return Versus(arm.evaluation.evaluation_id, difference, won, lost, tied, moved, verdict, costs=costs, alike=alike)
 
 

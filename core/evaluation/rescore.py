@@ -23,6 +23,7 @@ from core.evaluation.prediction_files import NUMBERS, read_prediction_file
 from core.evaluation.questions import load_rows
 from core.evaluation.runner import finish
 from core.evaluation.scoring import flat_scores, score_intervals, strip_thinking
+from core.evaluation.words import gold_of
 from core.records import Arm, Evaluation, EvaluationSpec, ModelRef, Template, new_id
 from core.store.datasets import get_dataset, get_version, read_rows
 from core.store.runs import get_evaluation
@@ -80,7 +81,7 @@ def rescored(evaluation: Evaluation, others: Iterable[Evaluation], version: int)
 
 
 def _new_name(evaluation: Evaluation, version: int) -> str:
-    return f"{evaluation.name}, gold of v{version}"
+    return f"{evaluation.name}{gold_of(version)}"
 
 
 def import_predictions(

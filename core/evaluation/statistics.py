@@ -184,6 +184,14 @@ def randomisation_p(swapped: Floats, value: float) -> float:
     return (more + 0.5 * (1 + as_much)) / (1 + sizes.size)
 
 
+def least_rows(looks: int = 1, *, level: float = LEVEL) -> int:
+    """Independent rows from which on ``randomisation_p`` can tell: with fewer it isn't clear even if all differ alike.
+
+    Two of the 2ⁿ swaps of n rows differ as much then, of which mid-p counts half, times the ``looks`` that are corrected for.
+    """
+    return math.floor(math.log2(looks / (1 - level)) + 1e-9) + 1
+
+
 def mcnemar(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Exact two-sided p that both arms are right equally often, from one true/false a row (binomial, half)."""
     a, b = np.asarray(left, bool), np.asarray(right, bool)

@@ -8,6 +8,11 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def gold_of(version: int) -> str:
+    """How the name ends of an evaluation that was scored again by a version's gold answers."""
+    return f", gold of v{version}"
+
+
 def p_value(p: float) -> str:
     """``p = 0.034``, never smaller than ``p < 0.001``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

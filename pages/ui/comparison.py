@@ -13,7 +13,7 @@ import streamlit as st
 
 from core.evaluation.compare import compare
 from core.evaluation.comparison import Comparison, Versus
-from core.evaluation.verdict import BOUND
+from core.evaluation.verdict import BOUND, told_apart
 from core.figures import evaluation as figures
 from core.figures import matrices, tidy
 from core.records import Evaluation, Run
@@ -138,11 +138,21 @@ def _place(evaluation: Evaluation) -> tuple[object, ...]:
     return evaluation.spec.dataset, evaluation.version, evaluation.spec.split, evaluation.task
 
 
+def missing(evaluations: list[Evaluation], dataset: str) -> str:
+    """What a comparison of a dataset still needs, where fewer than two evaluations are chosen."""
+    if not evaluations:
+        return f"Nothing has answered rows of {dataset} yet: to compare, two must answer the same ones"
+    if len(evaluations) == 1:
+        return f"Only {label(evaluations[0])} has answered rows of {dataset} yet: what it is compared with is still needed"
+    return "Choose two that answered the same rows, to compare them"
+
+
 def headline(found: Comparison, versus: Versus) -> str:
     """``LoRA answers 41 of 60 rows exactly against 3 by base prompt: +38 [+30, +45]``; in words where no row differs."""
     base = found.arms[0]
     arm = next(a for a in found.arms if a.evaluation.evaluation_id == versus.evaluation_id)
-    ours, theirs, rows = label(arm.evaluation), label(base.evaluation), formats.count(found.rows)
+    theirs, ours, gold = told_apart(base.evaluation, arm.evaluation)
+    rows = formats.count(found.rows)
     exact = [a.scores.get("exact_match", 0.0) for a in (arm, base)]  # of no use where neither has a row exactly right
     metric = "exact_match" if "exact_match" in versus.difference and any(exact) else found.primary
     change = versus.difference[metric]
@@ -153,15 +163,15 @@ def headline(found: Comparison, versus: Versus) -> str:
             if any(exact)
             else f"{name} {formats.score(arm.scores[metric])}"
         )
-        return f"{ours} and {theirs} score the same on each of {rows} rows: {same}"
+        return f"{ours} and {theirs} score the same on each of {rows} rows{gold}: {same}"
     if metric != "exact_match":
         by = formats.unbroken(formats.interval(change["value"], change["low"], change["high"], signed=True))
-        before = f"{formats.score(base.scores[metric])} by {theirs}"
+        before = f"{formats.score(base.scores[metric])} by {theirs}{gold}"
         return f"{ours} reaches {name} {formats.score(arm.scores[metric])} against {before}: {by}"
     right, before = (formats.count(a.scores[metric] * found.rows) for a in (arm, base))
     value, low, high = (formats.difference(change[key] * found.rows, 0) for key in ("value", "low", "high"))
     change_of = formats.unbroken(f"{value} [{low}, {high}]")
-    return f"{ours} answers {right} of {rows} rows exactly against {before} by {theirs}: {change_of}"
+    return f"{ours} answers {right} of {rows} rows exactly against {before} by {theirs}{gold}: {change_of}"
 
 
 def detail(versus: Versus) -> str:

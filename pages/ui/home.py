@@ -8,6 +8,7 @@ import streamlit as st
 
 from core.demo import EXTRACTION, load_samples
 from core.errors import UserError
+from core.evaluation.words import gold_of
 from core.figures import evaluation as figures
 from core.figures import tidy
 from core.jobs.queue import dispatch
@@ -149,7 +150,7 @@ def last_results(chosen: Selection) -> None:
 def _names(shown: list[Evaluation]) -> dict[str, str]:
     """What to call them, with the number of rows where that differs; without the gold that the heading names."""
     names = leaderboard.unique_names(shown)
-    short = {key: name.removesuffix(f", gold of v{shown[0].version}") for key, name in names.items()}
+    short = {key: name.removesuffix(gold_of(shown[0].version)) for key, name in names.items()}
     names = short if len(set(short.values())) == len(short) else names
     if len({e.rows for e in shown}) == 1:
         return names

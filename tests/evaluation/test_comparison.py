@@ -6,6 +6,7 @@ import html
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,57 @@ def test_no_difference_on_few_rows_is_no_certainty(make_evaluation: Make, engine
     assert "score interval" in render_report(found)
     said = sentence(*found.arms, found.difference, "micro_f1", 16, alike=8)  # groups of two rows
     assert "on all 16 rows (of 8 groups), micro-F1 0.000. At most 32% of such groups can score otherwise (95 %)." in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "looks", "said"),
+    [
+        (2, 0, 1, " So few rows can't tell: with fewer than 5 no difference is clear, whatever its size."),
+        (5, 0, 2, " So few rows can't tell: with fewer than 6 no difference is clear, whatever its size."),
+        (60, 4, 1, " So few groups of rows can't tell: with fewer than 5 no difference is clear, whatever its size."),
+        (5, 0, 1, " So few rows can't tell how many it would take to see a difference of this size; more than these."),
+        (20, 0, 1, " About 30 rows would be needed to see a difference of this size."),
+    ],
+)
+def test_an_unclear_verdict_says_how_many_rows_it_would_take_where_that_can_be_told(
+    comparison: Comparison, rows: int, groups: int, looks: int, said: str
+) -> None:
+    width = 1.96 * 0.1 * (1.5**0.5) / 2.8016  # a standard error with which half as many rows again are needed
+    found = {"micro_f1": {"value": 0.1, "low": 0.1 - width, "high": 0.1 + width, "p": 0.2}}
+    verdict = sentence(*comparison.arms, found, "micro_f1", rows, groups=groups, looks=looks)
+    assert f"p = 0.200.{said}" in verdict
+    assert "would be needed" not in verdict.replace(said, "")
+
+
+def test_a_comparison_knows_its_groups_and_its_arms(
+    comparison: Comparison, make_evaluation: Make, engine: Callable[..., Any]
+) -> None:
+    run_evaluation(make_evaluation("short", limit=12), SilentReporter(), engine())
+    pairs = {row: str(place % 6) for place, row in enumerate(compare(["short", "base"]).row_ids)}
+    few = compare(["short", "base", "tuned"], clusters=pairs).versus[0]
+    assert few.difference["micro_f1"]["p_holm"] >= 0.05
+    assert "So few groups of rows can't tell how many it would take" in few.verdict
+    run_evaluation(make_evaluation("shorter", limit=5), SilentReporter(), engine())
+    assert "So few rows can't tell: with fewer than 6" in compare(["shorter", "base", "tuned"]).versus[0].verdict
+
+
+def test_the_gold_that_both_are_scored_by_is_said_once(comparison: Comparison) -> None:
+    def scored(names: tuple[str, str], versions: tuple[int, int] = (6, 6), **how: Any) -> str:
+        arms = [
+            replace(arm, evaluation=arm.evaluation.model_copy(update={"name": name, "version": version}))
+            for arm, name, version in zip(comparison.arms, names, versions, strict=True)
+        ]
+        return sentence(*arms, comparison.difference, "micro_f1", 40, **how)
+
+    again = scored(("base, gold of v6", "微调, gold of v6"))
+    assert again.startswith("微调 is better than base: micro-F1 1.000 against")
+    assert "on 40 rows, by the gold of v6, +" in again
+    assert again.count("gold of") == 1
+    assert scored(("base, gold of v6", "tuned, gold of v6"), alike=40).count(", by the gold of v6") == 1
+    assert scored(("base", "tuned, gold of v6")).startswith("tuned is better than base")  # which was answered on v6
+    assert "gold of" not in scored(("base", "tuned"))
+    assert "tuned, gold of v7 is better than base, gold of v6" in scored(("base, gold of v6", "tuned, gold of v7"), (6, 7))
+    assert "tuned, gold of v6 is better" in scored(("tuned", "tuned, gold of v6"))  # else both would be called the same
 
 
 def test_shares_have_score_intervals_and_the_rest_the_bootstraps(comparison: Comparison) -> None:

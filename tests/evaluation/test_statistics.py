@@ -171,6 +171,16 @@ def test_holm(p: list[float], adjusted: list[float]) -> None:
     assert inference.holm(p) == pytest.approx(adjusted)
 
 
+@pytest.mark.parametrize("looks", [1, 2, 5])
+def test_fewer_rows_than_the_least_are_never_clear_and_as_many_can_be(looks: int) -> None:
+    least = inference.least_rows(looks)
+    clearest = {}
+    for rows in (least - 1, least):  # each row better by as much, against all swaps of them
+        swaps = np.array(list(itertools.product((1.0, -1.0), repeat=rows))).mean(axis=1)
+        clearest[rows] = inference.holm([inference.randomisation_p(np.tile(swaps, 500), 1.0)] * looks)[0]
+    assert clearest[least] < 0.05 <= clearest[least - 1]
+
+
 def test_clusters_widen_the_interval() -> None:
     left, right = population(np.random.default_rng(2), 40, 0, 1)
     copies = [Statistics(NAMES, np.repeat(arm.values, 5, axis=0)) for arm in (left, right)]

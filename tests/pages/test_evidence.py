@@ -123,7 +123,11 @@ def test_a_gold_answer_is_fixed_on_compare_and_the_arms_scored_by_it(open_page: 
     app.button(key="compare_again").click().run()
     check(app)
     assert [get_evaluation(key).version for key in app.session_state["arms"]] == [before + 1] * 2
-    assert f"fine-tune, gold of v{before + 1}" in app.header[0].value
+    gold = f", by the gold of v{before + 1}"
+    verdict = next(text.value for text in app.markdown if f"on 20 rows{gold}" in text.value)
+    assert app.header[0].value.startswith("fine-tune answers")
+    assert [said.count("gold of") for said in (app.header[0].value, verdict)] == [1, 1]
+    assert gold in app.header[0].value
     assert not [b for b in app.button if b.key in ("suspects_rescore", "compare_again")]
 
 

@@ -56,6 +56,21 @@ def test_an_empty_workspace_says_what_the_page_will_show(name: str, sentence: st
         assert [b.label for b in page.button if b.label.startswith("Open")]
 
 
+def test_compare_says_in_plain_words_what_is_still_needed(tmp_path: Path) -> None:
+    filled = fill(tmp_path, evaluations=False)
+    page = open_page("compare", dataset=filled.dataset)
+    assert page.header[0].value.startswith("Nothing has answered rows of notices yet")
+    make_evaluation(filled.version, None, "仅提示", keep=2)
+    one = open_page("compare", dataset=filled.dataset)
+    assert one.header[0].value.startswith("Only 仅提示 has answered rows of notices yet")
+    make_evaluation(filled.version, filled.run, "fine-tune", keep=5)
+    two = open_page("compare", dataset=filled.dataset)
+    two.multiselect(key="arms").set_value([]).run()
+    assert two.header[0].value.startswith("Choose two that answered the same rows")
+    for shown in (page, one, two):
+        assert not re.search(r"\barms?\b", shown.header[0].value)
+
+
 def test_train_shows_the_last_run_its_curve_and_the_form(filled: Filled) -> None:
     page = open_page("train")
     assert "lora-r16 is trained" in page.header[0].value
@@ -102,7 +117,7 @@ def test_compare_says_in_words_that_no_row_differs_and_names_the_score_that_tell
 def test_compare_with_one_arm_asks_for_the_other(tmp_path: Path) -> None:
     fill(tmp_path, evaluations=False)
     page = open_page("compare")
-    assert "two are needed" in page.header[0].value
+    assert page.header[0].value.startswith("Nothing has answered rows of notices yet")
     assert page.button(key="arm_start").label == "Answer 20 rows with the prompt"
 
 
