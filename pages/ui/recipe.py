@@ -61,7 +61,7 @@ def _buttons(dataset: Dataset, version: Version, chosen: list[Step], preview: Pr
     label = f"Apply {formats.plural(len(chosen), 'step')} to {formats.plural(version.rows, 'row')}"
     if preview is not None and not preview.affected:
         st.markdown(":gray[These steps would change no row.]")
-        _go_on()
+        _go_on(version)
         return
     if preview is not None:
         touched, left = formats.plural(preview.affected, "row"), formats.count(preview.rows_after)
@@ -92,10 +92,17 @@ def _nothing_chosen(dataset: Dataset, version: Version, remedies: list[str]) -> 
             st.rerun()
     else:
         st.caption("Nothing is left that a step would mend.")
-        _go_on()
+        _go_on(version)
 
 
-def _go_on() -> None:
+def _go_on(version: Version) -> None:
+    """To what comes after cleaning: a split, without which nothing could be measured fairly, then lengths."""
+    if not version.split_sizes.get("test"):
+        st.button(
+            "Split into train, dev and test", type="primary", key="recipe_split", width="stretch",
+            on_click=st.session_state.update, args=({"data_view": "Split"},),
+        )  # fmt: skip
+        return
     if st.button("Measure the lengths", type="primary", key="recipe_next", width="stretch"):
         shell.go(TOKENS)
 

@@ -100,6 +100,27 @@ def test_a_switched_off_step_is_not_applied(open_page: Callable[..., AppTest], t
     assert off[0].op not in [step.op for step in get_version(NAME).recipe]
 
 
+def test_after_cleaning_comes_the_split_where_there_is_no_test_split_and_then_the_lengths(
+    open_page: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    path = tmp_path / "clean.jsonl"
+    lines = [
+        {"input": f"第{n}号：{who}签字。", "output": json.dumps({"person": [who]})} for n, who in enumerate("甲乙丙丁戊己庚辛")
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    import_file(path, "clean", task="extraction", elements=("person",))
+    recipes.apply("clean", recipes.default_recipe("clean"))
+    app = open_page(DATA, dataset="clean")
+    check(app)
+    assert [b.label for b in app.button if b.proto.type == "primary"] == ["Split into train, dev and test"]
+    app.button(key="recipe_split").click().run()
+    assert app.session_state["data_view"] == "Split"
+    app.button(key="split_go").click().run()
+    check(app)
+    assert get_version("clean").split_sizes.get("test")
+    assert [b.label for b in app.button if b.proto.type == "primary"] == ["Measure the lengths"]
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_tabs(open_page: Callable[..., AppTest], tmp_path: Path, view: str) -> None:
     fill(tmp_path)
