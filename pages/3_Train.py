@@ -9,7 +9,7 @@ from core.records import Run
 from core.store.jobs import get_job
 from core.store.runs import list_runs
 from core.training.spec import dump_spec, validate
-from pages.ui import registry, runhistory, runview, shell, states, traincost, trainform
+from pages.ui import registry, runhistory, runview, shell, states, traincost, trainfaults, trainform
 
 selection = shell.begin("Train")
 dispatch()
@@ -30,7 +30,10 @@ def new_run() -> str:
         return "there is no dataset to train on"
     faults = validate(spec, gpu_count())
     if faults:
-        st.error("**This can't be trained yet**\n\n" + "\n".join(f"- {fault}" for fault in faults), icon=":material/error:")
+        st.error(
+            "**This can't be trained yet**\n\n" + "\n".join(f"- {trainfaults.said(fault)}" for fault in faults),
+            icon=":material/error:",
+        )
     cost = None if faults else traincost.estimate(spec)
     if cost is not None:
         traincost.show(spec, cost)

@@ -225,7 +225,18 @@ def _fault(error: dict[str, Any]) -> str:
         return f"unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(known)}")
     if error["type"] == "missing":
         return f"{key} is missing"
-    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (it is {error['input']!r})"
+    words = "must name at least one dataset" if (error["type"], key) == ("too_short", "data") else _must(error)
+    return f"{key}: {words} (it is {error['input']!r})"
+
+
+def _must(error: Mapping[str, Any]) -> str:
+    """What a value would have to be, told from the kind of a validation error."""
+    bounds = {"greater_than": "more than {gt:g}", "greater_than_equal": "{ge:g} or more", "less_than": "less than {lt:g}"}
+    bounds |= {"less_than_equal": "{le:g} or less", "literal_error": "{expected}", "finite_number": "a finite number"}
+    if error["type"] in bounds:
+        return "must be " + bounds[error["type"]].format(**error.get("ctx", {}))
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a text", "tuple": "a list"}
+    return "must be " + kinds.get(error["type"].partition("_")[0], "written as keys with values")
 
 
 def _fields(location: Sequence[str]) -> list[str]:

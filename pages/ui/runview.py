@@ -25,6 +25,8 @@ SHORT = 14
 """Characters of a number that fit into that."""
 LONG = 3000
 """Steps above which a table beside the chart holds some of them only."""
+LOOKING = "looking at dev"
+"""How a run's progress begins while dev rows are answered."""
 COLUMNS = {
     "step": tables.whole("Step"),
     "loss": tables.decimal("Loss", "Mean negative log-likelihood of the trained tokens, in nats", 4),
@@ -80,10 +82,13 @@ def sentence(run: Run, job: Job, steps: pd.DataFrame, dev: pd.DataFrame) -> tupl
     if job.state == "queued":
         return f"{run.name} waits for its turn: number {position(job.job_id) or 1} in the queue", f"{how}. {_waiting(job)}"
     if job.state in ("starting", "running", "stopping"):
-        left = f", about {formats.duration(at.eta_seconds)} left" if at.eta_seconds else ""
+        left = f", about {left} left" if (left := states.time_left(job)) else ""
         if not at.total:
             going = f"resuming from step {formats.count(step)}" if (step := _kept_step(run)) else "starting"
             return f"{run.name} is {going}", f"{how}. {at.message.capitalize()}"
+        if at.done >= at.total:
+            now = "looks at dev" if at.message.startswith(LOOKING) else "is being finished"
+            return f"{run.name} has done all {formats.plural(at.total, 'step')} and {now}, {fell}{best}{left}", how
         return f"{run.name} is at step {formats.count(at.done)} of {formats.count(at.total)}, {fell}{best}{left}", how
     if job.state == "finished":
         early = ""
@@ -226,6 +231,16 @@ def _controls(job: Job, *, carded: bool) -> None:
     st.progress(min(1.0, share))
 
 
+def _remaining(job: Job) -> dict[str, str]:
+    """The card of the time left; what is being done where that isn't known: a first look at dev, or the end after all steps."""
+    if left := states.time_left(job):
+        return {"Time left": left}
+    if job.progress.message.startswith(LOOKING):
+        return {"Now": "Looking at dev"}
+    ending = job.progress.total and job.progress.done >= job.progress.total
+    return {"Now": "Finishing"} if ending else {"Time left": formats.DASH}
+
+
 def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
     def column(name: str) -> pd.Series:
         return steps[name].dropna() if name in steps else pd.Series(dtype=float)
@@ -241,7 +256,7 @@ def _cards(run: Run, job: Job, steps: pd.DataFrame) -> None:
     cells = {
         "Step": f"{formats.count(last['step'])}{total}" if ended or total else f"from {formats.count(_kept_step(run))}",
         "Tokens per second": formats.count(speed.tail(20).median()) if len(speed) else formats.DASH,
-        "Time spent" if ended else "Time left": formats.duration(spent if ended else job.progress.eta_seconds),
+        **({"Time spent": formats.duration(spent)} if ended else _remaining(job)),
         "Peak memory": formats.size(memory.max() * 1e9) if len(memory) else formats.DASH,
         what: f"{use.tail(20).mean():.0f} %" if len(use) else formats.DASH,
     }

@@ -145,6 +145,12 @@ def ended(job: Job, *, log: bool = True) -> None:
             st.code(log_tail(first.job_id) or "The log is empty.", language=None)
 
 
+def time_left(job: Job) -> str:
+    """``23 s``; empty where it isn't known, or has run out because what is done takes longer than was thought."""
+    left = job.progress.eta_seconds
+    return "" if left is None or left < 0.05 else formats.duration(left)
+
+
 def progress_line(job: Job) -> str:
     """Where a job is, in words: ``120 of 400 rows · 12.3 rows/s · 23 s left``; empty while nothing is known but its state."""
     at = job.progress
@@ -155,8 +161,8 @@ def progress_line(job: Job) -> str:
     parts = [f"{formats.count(at.done)} of {formats.count(at.total)} {at.unit}"] if at.total else []
     if at.rate:
         parts.append(f"{formats.number(at.rate)} {at.unit}/s")
-    if at.eta_seconds is not None and job.state == "running":
-        parts.append(f"{formats.duration(at.eta_seconds)} left")
+    if job.state == "running" and (left := time_left(job)):
+        parts.append(f"{left} left")
     if at.message:
         parts.append(at.message)
     return " · ".join(parts)

@@ -14,14 +14,14 @@ from streamlit.testing.v1 import AppTest
 
 from core.data.importing import import_file
 from core.jobs import queue
-from core.records import DatasetUse, ModelRef, Progress, now
+from core.records import DatasetUse, ModelRef, Progress, TrainSpec, now
 from core.store.files import MANIFEST, write_json, write_text
 from core.store.jobs import add_job, add_metrics, change_job, get_job, list_jobs, log_path
 from core.store.runs import get_run, list_runs, run_folder, save_run
 from core.training.export import export_folder
 from core.training.merge_parity import comparable_rows, seconds_to_compare
 from core.training.spec import make_spec
-from pages.ui import formats, rundetails, states, tables, trainform
+from pages.ui import formats, rundetails, states, tables, trainfaults, trainform
 from tests.pages.filled import Filled, fill
 from tests.pages.test_train_chat_compare import PAGES, ROOT, words
 
@@ -134,7 +134,7 @@ def test_all_faults_are_told_together_and_nothing_can_be_started(tmp_path: Path)
     page.run()
     assert not page.exception
     told = "\n".join(error.value for error in page.error)
-    assert all(f"- {key}" in told for key in ("patience", "micro_batch_size", "report_to"))
+    assert all(f"- **{label}**: " in told for label in ("Stop early", "Rows at once", "Report to"))
     assert page.button(key="train_start").disabled
 
 
@@ -535,3 +535,60 @@ def test_what_the_cards_of_a_run_say_is_not_said_above_them(filled: Filled) -> N
     assert [m.value for m in page.run().markdown if "steps/s" in m.value] == [
         ":gray[0.500 steps/s · looking at dev: 4 rows are being answered]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "now_doing", "head"),
+    [
+        ("looking at dev: 4 rows are being answered", "Looking at dev", "has done all 20 steps and looks at dev"),
+        ("loss 0.410, 140 tokens/s", "Finishing", "has done all 20 steps and is being finished"),
+    ],
+)
+def test_after_its_last_step_a_run_says_what_it_does_and_not_that_nothing_is_left(
+    filled: Filled, message: str, now_doing: str, head: str
+) -> None:
+    at = Progress(done=20, total=20, unit="steps", rate=0.5, eta_seconds=0.0, message=message)
+    change_job(filled.job, state="running", pid=os.getpid(), heartbeat=now(), progress=at)
+    page = open_train(filled.run)
+    cards = {m.label: m.value for m in page.metric}
+    assert "Time left" not in cards
+    assert cards["Now"] == now_doing
+    assert head in page.header[0].value
+    assert "0.0 s left" not in words(page) + states.progress_line(get_job(filled.job))
+    change_job(filled.job, progress=at.model_copy(update={"eta_seconds": 30.0}))  # as known from the looks before
+    page.run()
+    assert {m.label: m.value for m in page.metric}["Time left"] == "30 s"
+    assert page.header[0].value.endswith(", about 30 s left")
+    change_job(filled.job, progress=at.model_copy(update={"done": 12}))  # a look between steps takes longer than was thought
+    page.run()
+    assert "is at step 12 of 20" in page.header[0].value
+    assert "0.0 s" not in {m.value for m in page.metric}
+
+
+def test_faults_are_told_by_what_the_form_calls_a_setting(tmp_path: Path) -> None:
+    with_dev(tmp_path)
+    page = open_train(dataset="talks")
+    page.number_input(key="train_length").set_value(16)
+    page.number_input(key="train_batch_size").set_value(2)
+    page.number_input(key="train_micro_batch_size").set_value(9)
+    page.text_input(key="train_target_modules").set_value("nowhere")
+    page.run()
+    [told] = [error.value.replace("\\", "") for error in page.error]
+    assert "**Rows at once**: 9 is more than “Rows a step” 2" in told
+    assert "**Maximum length in tokens**: not one row of 'talks'" in told
+    assert "(“A longer row”: shorten its input at the end, never its answer)" in told
+    assert "**Layers with an adapter**: the model has no layer 'nowhere'" in told
+    assert "“Layers with an adapter” out" in told
+    assert not re.findall(r"max_length|batch_size|target_modules|overflow", told)
+
+
+def test_every_label_of_a_fault_stands_on_the_form(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    talk = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "Hello"}]
+    path.write_text("".join(json.dumps({"messages": talk, "split": s}) + "\n" for s in ("train", "dev")), encoding="utf-8")
+    import_file(path, "chats", task="chat")
+    page = open_train(dataset="chats")
+    kinds = (page.number_input, page.text_input, page.selectbox, page.radio, page.slider, page.toggle)
+    drawn = {str(widget.label) for kind in kinds for widget in kind}
+    assert set(trainfaults.LABELS.values()) - drawn <= {"GPUs"}  # asked for where there are several
+    assert set(trainfaults.LABELS) <= set(TrainSpec.model_fields)

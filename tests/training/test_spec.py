@@ -44,7 +44,7 @@ def test_a_faulty_dataset_is_told_once_and_an_empty_list_as_such(tmp_path: Path,
     with pytest.raises(SpecError) as caught:
         load_spec(write(tmp_path, "data: [{dataset: people, wieght: 2}]\n"))
     assert caught.value.faults == ("unknown key 'data.0.wieght', did you mean 'weight'?",)
-    with pytest.raises(SpecError, match="at least 1 item"):
+    with pytest.raises(SpecError, match="data: must name at least one dataset"):
         load_spec(write(tmp_path, "data: []\n"))
 
 
@@ -61,8 +61,30 @@ def test_unknown_keys_are_told_with_the_nearest_and_all_faults_at_once(tmp_path:
     assert len(caught.value.faults) == 4
     assert "unknown key 'learning_rte', did you mean 'learning_rate'?" in faults
     assert "unknown key 'model.nmae', did you mean 'name'?" in faults
-    assert "epochs: input should be greater than 0 (it is -1)" in faults
+    assert "epochs: must be more than 0 (it is -1)" in faults
     assert "unknown key 'bogus'; the keys are" in faults
+
+
+def test_a_value_of_the_wrong_kind_is_told_what_it_must_be() -> None:
+    wrong = {
+        "learning_rate": (3, "1 or less"),
+        "lora_dropout": (1, "less than 1"),
+        "max_length": (2, "8 or more"),
+        "method": ("dora", "'full', 'lora' or 'qlora'"),
+        "batch_size": (1.5, "a whole number"),
+        "gpus": ("x", "a whole number"),
+        "warmup_ratio": (None, "a number"),
+        "use_dora": ("ja", "true or false"),
+        "packing": ([], "true or false"),
+        "name": (3, "a text"),
+        "report_to": (5, "a list"),
+        "dev": (3, "written as keys with values"),
+        "model": (4, "written as keys with values"),
+    }
+    with pytest.raises(SpecError) as caught:
+        make_spec({"data": [], **{key: value for key, (value, _) in wrong.items()}})
+    told = {key: f"{key}: must be {words} (it is {value!r})" for key, (value, words) in wrong.items()}
+    assert sorted(caught.value.faults) == sorted([*told.values(), "data: must name at least one dataset (it is [])"])
 
 
 def test_faults_of_form_come_with_those_of_content_that_do_not_hang_on_them(tiny: Path, people: str) -> None:
@@ -79,8 +101,8 @@ def test_faults_of_form_come_with_those_of_content_that_do_not_hang_on_them(tiny
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"epochs": float("inf")}, "epochs: input should be a finite number"),
-        ({"weight_decay": float("inf")}, "weight_decay: input should be a finite number"),
+        ({"epochs": float("inf")}, "epochs: must be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay: must be a finite number"),
         ({"epochs": 1e300}, "epochs: 1e+300 are more than 10,000"),
         ({"data": [{"dataset": "people", "weight": 1e9}]}, "data.weight: 1e+09 times an epoch"),
         ({"seed": -1}, "seed: -1 is not between 0 and 4,294,967,295"),
