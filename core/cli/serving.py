@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Literal
 
 import typer
@@ -30,12 +31,13 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Answer like OpenAI's API: base and fine-tunes as models, with the template of their training. Ctrl-C ends it."""
-    from core.serving.clients import curl
+    from core.serving.clients import curl, example
     from core.serving.keys import key_from
     from core.serving.served import plan_serving
     from core.serving.server import LOOPBACK, Ready
     from core.serving.server import serve as run_server
 
+    warnings.filterwarnings("ignore", category=FutureWarning)  # between libraries, as in a job's log
     plan = plan_serving(run, also or ())
     secret, made = key_from(key)
     if host not in LOOPBACK:
@@ -53,7 +55,7 @@ def serve(
         emit(
             values | ({"key": secret} if made else {}),
             as_json,
-            [*lines, "", curl(server.url, server.models[0], plan.instruction)],
+            [*lines, "", curl(server.url, server.models[0], plan.instruction, example(server.language, plan.instruction))],
         )
         sys.stdout.flush()
 

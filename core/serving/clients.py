@@ -8,12 +8,21 @@ from __future__ import annotations
 import json
 import shlex
 
+from core.evaluation.metrics.generation import has_han
 from core.serving.keys import VARIABLE
 
-EXAMPLE = "张三于2021年3月5日与北京华信科技有限公司签订劳动合同。"
+EXAMPLES = {
+    "zh": "张三于2021年3月5日与北京华信科技有限公司签订劳动合同。",
+    "en": "On 5 March 2021 Anna Berg signed a contract of employment with Northwind Ltd in Bergen.",
+}
 
 
-def curl(url: str, model: str, instruction: str = "", text: str = EXAMPLE) -> str:
+def example(language: str, instruction: str = "") -> str:
+    """A text to ask with, in a template's language; where it has none, in that of the instruction."""
+    return EXAMPLES.get(language) or EXAMPLES["zh" if has_han(instruction) else "en"]
+
+
+def curl(url: str, model: str, instruction: str, text: str) -> str:
     """A question with curl."""
     body = json.dumps({"model": model, "messages": _messages(instruction, text)}, ensure_ascii=False)
     return (
@@ -24,7 +33,7 @@ def curl(url: str, model: str, instruction: str = "", text: str = EXAMPLE) -> st
     )
 
 
-def python(url: str, model: str, instruction: str = "", text: str = EXAMPLE) -> str:
+def python(url: str, model: str, instruction: str, text: str) -> str:
     """The same with ``pip install openai``, streamed."""
     messages = ",\n        ".join(json.dumps(m, ensure_ascii=False) for m in _messages(instruction, text))
     return f"""import os

@@ -28,7 +28,10 @@ _children: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. ``models``: the names to ask for; ``instruction``: what to put into the system message."""
+    """A running server. ``models``: the names to ask for; ``instruction``: what to put into the system message.
+
+    ``language``: of the first one's template, if it has one.
+    """
 
     pid: int
     started: float
@@ -37,13 +40,15 @@ class Server:
     models: tuple[str, ...]
     runs: tuple[str, ...]
     instruction: str = ""
+    language: str = ""
 
     @classmethod
     def here(cls, host: str, port: int, plan: Plan, started: float) -> Server:
         """The server that this process is."""
         runs = [model.run for model in plan.models if model.run is not None]
         names = tuple(model.name for model in plan.models)
-        return cls(os.getpid(), started, host, port, names, tuple(runs), plan.instruction)
+        language = plan.models[0].template.language
+        return cls(os.getpid(), started, host, port, names, tuple(runs), plan.instruction, language)
 
     @property
     def url(self) -> str:

@@ -86,8 +86,9 @@ def _server(server: Server) -> None:
     else:
         st.caption("Its key was shown where it was started. Stop it and start another for a new one.")
     python, curl, log = st.tabs(["Python", "curl", "Log"])
-    python.code(clients.python(server.url, server.models[0], server.instruction), language="python", wrap_lines=True)
-    curl.code(clients.curl(server.url, server.models[0], server.instruction), language="bash", wrap_lines=True)
+    asked = server.url, server.models[0], server.instruction, clients.example(server.language, server.instruction)
+    python.code(clients.python(*asked), language="python", wrap_lines=True)
+    curl.code(clients.curl(*asked), language="bash", wrap_lines=True)
     log.code(registry.log_tail(server.pid, 20) or "The server was started in a shell: its log is there.", language=None)
 
 

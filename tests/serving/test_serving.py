@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import openai
 import pytest
 
 from core.errors import NotFoundError, SpecError, UserError
+from core.evaluation.metrics.generation import has_han
 from core.jobs.claims import claim_device, release_device, watch_claim, who_holds
 from core.jobs.processes import is_living
 from core.prompts.templates import find_template
@@ -197,6 +199,21 @@ def test_the_clients_can_be_copied(tmp_path: Path) -> None:
     assert body["model"] == "name'\""
 
 
+@pytest.mark.parametrize(
+    ("template", "instruction", "language"),
+    [("json-en", "抽取要素", "en"), ("json-zh", "Extract", "zh"), ("", "抽取要素", "zh"), ("", "Extract", "en"), ("", "", "en")],
+)
+def test_the_example_is_in_the_language_of_the_runs_template(
+    folder: Path, adapters: dict[str, Path], template: str, instruction: str, language: str
+) -> None:
+    make_run("one", folder, adapters["one"])
+    plan = plan_serving("one")
+    own = plan.models[0].template.model_copy(update={"language": find_template(template).language if template else ""})
+    server = registry.Server.here("127.0.0.1", 1, replace(plan, models=(replace(plan.models[0], template=own),)), 0.0)
+    asked = clients.curl(server.url, "one", instruction, clients.example(server.language, instruction))
+    assert has_han(asked.replace(instruction, "")) == (language == "zh")
+
+
 def test_a_server_as_a_process(folder: Path, adapters: dict[str, Path], workspace: Path) -> None:
     make_run("one", folder, adapters["one"])
     launched = registry.launch("one")
@@ -218,6 +235,7 @@ def test_a_server_as_a_process(folder: Path, adapters: dict[str, Path], workspac
         kept = b"".join(path.read_bytes() for path in workspace.rglob("*") if path.is_file())
         assert b"/v1/chat/completions" in kept
         assert launched.key.encode() not in kept
+        assert b"FutureWarning" not in kept
     finally:
         registry.stop_server(server)
     assert not is_living(server.pid, server.started)
