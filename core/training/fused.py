@@ -40,19 +40,19 @@ class Fused:
         ``dtype``: none: the base's own. Where memory ends it ends too.
         """
         weights: dict[int, list[FrozenWeight]] = {}
-        for name, base in sorted((name, base) for name, base in self.bases.items() if base.quantised):
-            if (number := block_number(name)) is not None and number < layers:
+        for name, base in self.bases.items():
+            if base.quantised and (number := block_number(name)) is not None and number < layers:
                 weights.setdefault(number, []).append(base)
-        for number in sorted(weights):
+        for done, number in enumerate(sorted(weights)):
             try:
                 for base in weights[number]:
                     base.keep(dtype or base.dtype)
             except torch.OutOfMemoryError:
                 for base in weights[number]:
                     base.let_go()
-                break
+                return done
             self._kept += weights[number]
-        return sum(all(base in self._kept for base in found) for found in weights.values())
+        return len(weights)
 
     def let_go(self) -> bool:
         """Unpack all weights anew each time again; whether any was kept."""

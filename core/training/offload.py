@@ -36,11 +36,6 @@ class LayerInputs:
         self._away: list[_Away] = []
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    @property
-    def count(self) -> int:
-        """Tensors of the last pass that went away."""
-        return len(self._away)
-
     @contextmanager
     def away(self) -> Iterator[None]:
         """Around a forward pass alone: its backward pass fetches what it kept."""

@@ -146,7 +146,9 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         gc.collect()
         gc.freeze()  # a collection of all objects takes 0.3 s, some of them in the midst of training
         self.model.zero_grad = self._forget_gradients
-        self._fused.keep(self._unpacked, self.passes.autocast)
+        kept = self._fused.keep(self._unpacked, self.passes.autocast)
+        if kept < self._unpacked and self._fused.names:
+            self._say(f"memory was left for the unpacked weights of {kept} layers, not of {self._unpacked}")
         try:
             return super().train(*arguments, **options)
         finally:

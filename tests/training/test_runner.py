@@ -200,7 +200,7 @@ def test_out_of_memory_first_takes_the_room_of_unpacked_weights(tiny: Path, peop
     whole, keeper = Keeper(), Keeper()
     values: dict[str, Any] = {"max_steps": 3, "lora_dropout": 0.0, "batch_size": 8, "dtype": "float32"}
     train(make_run(tiny, people, **values), whole)
-    monkeypatch.setattr(trainer.fuse_what_holds.__globals__["Fused"], "keep", lambda self, *_: kept.append(self))
+    monkeypatch.setattr(trainer.fuse_what_holds.__globals__["Fused"], "keep", lambda self, *_: kept.append(self) or 0)
     monkeypatch.setattr(trainer.fuse_what_holds.__globals__["Fused"], "let_go", lambda self: bool(kept) and bool(kept.pop()))
     original = trainer.Head.loss_sum
 
@@ -236,7 +236,7 @@ def test_inputs_of_recomputed_layers_may_wait_in_the_host_s_memory(
 
     monkeypatch.setattr(runner, "_away", away)
     train(make_run(tiny, people, **values), there)
-    assert made[0].count >= 2
+    assert len(made[0]._away) >= 2
     assert there.losses == pytest.approx(here.losses, rel=1e-6)
 
 
